@@ -1,0 +1,25 @@
+# Rows of many requests into one aligned buffer an input, and the answers back out.
+from libc.stdint cimport int32_t, int64_t
+from libcpp.vector cimport vector
+
+from batchmill.core.message cimport InferRequest
+from batchmill.core.ort cimport OutputSet
+from batchmill.core.router cimport ModelVersion
+from batchmill.core.tensor cimport Buffer, TensorView
+
+cdef extern from "executor.hpp" namespace "batchmill" nogil:
+    cdef cppclass Scratch:
+        vector[Buffer] gathered
+        vector[TensorView] inputs, sliced
+        vector[int32_t] indices
+        vector[size_t] cursors
+        OutputSet outputs
+        int thread
+        Scratch(int slot)
+
+# scratch.inputs: what the run reads. False: no memory.
+cdef bint gather(ModelVersion* version, InferRequest* batch, int64_t count, Scratch* scratch) noexcept nogil
+
+# Writes each request's answer from scratch.outputs; a request whose answer cannot be written has its status set.
+# False: the outputs do not have the batch's rows; nothing was written.
+cdef bint scatter(ModelVersion* version, InferRequest* batch, int64_t rows, Scratch* scratch) noexcept nogil

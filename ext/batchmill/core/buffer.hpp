@@ -1,0 +1,82 @@
+// A growing byte buffer that is reused from request to request, and the budget that all of them count against.
+#pragma once
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+namespace batchmill {
+
+// 64-byte aligned, because ONNX Runtime's kernels want aligned inputs. Not initialised beyond size.
+struct Buffer {
+    static constexpr size_t kAlignment = 64;
+    static constexpr size_t kKeepBytes = 64 << 10;  // clear() gives larger blocks back: one big request must not pin its memory
+
+    uint8_t* data = nullptr;
+    size_t size = 0;
+    size_t capacity = 0;
+
+    Buffer() = default;
+    Buffer(const Buffer&) = delete;
+    Buffer& operator=(const Buffer&) = delete;
+    ~Buffer() { std::free(data); }
+
+    // False when there is no memory; the content is kept then.
+    bool reserve(size_t wanted) {
+        if (wanted <= capacity) return true;
+        size_t grown = capacity < 512 ? 512 : capacity + capacity / 2;
+        if (grown < wanted) grown = wanted;
+        grown = (grown + kAlignment - 1) & ~(kAlignment - 1);
+        auto* moved = static_cast<uint8_t*>(std::aligned_alloc(kAlignment, grown));
+        if (!moved) return false;
+        if (size) std::memcpy(moved, data, size);
+        std::free(data);
+        data = moved;
+        capacity = grown;
+        return true;
+    }
+    bool append(const void* bytes, size_t count) {
+        if (!reserve(size + count)) return false;
+        if (count) std::memcpy(data + size, bytes, count);
+        size += count;
+        return true;
+    }
+    // Room for count more bytes, counted as used; null when there is no memory.
+    uint8_t* extend(size_t count) {
+        if (!reserve(size + count)) return nullptr;
+        uint8_t* room = data + size;
+        size += count;
+        return room;
+    }
+    void clear() {
+        size = 0;
+        if (capacity > kKeepBytes) release();
+    }
+    void release() {
+        std::free(data);
+        data = nullptr;
+        size = capacity = 0;
+    }
+    void swap(Buffer& other) {
+        std::swap(data, other.data);
+        std::swap(size, other.size);
+        std::swap(capacity, other.capacity);
+    }
+};
+
+// Bytes of requests held over all connections. take() refuses over the limit and never waits.
+struct MemoryBudget {
+    std::atomic<int64_t> used{0};
+    std::atomic<int64_t> limit{INT64_MAX};
+
+    bool take(int64_t bytes) {
+        if (used.fetch_add(bytes, std::memory_order_relaxed) + bytes <= limit.load(std::memory_order_relaxed)) return true;
+        used.fetch_sub(bytes, std::memory_order_relaxed);
+        return false;
+    }
+    void give(int64_t bytes) { used.fetch_sub(bytes, std::memory_order_relaxed); }
+};
+
+}  // namespace batchmill

@@ -1,0 +1,77 @@
+// The shared pool that runs batches, and the way answers take back to the I/O threads.
+#pragma once
+#include <pthread.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
+#include <vector>
+
+#include "ort.hpp"
+#include "router.hpp"
+
+namespace batchmill {
+
+// Answers on their way to one I/O thread: one wake-up a batch.
+struct CompletionQueue {
+    std::mutex mutex;
+    InferRequest* head = nullptr;
+    int wake_fd = -1;
+
+    void push(InferRequest* first, InferRequest* last) {
+        bool wake;
+        {
+            std::lock_guard<std::mutex> lock(mutex);
+            wake = !head;
+            last->next = head;
+            head = first;
+        }
+        if (wake) eventfd_write(wake_fd, 1);
+    }
+    InferRequest* take() {
+        std::lock_guard<std::mutex> lock(mutex);
+        InferRequest* all = head;
+        head = nullptr;
+        return all;
+    }
+};
+
+// What one thread needs to run batches; kept from run to run.
+struct Scratch {
+    std::vector<Buffer> gathered;          // one an input
+    std::vector<TensorView> inputs, sliced;
+    std::vector<int32_t> indices;           // 0, 1, 2 ...
+    std::vector<size_t> cursors;           // BYTES outputs: how far the rows before this one reach
+    OutputSet outputs;
+    int thread = 0;                        // slot in Version::stats
+
+    explicit Scratch(int slot) : thread(slot) { indices.reserve(4096); }  // never moves while a run reads it
+};
+
+struct ExecutorPool {
+    std::mutex mutex;
+    std::condition_variable work;
+    std::vector<Version*> due;             // have rows and a free instance
+    std::vector<pthread_t> threads;
+    std::vector<CompletionQueue*> completions;  // one an I/O thread
+    bool stopping = false;
+
+    void lock() { mutex.lock(); }
+    void unlock() { mutex.unlock(); }
+    void notify() { work.notify_one(); }
+    void notify_all() { work.notify_all(); }
+    // With the mutex held. until_ns 0: until notified. Monotonic clock.
+    void wait(int64_t until_ns) {
+        std::unique_lock<std::mutex> held(mutex, std::adopt_lock);
+        if (until_ns) {
+            work.wait_until(held, std::chrono::steady_clock::time_point(std::chrono::nanoseconds(until_ns)));
+        } else {
+            work.wait(held);
+        }
+        held.release();
+    }
+};
+
+}  // namespace batchmill

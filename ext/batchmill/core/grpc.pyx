@@ -1,0 +1,113 @@
+"""gRPC's own conventions over HTTP/2: timeouts, percent-encoded messages, status details.
+
+Source: grpc/doc/PROTOCOL-HTTP2.md; google/rpc/status.proto and error_details.proto for the details.
+"""
+
+from libc.stdint cimport INT64_MAX, uint8_t, uint32_t
+
+cdef const char* HEX = b"0123456789ABCDEF"
+cdef const char* BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+
+
+cdef int64_t parse_timeout(string_view value) noexcept nogil:
+    """grpc-timeout: at most 8 digits and a unit of H M S m u n."""
+    cdef size_t index, size = value.size()
+    cdef int64_t number = 0
+    cdef char unit
+    if size < 2 or size > 9:
+        return -1
+    for index in range(size - 1):
+        if value.data()[index] < 48 or value.data()[index] > 57:
+            return -1
+        number = number * 10 + value.data()[index] - 48
+    unit = value.data()[size - 1]
+    if unit == 72:      # H
+        return number * 3600 * 1000000000 if number < 2000000 else INT64_MAX // 2
+    if unit == 77:      # M
+        return number * 60 * 1000000000
+    if unit == 83:      # S
+        return number * 1000000000
+    if unit == 109:     # m
+        return number * 1000000
+    if unit == 117:     # u
+        return number * 1000
+    if unit == 110:     # n
+        return number
+    return -1
+
+
+cdef void percent_encode(string& target, string_view text) noexcept nogil:
+    cdef size_t index
+    cdef uint8_t byte
+    for index in range(text.size()):
+        byte = <uint8_t> text.data()[index]
+        if byte < 0x20 or byte > 0x7E or byte == 0x25:
+            target.append(b"%")
+            target.push_back(HEX[byte >> 4])
+            target.push_back(HEX[byte & 15])
+        else:
+            target.push_back(<char> byte)
+
+
+cdef void put_varint(string& target, size_t value) noexcept nogil:
+    while value >= 0x80:
+        target.push_back(<char> (value | 0x80))
+        value >>= 7
+    target.push_back(<char> value)
+
+
+cdef void put_field(string& target, char tag, string_view data) noexcept nogil:
+    target.push_back(tag)
+    put_varint(target, data.size())
+    target.append(data.data(), data.size())
+
+
+cdef inline string_view whole(const string& text) noexcept nogil:
+    return string_view(text.data(), text.size())
+
+
+cdef void base64(string& target, string_view data) noexcept nogil:
+    """Without padding, as gRPC wants -bin metadata."""
+    cdef size_t index = 0, left
+    cdef uint32_t bits
+    cdef const uint8_t* at = <const uint8_t*> data.data()
+    while index < data.size():
+        left = data.size() - index
+        bits = at[index] << 16
+        if left > 1:
+            bits |= at[index + 1] << 8
+        if left > 2:
+            bits |= at[index + 2]
+        target.push_back(BASE64[bits >> 18])
+        target.push_back(BASE64[(bits >> 12) & 63])
+        if left > 1:
+            target.push_back(BASE64[(bits >> 6) & 63])
+        if left > 2:
+            target.push_back(BASE64[bits & 63])
+        index += 3
+
+
+cdef void append_status_details(string& target, const Status& status) noexcept nogil:
+    """google.rpc.Status {code=1, message=2, details=3 Any{ErrorInfo{reason=1, domain=2}}}."""
+    cdef string info, any_info, all_of_it
+    put_field(info, 10, string_view(status.reason))
+    put_field(info, 18, string_view(b"batchmill"))
+    put_field(any_info, 10, string_view(b"type.googleapis.com/google.rpc.ErrorInfo"))
+    put_field(any_info, 18, whole(info))
+    all_of_it.push_back(8)
+    put_varint(all_of_it, <size_t> status.code)
+    put_field(all_of_it, 18, whole(status.message))
+    put_field(all_of_it, 26, whole(any_info))
+    base64(target, whole(all_of_it))
+
+
+def timeout_ns(bytes value) -> int:
+    """Nanoseconds of a grpc-timeout header; -1 when malformed."""
+    return parse_timeout(string_view(<const char*> value, len(value)))
+
+
+def percent_encoded(bytes text) -> bytes:
+    """grpc-message for a text."""
+    cdef string target
+    percent_encode(target, string_view(<const char*> text, len(text)))
+    return target

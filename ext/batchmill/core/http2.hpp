@@ -1,0 +1,107 @@
+// What the HTTP/2 front end keeps of a connection and of a stream. One I/O thread owns both.
+#pragma once
+#include <nghttp2/nghttp2.h>
+
+#include <deque>
+#include <string>
+#include <vector>
+
+#include "front.hpp"
+
+namespace batchmill {
+
+enum class StreamKind : uint8_t {
+    kNew,          // headers not complete
+    kInfer,        // gRPC ModelInfer
+    kStreamInfer,  // gRPC ModelStreamInfer
+    kNative,       // gRPC liveness and readiness
+    kCold,         // gRPC, answered by Python
+    kRest,         // HTTP infer
+    kColdHttp,     // HTTP, answered by Python
+    kAnswered,     // refused or answered early: what still comes is thrown away
+};
+
+struct Http2Connection;
+
+struct Http2Stream {
+    Http2Connection* connection = nullptr;
+    int32_t id = 0;
+    StreamKind kind = StreamKind::kNew;
+    bool grpc = false;
+    bool closed = false;          // nghttp2 knows it no more
+    bool input_ended = false;
+    bool started = false;         // response headers are submitted
+    bool deferred = false;        // the data provider waits for resume
+    bool encoded = false;         // grpc-encoding other than identity
+    uint8_t prefix[5];
+    uint8_t prefix_size = 0;
+    uint32_t left = 0;            // bytes of the message that are still to come
+    int32_t messages = 0;
+    int32_t outstanding = 0;      // requests on their way
+    int64_t header_bytes = 0;
+    int64_t deadline_ns = 0;
+    int64_t json_size = -1;       // REST: Inference-Header-Content-Length
+    size_t held = 0;              // received and not yet given back to the flow-control windows
+    std::string path, method, content_type;
+    HeaderList headers;
+
+    InferRequest* request = nullptr;      // collects the body; or, unary, waits or is being sent
+    std::deque<InferRequest*> pending;    // stream: in the order of the requests
+    size_t sent = 0;                      // of the answer at hand
+
+    ColdCall* cold = nullptr;
+    Buffer message;                       // cold gRPC: collects one message
+    Buffer out;                           // cold: not yet sent
+    HeaderList trailers;
+    bool ended = false;                   // cold: the answer is complete
+
+    Http2Stream* next = nullptr;          // all streams of the connection, or the free list
+    Http2Stream* previous = nullptr;
+
+    void reset() {
+        id = 0;
+        kind = StreamKind::kNew;
+        grpc = closed = input_ended = started = deferred = encoded = ended = false;
+        prefix_size = 0;
+        left = 0;
+        messages = outstanding = 0;
+        header_bytes = deadline_ns = 0;
+        json_size = -1;
+        held = sent = 0;
+        path.clear();
+        method.clear();
+        content_type.clear();
+        headers.clear();
+        request = nullptr;
+        pending.clear();
+        cold = nullptr;
+        message.clear();
+        out.clear();
+        trailers.clear();
+        next = previous = nullptr;
+    }
+};
+
+struct Http2Connection {
+    void* owner = nullptr;        // the reactor's socket
+    Sink* sink = nullptr;
+    nghttp2_session* session = nullptr;
+    std::string peer;
+    Buffer out;                   // to be sent, from out_sent on
+    size_t out_sent = 0;
+    Http2Stream* streams = nullptr;
+    Http2Stream* free_streams = nullptr;
+    int32_t open_streams = 0;
+    int32_t outstanding = 0;      // requests and cold answers that still point here
+    bool abandoned = false;
+    bool draining = false;
+    int64_t last_active_ns = 0;
+
+    ~Http2Connection() {
+        if (session) nghttp2_session_del(session);
+        for (Http2Stream* list : {streams, free_streams})
+            for (Http2Stream* next; list; list = next) next = list->next, delete list;
+    }
+};
+
+}  // namespace batchmill

@@ -1,0 +1,382 @@
+"""The answering half of the HTTP/2 front end: headers, data providers, trailers, and the life of a stream."""
+
+from libc.string cimport memcpy
+from libcpp.string_view cimport string_view
+from libcpp.utility cimport pair
+from libcpp.vector cimport vector
+
+from batchmill.core cimport pb_codec
+from batchmill.core.bridge cimport drop
+from batchmill.core.front cimport ColdReplyKind
+from batchmill.core.grpc cimport append_status_details, percent_encode
+from batchmill.core.nghttp2 cimport *
+from batchmill.core.rest cimport append_error_json
+from batchmill.core.router cimport ModelVersion
+from batchmill.core.status cimport http_status_of
+
+cdef extern from * nogil:
+    """
+    #include <string>
+    """
+    string to_string "std::to_string"(long)
+
+cdef uint8_t NO_COPY = NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE
+
+ctypedef vector[nghttp2_nv] HeaderBlock
+
+
+cdef inline nghttp2_nv pair_of(const char* name, size_t name_size, const char* value, size_t value_size, uint8_t flags) noexcept nogil:
+    cdef nghttp2_nv nv
+    nv.name = <uint8_t*> name
+    nv.value = <uint8_t*> value
+    nv.namelen = name_size
+    nv.valuelen = value_size
+    nv.flags = flags
+    return nv
+
+
+cdef Http2Stream* new_stream(Http2Connection* connection, int32_t id) noexcept nogil:
+    cdef Http2Stream* stream = connection.free_streams
+    if stream != NULL:
+        connection.free_streams = stream.next
+        stream.reset()
+    else:
+        stream = new Http2Stream()
+    stream.connection = connection
+    stream.id = id
+    stream.next = connection.streams
+    if stream.next != NULL:
+        stream.next.previous = stream
+    connection.streams = stream
+    connection.open_streams += 1
+    return stream
+
+
+cdef void release_if_done(Http2Stream* stream) noexcept nogil:
+    cdef Http2Connection* connection = stream.connection
+    if not stream.closed or stream.outstanding:
+        return
+    if stream.next != NULL:
+        stream.next.previous = stream.previous
+    if stream.previous != NULL:
+        stream.previous.next = stream.next
+    else:
+        connection.streams = stream.next
+    connection.open_streams -= 1
+    stream.next = connection.free_streams
+    connection.free_streams = stream
+
+
+cdef void recycle(Http2Stream* stream, InferRequest* request) noexcept nogil:
+    stream.connection.sink.recycle(stream.connection.sink.self, request)
+
+
+cdef void close_stream(Http2Stream* stream) noexcept nogil:
+    cdef Http2Connection* connection = stream.connection
+    cdef InferRequest* request
+    if stream.closed:
+        return
+    stream.closed = True
+    if stream.request != NULL:
+        if stream.kind != StreamKind.kStreamInfer and stream.outstanding:
+            stream.request.cancelled.store(True)
+        else:
+            recycle(stream, stream.request)
+        stream.request = NULL
+    while stream.pending.size():
+        request = stream.pending.front()
+        stream.pending.pop_front()
+        if request.done:
+            recycle(stream, request)
+        else:
+            request.cancelled.store(True)
+    if stream.cold != NULL:
+        stream.cold.cancelled.store(True)
+        stream.cold.reply_to.stream = NULL
+        connection.outstanding -= 1
+        if stream.ended:
+            drop(stream.cold)
+        else:
+            connection.sink.cold_cancel(connection.sink.self, stream.cold)
+        stream.cold = NULL
+    release_if_done(stream)
+
+
+# Errors.
+cdef void refuse(Http2Stream* stream, const Status& status) noexcept nogil:
+    cdef string code, message, details, size
+    cdef nghttp2_nv block[6]
+    cdef size_t count = 3
+    cdef Buffer* out = &stream.out
+    cdef nghttp2_data_provider provider
+    stream.kind = StreamKind.kAnswered
+    if stream.closed or stream.started:
+        if not stream.closed:
+            nghttp2_submit_rst_stream(stream.connection.session, NGHTTP2_FLAG_NONE, stream.id, NGHTTP2_CANCEL)
+        return
+    stream.started = True
+    if stream.grpc:
+        code = to_string(<long> status.code)
+        percent_encode(message, string_view(status.message.data(), status.message.size()))
+        append_status_details(details, status)
+        block[0] = pair_of(b":status", 7, b"200", 3, NO_COPY)
+        block[1] = pair_of(b"content-type", 12, b"application/grpc", 16, NO_COPY)
+        block[2] = pair_of(b"grpc-status", 11, code.data(), code.size(), 0)
+        block[3] = pair_of(b"grpc-message", 12, message.data(), message.size(), 0)
+        block[4] = pair_of(b"grpc-status-details-bin", 23, details.data(), details.size(), 0)
+        nghttp2_submit_response(stream.connection.session, stream.id, block, 5, NULL)
+        return
+    out.clear()
+    append_error_json(out, status)
+    code = to_string(<long> http_status_of(status))
+    size = to_string(<long> out.size)
+    block[0] = pair_of(b":status", 7, code.data(), code.size(), 0)
+    block[1] = pair_of(b"content-type", 12, b"application/json", 16, NO_COPY)
+    block[2] = pair_of(b"content-length", 14, size.data(), size.size(), 0)
+    if code == b"503" or code == b"429":
+        block[3] = pair_of(b"retry-after", 11, b"1", 1, NO_COPY)
+        count = 4
+    stream.ended = True
+    provider.source.ptr = stream
+    provider.read_callback = read_cold
+    nghttp2_submit_response(stream.connection.session, stream.id, block, count, &provider)
+
+
+cdef void refuse_text(Http2Stream* stream, Code code, const char* reason, const char* text) noexcept nogil:
+    cdef Status status
+    status.set(code, reason, string(text))
+    refuse(stream, status)
+
+
+# Data providers. They run inside nghttp2_session_mem_send.
+cdef void submit_ok_trailer(Http2Stream* stream, InferRequest* request) noexcept nogil:
+    cdef nghttp2_nv block[2]
+    cdef size_t count = 1
+    cdef ModelVersion* version = <ModelVersion*> request.version if request != NULL else NULL
+    block[0] = pair_of(b"grpc-status", 11, b"0", 1, NO_COPY)
+    if version != NULL:
+        block[1] = pair_of(b"x-model-version", 15, version.version.data(), version.version.size(), 0)
+        count = 2
+    nghttp2_submit_trailer(stream.connection.session, stream.id, block, count)
+
+
+cdef inline size_t copy_answer(Http2Stream* stream, InferRequest* request, uint8_t* target, size_t room) noexcept nogil:
+    cdef size_t left = request.response.size - stream.sent
+    if left > room:
+        left = room
+    memcpy(target, request.response.data + stream.sent, left)
+    stream.sent += left
+    return left
+
+
+cdef Py_ssize_t read_unary(nghttp2_session* session, int32_t id, uint8_t* target, size_t room, uint32_t* flags,
+                           nghttp2_data_source* source, void* user) noexcept nogil:
+    cdef Http2Stream* stream = <Http2Stream*> source.ptr
+    cdef InferRequest* request = stream.request
+    cdef size_t part
+    if request == NULL:
+        flags[0] |= NGHTTP2_DATA_FLAG_EOF
+        return 0
+    part = copy_answer(stream, request, target, room)
+    if stream.sent == request.response.size:
+        flags[0] |= NGHTTP2_DATA_FLAG_EOF
+        if stream.grpc:
+            flags[0] |= NGHTTP2_DATA_FLAG_NO_END_STREAM
+            submit_ok_trailer(stream, request)
+        stream.request = NULL
+        recycle(stream, request)
+    return part
+
+
+cdef Py_ssize_t read_messages(nghttp2_session* session, int32_t id, uint8_t* target, size_t room, uint32_t* flags,
+                              nghttp2_data_source* source, void* user) noexcept nogil:
+    """A gRPC stream's answers, in the order of its requests; many small ones share a frame."""
+    cdef Http2Stream* stream = <Http2Stream*> source.ptr
+    cdef InferRequest* request
+    cdef size_t written = 0
+    while written < room and stream.pending.size() and stream.pending.front().done:
+        request = stream.pending.front()
+        if stream.sent == 0:
+            stream.sent = request.response_start
+        written += copy_answer(stream, request, target + written, room - written)
+        if stream.sent == request.response.size:
+            stream.pending.pop_front()
+            stream.sent = 0
+            recycle(stream, request)
+    if stream.input_ended and stream.pending.size() == 0:
+        flags[0] |= NGHTTP2_DATA_FLAG_EOF | NGHTTP2_DATA_FLAG_NO_END_STREAM
+        submit_ok_trailer(stream, NULL)
+        return written
+    if written:
+        return written
+    stream.deferred = True
+    return NGHTTP2_ERR_DEFERRED
+
+
+cdef Py_ssize_t read_cold(nghttp2_session* session, int32_t id, uint8_t* target, size_t room, uint32_t* flags,
+                          nghttp2_data_source* source, void* user) noexcept nogil:
+    cdef Http2Stream* stream = <Http2Stream*> source.ptr
+    cdef size_t left = stream.out.size - stream.sent
+    if left > room:
+        left = room
+    if left:
+        memcpy(target, stream.out.data + stream.sent, left)
+    stream.sent += left
+    if stream.sent == stream.out.size:
+        stream.out.clear()
+        stream.sent = 0
+        if stream.ended:
+            flags[0] |= NGHTTP2_DATA_FLAG_EOF
+            if stream.trailers.size():
+                flags[0] |= NGHTTP2_DATA_FLAG_NO_END_STREAM
+                submit_headers(stream, stream.trailers, 0, NULL)
+        elif left == 0:
+            stream.deferred = True
+            return NGHTTP2_ERR_DEFERRED
+    return left
+
+
+cdef void submit_headers(Http2Stream* stream, HeaderList& headers, int status, const nghttp2_data_provider* provider) noexcept nogil:
+    """Response headers (status > 0; without a provider they end the stream) or trailers (status 0)."""
+    cdef HeaderBlock block
+    cdef size_t index
+    cdef string code = to_string(<long> status)
+    cdef bint typed = False
+    if status:
+        block.push_back(pair_of(b":status", 7, code.data(), code.size(), 0))
+    for index in range(headers.size()):
+        typed = typed or headers[index].first == string(b"content-type")
+        block.push_back(pair_of(headers[index].first.data(), headers[index].first.size(),
+                                headers[index].second.data(), headers[index].second.size(), 0))
+    if not status:
+        nghttp2_submit_trailer(stream.connection.session, stream.id, block.data(), block.size())
+        return
+    if stream.grpc and not typed:
+        block.insert(block.begin() + 1, pair_of(b"content-type", 12, b"application/grpc", 16, NO_COPY))
+    nghttp2_submit_response(stream.connection.session, stream.id, block.data(), block.size(), provider)
+
+
+cdef void start_stream_answer(Http2Stream* stream) noexcept nogil:
+    cdef nghttp2_nv block[2]
+    cdef nghttp2_data_provider provider
+    block[0] = pair_of(b":status", 7, b"200", 3, NO_COPY)
+    block[1] = pair_of(b"content-type", 12, b"application/grpc", 16, NO_COPY)
+    provider.source.ptr = stream
+    provider.read_callback = read_messages
+    stream.started = True
+    nghttp2_submit_response(stream.connection.session, stream.id, block, 2, &provider)
+
+
+cdef void resume(Http2Stream* stream) noexcept nogil:
+    if stream.deferred:
+        stream.deferred = False
+        nghttp2_session_resume_data(stream.connection.session, stream.id)
+
+
+cdef void send_small(Http2Stream* stream, const uint8_t* message, size_t size) noexcept nogil:
+    cdef uint8_t prefix[5]
+    cdef pair[string, string] trailer
+    prefix[0] = prefix[1] = prefix[2] = prefix[3] = 0
+    prefix[4] = <uint8_t> size
+    stream.out.clear()
+    stream.out.append(prefix, 5)
+    stream.out.append(message, size)
+    trailer.first.assign(b"grpc-status")
+    trailer.second.assign(b"0")
+    stream.trailers.push_back(trailer)
+    stream.ended = True
+    start_cold(stream, stream.headers, 200, True)
+
+
+cdef void send_plain(Http2Stream* stream, int status) noexcept nogil:
+    stream.kind = StreamKind.kAnswered
+    stream.headers.clear()
+    start_cold(stream, stream.headers, status, False)
+
+
+cdef void start_cold(Http2Stream* stream, HeaderList& headers, int status, bint body) noexcept nogil:
+    cdef nghttp2_data_provider provider
+    provider.source.ptr = stream
+    provider.read_callback = read_cold
+    if stream.kind == StreamKind.kNative:
+        headers.clear()
+    stream.started = True
+    submit_headers(stream, headers, status, &provider if body else NULL)
+
+
+# Answers from below.
+cdef void answer_unary(Http2Stream* stream, InferRequest* request) noexcept nogil:
+    cdef nghttp2_nv block[5]
+    cdef size_t count = 2
+    cdef nghttp2_data_provider provider
+    cdef string size, json_size
+    cdef ModelVersion* version = <ModelVersion*> request.version
+    stream.sent = request.response_start
+    stream.started = True
+    provider.source.ptr = stream
+    provider.read_callback = read_unary
+    block[0] = pair_of(b":status", 7, b"200", 3, NO_COPY)
+    if stream.grpc:
+        block[1] = pair_of(b"content-type", 12, b"application/grpc", 16, NO_COPY)
+    else:
+        size = to_string(<long> request.response.size)
+        block[2] = pair_of(b"content-length", 14, size.data(), size.size(), 0)
+        block[3] = pair_of(b"x-model-version", 15, version.version.data(), version.version.size(), 0)
+        count = 4
+        if request.json_size >= 0:
+            json_size = to_string(<long> request.json_size)
+            block[1] = pair_of(b"content-type", 12, b"application/octet-stream", 24, NO_COPY)
+            block[4] = pair_of(b"inference-header-content-length", 31, json_size.data(), json_size.size(), 0)
+            count = 5
+        else:
+            block[1] = pair_of(b"content-type", 12, b"application/json", 16, NO_COPY)
+    nghttp2_submit_response(stream.connection.session, stream.id, block, count, &provider)
+
+
+cdef void reply(Http2Connection* connection, InferRequest* request) noexcept nogil:
+    cdef Http2Stream* stream = <Http2Stream*> request.reply_to.stream
+    stream.outstanding -= 1
+    connection.outstanding -= 1
+    if stream.closed:
+        recycle(stream, request)
+        release_if_done(stream)
+        return
+    if stream.kind == StreamKind.kStreamInfer:
+        if not request.status.ok():
+            pb_codec.encode_stream_error(request, string_view(request.status.message.data(), request.status.message.size()))
+        request.done = True
+        resume(stream)
+        return
+    if request.status.ok():
+        answer_unary(stream, request)
+        return
+    stream.request = NULL
+    refuse(stream, request.status)
+    recycle(stream, request)
+
+
+cdef void cold_reply(Http2Connection* connection, ColdReply* part) noexcept nogil:
+    cdef Http2Stream* stream = <Http2Stream*> part.call.reply_to.stream
+    cdef uint8_t prefix[5]
+    cdef uint32_t size
+    if stream == NULL or stream.closed:
+        return
+    if part.kind == ColdReplyKind.kHeaders:
+        if not stream.started:
+            start_cold(stream, part.headers, part.status, True)
+        return
+    if part.kind == ColdReplyKind.kData:
+        if stream.grpc:
+            size = <uint32_t> part.data.size()
+            prefix[0] = 0
+            prefix[1], prefix[2], prefix[3], prefix[4] = size >> 24, size >> 16, size >> 8, size
+            stream.out.append(prefix, 5)
+        stream.out.append(part.data.data(), part.data.size())
+    else:
+        stream.ended = True
+        if not stream.started:      # trailers-only
+            stream.started = True
+            submit_headers(stream, part.headers, 200 if stream.grpc else 500, NULL)
+            return
+        stream.trailers.swap(part.headers)
+    resume(stream)

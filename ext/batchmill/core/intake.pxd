@@ -1,0 +1,79 @@
+# What an I/O thread does for its front ends: decode, route, check, queue; and the pool of requests.
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libcpp cimport bool as cpp_bool
+from libcpp.atomic cimport atomic
+from libcpp.vector cimport vector
+
+from batchmill.core.batch cimport Scratch
+from batchmill.core.bridge cimport ColdQueue, ColdReplies
+from batchmill.core.executor cimport CompletionQueue, ExecutorPool, pthread_t
+from batchmill.core.front cimport ColdReply, Limits, Sink
+from batchmill.core.histogram cimport Counter
+from batchmill.core.message cimport InferRequest
+from batchmill.core.router cimport ModelVersion, RouteTable
+from batchmill.core.tensor cimport MemoryBudget
+
+cdef extern from "io_thread.hpp" namespace "batchmill" nogil:
+    int kMaxIoThreads
+
+    enum class Transport(uint8_t):
+        kUnknown, kHttp1, kHttp2
+
+    cdef cppclass Socket:
+        int fd
+        Transport transport
+        void* front
+        cpp_bool reading, waits_to_write, paused, dirty, gone
+        uint8_t* sniffed
+        int sniffed_size
+        int64_t opened_ns
+        char* peer
+        Socket* next
+        Socket* previous
+        Socket* next_dirty
+
+    cdef cppclass Shared:
+        Limits limits
+        MemoryBudget budget
+        ExecutorPool pool
+        ColdQueue cold_queue
+        atomic[const RouteTable*] table
+        atomic[uint64_t] generation
+        atomic[cpp_bool] ready, draining, stopping
+        atomic[int] drain_step
+        atomic[int64_t] connections, in_flight
+        atomic[uint64_t]* outcome
+        atomic[uint64_t] refused_connections
+        vector[int] listeners
+        int64_t max_connections
+
+    cdef cppclass IoThread:
+        Shared* shared
+        int index, epoll_fd, wake_fd
+        pthread_t thread
+        Sink sink
+        CompletionQueue completions
+        ColdReplies cold_replies
+        vector[ColdReply*] cold_parts
+        const RouteTable* table
+        atomic[uint64_t] seen_generation
+        int drain_seen
+        cpp_bool accepting
+        vector[ModelVersion*] touched
+        InferRequest* free_requests
+        InferRequest* answered
+        InferRequest* answered_last
+        Scratch* scratch
+        Socket* current
+        Socket* sockets
+        Socket* dirty
+        int64_t next_tick_ns
+        uint8_t* buffer
+
+cdef void connect_sink(IoThread* thread) noexcept nogil
+
+# Runs on this thread, or offers to the pool, what the turn's events queued.
+cdef void run_touched(IoThread* thread) noexcept nogil
+
+# Counts an answered request, right before its front end sends it.
+cdef void count(IoThread* thread, InferRequest* request) noexcept nogil

@@ -1,0 +1,186 @@
+"""What an I/O thread does for its front ends: decode, route, check, queue; and the pool of requests.
+
+infer() never answers before it returns: what it refuses goes to the thread's answered list, delivered after the events.
+"""
+
+from libc.stdint cimport int32_t
+from libcpp.string cimport string
+from libcpp.string_view cimport string_view
+
+from batchmill.core cimport json_codec, pb_codec
+from batchmill.core.bridge cimport drop, kCancel, kHalfClose, kMessage, kOpen
+from batchmill.core.clock cimport now_ns
+from batchmill.core.executor cimport offer, run_inline
+from batchmill.core.front cimport ColdCall
+from batchmill.core.histogram cimport VersionStats, add
+from batchmill.core.message cimport Encoding
+from batchmill.core.queue cimport put
+from batchmill.core.router cimport check, pick, ready
+from batchmill.core.status cimport kDeadlineExceeded, kOk, kResourceExhausted
+
+
+cdef int64_t MAX_TIMEOUT_US = 1000000 * 3600 * 24 * 365
+
+
+cdef InferRequest* take_request(void* self) noexcept nogil:
+    cdef IoThread* thread = <IoThread*> self
+    cdef InferRequest* request = thread.free_requests
+    if request == NULL:
+        return new InferRequest()
+    thread.free_requests = request.next
+    request.next = NULL
+    return request
+
+
+cdef void recycle_request(void* self, InferRequest* request) noexcept nogil:
+    cdef IoThread* thread = <IoThread*> self
+    cdef ModelVersion* version = <ModelVersion*> request.version
+    if request.charged_bytes:
+        thread.shared.budget.give(request.charged_bytes)
+    request.reset()
+    request.next = thread.free_requests
+    thread.free_requests = request
+    if version != NULL:
+        version.leases.fetch_sub(1)     # last: after it the version may be destroyed
+
+
+cdef void answer_later(IoThread* thread, InferRequest* request) noexcept nogil:
+    request.next = NULL
+    if thread.answered == NULL:
+        thread.answered = request
+    else:
+        thread.answered_last.next = request
+    thread.answered_last = request
+
+
+cdef bint decode(InferRequest* request) noexcept nogil:
+    if request.encoding == Encoding.kProto:
+        return pb_codec.parse(request)
+    if not json_codec.parse(request, request.body.data, request.body.size, request.json_size):
+        return False
+    request.model_name = string_view(request.path_model.data(), request.path_model.size())
+    request.model_version = string_view(request.path_version.data(), request.path_version.size())
+    if request.path_label.size():
+        request.label = string_view(request.path_label.data(), request.path_label.size())
+    return True
+
+
+cdef void set_deadline(ModelVersion* version, InferRequest* request) noexcept nogil:
+    """The earliest of the caller's deadline and the time it gives the queue."""
+    cdef int64_t budget = version.default_timeout_ns
+    if request.timeout_us > 0 and request.timeout_us < MAX_TIMEOUT_US:
+        budget = request.timeout_us * 1000
+    if budget and (request.deadline_ns == 0 or request.times.received + budget < request.deadline_ns):
+        request.deadline_ns = request.times.received + budget
+
+
+cdef bint admit(IoThread* thread, InferRequest* request) noexcept nogil:
+    cdef ModelVersion* version
+    if not decode(request) or not pick(thread.table, request):
+        return False
+    version = <ModelVersion*> request.version
+    if not check(version, request):
+        return False
+    set_deadline(version, request)
+    if request.deadline_ns and request.deadline_ns <= thread.sink.now_ns:
+        request.status.set(kDeadlineExceeded, b"DEADLINE_EXCEEDED", string(b"the deadline has passed"))
+        return False
+    request.times.queued = thread.sink.now_ns
+    if not put(&version.queue, request):
+        request.status.set(kResourceExhausted, b"QUEUE_FULL", string(b"the queue of this model is full"))
+        request.status.http_status = thread.shared.limits.busy_status
+        return False
+    if thread.touched.size() == 0 or thread.touched.back() != version:
+        thread.touched.push_back(version)
+    return True
+
+
+cdef void infer(void* self, InferRequest* request) noexcept nogil:
+    cdef IoThread* thread = <IoThread*> self
+    request.reply_to.socket = thread.current
+    thread.shared.in_flight.fetch_add(1)
+    if not admit(thread, request):
+        answer_later(thread, request)
+
+
+cdef void run_touched(IoThread* thread) noexcept nogil:
+    cdef size_t index
+    cdef ModelVersion* version
+    cdef InferRequest* answered
+    cdef InferRequest* following
+    for index in range(thread.touched.size()):
+        version = thread.touched[index]
+        while version.queue.rows.load() > 0:
+            answered = run_inline(&thread.shared.pool, version, thread.scratch)
+            if answered == NULL:
+                offer(&thread.shared.pool, version)
+                break
+            while answered != NULL:
+                following = answered.next
+                if answered.reply_to.io_thread == thread.index:
+                    answer_later(thread, answered)
+                else:
+                    thread.shared.pool.completions[answered.reply_to.io_thread].push(answered, answered)
+                answered = following
+    thread.touched.clear()
+
+
+cdef void count(IoThread* thread, InferRequest* request) noexcept nogil:
+    cdef ModelVersion* version = <ModelVersion*> request.version
+    cdef VersionStats* stats
+    cdef int32_t code = <int32_t> request.status.code
+    thread.shared.in_flight.fetch_sub(1)
+    if version == NULL:
+        thread.shared.outcome[code].fetch_add(1)
+        return
+    stats = version.stats_of(thread.index)
+    add(stats.outcome[code], 1)
+    if code == <int32_t> kOk:
+        stats.total.record(thread.sink.now_ns - request.times.received)
+
+
+# Cold calls.
+cdef cpp_bool cold_open(void* self, ColdCall* call) noexcept nogil:
+    cdef IoThread* thread = <IoThread*> self
+    call.reply_to.socket = thread.current
+    return thread.shared.cold_queue.push(call, kOpen, string())
+
+
+cdef cpp_bool cold_message(void* self, ColdCall* call, const uint8_t* data, size_t size) noexcept nogil:
+    return (<IoThread*> self).shared.cold_queue.push(call, kMessage, string(<const char*> data, size))
+
+
+cdef void cold_end(void* self, ColdCall* call) noexcept nogil:
+    (<IoThread*> self).shared.cold_queue.push(call, kHalfClose, string())
+
+
+cdef void cold_cancel(void* self, ColdCall* call) noexcept nogil:
+    (<IoThread*> self).shared.cold_queue.push(call, kCancel, string())
+    drop(call)
+
+
+cdef int is_ready(void* self, string_view model, string_view version) noexcept nogil:
+    cdef IoThread* thread = <IoThread*> self
+    cdef bint serving = thread.shared.ready.load() and not thread.shared.draining.load()
+    cdef int known
+    if model.size() == 0:
+        return 1 if serving else 0
+    known = ready(thread.table, model, version)
+    return 0 if known > 0 and thread.shared.draining.load() else known
+
+
+cdef void connect_sink(IoThread* thread) noexcept nogil:
+    thread.sink.self = thread
+    thread.sink.take = take_request
+    thread.sink.recycle = recycle_request
+    thread.sink.infer = infer
+    thread.sink.cold_open = cold_open
+    thread.sink.cold_message = cold_message
+    thread.sink.cold_end = cold_end
+    thread.sink.cold_cancel = cold_cancel
+    thread.sink.ready = is_ready
+    thread.sink.limits = &thread.shared.limits
+    thread.sink.budget = &thread.shared.budget
+    thread.sink.draining = &thread.shared.draining
+    thread.sink.io_thread = thread.index
+    thread.sink.now_ns = now_ns()

@@ -1,0 +1,98 @@
+// One I/O thread and what all of them share.
+#pragma once
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "bridge.hpp"
+#include "executor.hpp"
+#include "front.hpp"
+
+namespace batchmill {
+
+constexpr int kMaxIoThreads = 64;
+
+enum class Transport : uint8_t { kUnknown, kHttp1, kHttp2 };
+
+struct Socket {
+    int fd = -1;
+    Transport transport = Transport::kUnknown;
+    void* front = nullptr;        // Http1Connection or Http2Connection
+    bool reading = true;          // false: nothing more is read; closes when all is written
+    bool waits_to_write = false;  // EPOLLOUT is armed
+    bool paused = false;          // EPOLLIN is off: back-pressure
+    bool dirty = false;           // in the dirty list
+    bool gone = false;            // fd is closed; lives until its requests have come back
+    uint8_t sniffed[24];          // the first bytes, until they tell the transport
+    int sniffed_size = 0;
+    int64_t opened_ns = 0;
+    char peer[64] = "";
+    Socket* next = nullptr;       // all sockets of the thread
+    Socket* previous = nullptr;
+    Socket* next_dirty = nullptr;
+};
+
+// What all threads of a server share.
+struct Shared {
+    Limits limits;
+    MemoryBudget budget;
+    ExecutorPool pool;
+    ColdQueue cold_queue;
+    std::atomic<const RouteTable*> table{nullptr};
+    std::atomic<uint64_t> generation{0};
+    std::atomic<bool> ready{false}, draining{false};
+    std::atomic<int> drain_step{0};          // 0 none, 1 GOAWAY notice and stop accepting, 2 final GOAWAY
+    std::atomic<bool> stopping{false};
+    std::atomic<int64_t> connections{0}, in_flight{0};
+    std::atomic<uint64_t> outcome[kCodes] = {};   // requests that no version answered: unknown model, malformed, ...
+    std::atomic<uint64_t> refused_connections{0};
+    std::vector<int> listeners;
+    int64_t max_connections = 10000;
+};
+
+struct IoThread {
+    Shared* shared = nullptr;
+    int index = 0, epoll_fd = -1, wake_fd = -1;
+    pthread_t thread;
+    Sink sink;
+    CompletionQueue completions;
+    ColdReplies cold_replies;
+    std::vector<ColdReply*> cold_parts;
+    const RouteTable* table = nullptr;
+    std::atomic<uint64_t> seen_generation{0};
+    int drain_seen = 0;
+    bool accepting = true;
+    std::vector<Version*> touched;         // got rows in this turn
+    InferRequest* free_requests = nullptr;
+    InferRequest* answered = nullptr;      // by this very thread, not yet delivered
+    InferRequest* answered_last = nullptr;
+    Scratch* scratch = nullptr;
+    Socket* current = nullptr;             // whose front end is being called
+    Socket* sockets = nullptr;
+    Socket* dirty = nullptr;
+    int64_t next_tick_ns = 0;
+    uint8_t buffer[256 << 10];
+
+    ~IoThread() {
+        for (InferRequest* next; free_requests; free_requests = next) next = free_requests->next, delete free_requests;
+        delete scratch;
+    }
+};
+
+inline int listen_tcp(const sockaddr* address, socklen_t size) {
+    int one = 1, fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) return -errno;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    if (bind(fd, address, size) || listen(fd, 4096)) {
+        int error = errno;
+        close(fd);
+        return -error;
+    }
+    return fd;
+}
+
+}  // namespace batchmill

@@ -1,0 +1,134 @@
+// A request on its way through the server: what was asked, who waits for the answer, what happened when.
+#pragma once
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "buffer.hpp"
+#include "tensor.hpp"
+
+namespace batchmill {
+
+// gRPC's status codes; status.pyx maps them to HTTP.
+enum Code : int32_t {
+    kOk = 0, kCancelled = 1, kUnknown = 2, kInvalidArgument = 3, kDeadlineExceeded = 4, kNotFound = 5, kAlreadyExists = 6,
+    kPermissionDenied = 7, kResourceExhausted = 8, kFailedPrecondition = 9, kAborted = 10, kOutOfRange = 11, kUnimplemented = 12,
+    kInternal = 13, kUnavailable = 14, kDataLoss = 15, kUnauthenticated = 16,
+};
+
+// How the request came, and so how its answer is written.
+enum class Encoding : uint8_t {
+    kProto,  // ModelInferRequest; raw or typed contents
+    kJson,   // REST: JSON, or JSON followed by binary tensors
+};
+
+// Why a request is refused or failed. http_status 0: the code's usual one. reason: a static string such as "QUEUE_FULL".
+struct Status {
+    Code code = kOk;
+    int32_t http_status = 0;
+    const char* reason = "";
+    std::string message;
+
+    bool ok() const { return code == kOk; }
+    void set(Code c, const char* why, std::string text) {
+        code = c;
+        http_status = 0;
+        reason = why;
+        message = std::move(text);
+    }
+    void clear() {
+        code = kOk;
+        http_status = 0;
+        reason = "";
+        message.clear();
+    }
+};
+
+struct RequestedOutput {
+    std::string_view name;
+    int8_t binary = -1;          // REST binary_data; -1: the request's default
+    int64_t classification = 0;  // top N as BYTES; 0: the tensor itself
+};
+
+// Monotonic clock, ns; 0: not reached.
+struct StageTimes {
+    int64_t received = 0, queued = 0, started = 0, computed = 0, encoded = 0;
+};
+
+struct Version;    // router.hpp
+struct InferRequest;
+
+// Who waits for the answer. The front end that made the request; called on the I/O thread it belongs to.
+struct ReplyTo {
+    void* stream = nullptr;      // http2's or http1's exchange; stays valid until the request is returned to it
+    void* connection = nullptr;
+    void* socket = nullptr;      // the I/O thread's, set by it
+    int32_t io_thread = 0;
+};
+
+struct InferRequest {
+    // What was asked. Views point into body or arena.
+    Encoding encoding = Encoding::kProto;
+    std::string_view model_name, model_version, label, id, route_key;
+    std::vector<TensorView> inputs;
+    std::vector<RequestedOutput> outputs;  // empty: all
+    bool typed_contents = false;           // gRPC: came in InferTensorContents, so may be answered so
+    bool binary_output = false;            // REST: request parameter binary_data_output
+    bool stream_reply = false;             // gRPC: the answer is wrapped in a ModelStreamInferResponse
+    bool done = false;                     // answered; waits for the answers before it (streams, pipelines)
+    bool raw_binary = false;               // REST: Inference-Header-Content-Length 0; shape is settled from the signature
+    uint64_t priority = 0;
+    int64_t timeout_us = 0;                // v2 parameter: until its run starts; 0: none
+
+    Buffer body;    // as received
+    Buffer arena;   // what had to be decoded: typed contents, JSON numbers
+    std::deque<std::string> texts;  // JSON strings that had escapes
+    std::string path_model, path_version, path_label;  // REST: from the path; model_name and model_version point here
+
+    // Where it goes.
+    Version* version = nullptr;            // under lease while not null
+    int64_t rows = 1;                      // along axis 0 when the version is batched
+    int64_t deadline_ns = 0;               // monotonic; 0: none
+    std::atomic<bool> cancelled{false};    // set by the front end; read before the run
+    InferRequest* next = nullptr;          // intrusive: queue, batch, completion list, free list
+
+    // What came of it.
+    Status status;
+    Buffer response;                       // encoded answer: gRPC frame with its 5-byte prefix, or HTTP body
+    size_t response_start = 0;             // where it begins in response: a gRPC prefix is written last, right-aligned
+    int64_t json_size = -1;                // REST: bytes of JSON before the binary tensors; -1: all is JSON
+    StageTimes times;
+    ReplyTo reply_to;
+    int64_t charged_bytes = 0;             // taken from the memory budget
+
+    void reset() {
+        model_name = model_version = label = id = route_key = {};
+        inputs.clear();
+        outputs.clear();
+        typed_contents = binary_output = raw_binary = stream_reply = done = false;
+        priority = 0;
+        timeout_us = 0;
+        body.clear();
+        arena.clear();
+        if (!texts.empty()) texts.clear();
+        path_model.clear();
+        path_version.clear();
+        path_label.clear();
+        version = nullptr;
+        rows = 1;
+        deadline_ns = 0;
+        cancelled.store(false, std::memory_order_relaxed);
+        next = nullptr;
+        status.clear();
+        response.clear();
+        response_start = 0;
+        json_size = -1;
+        times = {};
+        charged_bytes = 0;
+    }
+};
+
+}  // namespace batchmill

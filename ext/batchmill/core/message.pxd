@@ -1,0 +1,57 @@
+# A request on its way through the server.
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint64_t
+from libcpp.atomic cimport atomic
+from libcpp cimport bool as cpp_bool
+from libcpp.deque cimport deque
+from libcpp.string cimport string
+from libcpp.string_view cimport string_view
+from libcpp.vector cimport vector
+
+from batchmill.core.status cimport Status
+from batchmill.core.tensor cimport Buffer, TensorView
+
+cdef extern from "message.hpp" namespace "batchmill" nogil:
+    enum class Encoding(uint8_t):
+        kProto, kJson
+
+    cdef cppclass RequestedOutput:
+        string_view name
+        int8_t binary               # REST binary_data; -1: the request's default
+        int64_t classification      # top N as BYTES; 0: the tensor itself
+
+    cdef cppclass StageTimes:
+        int64_t received, queued, started, computed, encoded   # monotonic ns; 0: not reached
+
+    cdef cppclass NativeVersion "batchmill::Version":
+        pass
+
+    cdef cppclass ReplyTo:
+        void* stream
+        void* connection
+        void* socket
+        int32_t io_thread
+
+    cdef cppclass InferRequest:
+        Encoding encoding
+        string_view model_name, model_version, label, id, route_key
+        vector[TensorView] inputs
+        vector[RequestedOutput] outputs
+        cpp_bool typed_contents, binary_output, raw_binary, stream_reply, done
+        uint64_t priority
+        int64_t timeout_us
+        Buffer body, arena
+        deque[string] texts
+        string path_model, path_version, path_label
+        NativeVersion* version
+        int64_t rows
+        int64_t deadline_ns
+        atomic[cpp_bool] cancelled
+        InferRequest* next
+        Status status
+        Buffer response
+        size_t response_start
+        int64_t json_size
+        StageTimes times
+        ReplyTo reply_to
+        int64_t charged_bytes
+        void reset()

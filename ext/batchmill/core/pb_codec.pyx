@@ -1,0 +1,611 @@
+"""gRPC messages of the hot path, parsed in place and written once.
+
+Field numbers are those of protos/inference.proto. The parser takes what protobuf takes: unknown fields are skipped,
+the last of a repeated scalar wins, packed and unpacked repeated numbers both. It has no recursion: messages nest three deep.
+"""
+
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+from libcpp.vector cimport vector
+
+from batchmill.core.message cimport RequestedOutput
+from batchmill.core.status cimport append_echo, kInvalidArgument, kResourceExhausted
+from batchmill.core.tensor cimport DataType, datatype_name, datatype_of, element_bytes, kMaxRank
+
+cdef size_t MAX_TENSORS = 1024     # inputs or outputs of one request; no model comes near
+cdef size_t HEAD_ROOM = 16         # gRPC prefix (5), tag (1), length (at most 10): written last, right-aligned
+
+
+cdef struct Cursor:
+    const uint8_t* at
+    const uint8_t* end
+    bint bad
+
+
+cdef inline uint64_t varint(Cursor* cursor) noexcept nogil:
+    cdef uint64_t value = 0
+    cdef int shift = 0
+    cdef uint8_t byte
+    while cursor.at < cursor.end and shift < 64:
+        byte = cursor.at[0]
+        cursor.at += 1
+        value |= <uint64_t> (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value
+        shift += 7
+    cursor.bad = True
+    return 0
+
+
+cdef inline Cursor block(Cursor* cursor) noexcept nogil:
+    """The bytes of a length-delimited field; the cursor moves past them."""
+    cdef uint64_t size = varint(cursor)
+    cdef Cursor inner
+    inner.at = cursor.at
+    inner.end = cursor.at
+    inner.bad = False
+    if cursor.bad or size > <uint64_t> (cursor.end - cursor.at):
+        cursor.bad = True
+        return inner
+    inner.end = cursor.at + size
+    cursor.at = inner.end
+    return inner
+
+
+cdef inline string_view view(Cursor inner) noexcept nogil:
+    return string_view(<const char*> inner.at, inner.end - inner.at)
+
+
+cdef inline void skip(Cursor* cursor, uint64_t tag) noexcept nogil:
+    cdef int wire = tag & 7
+    if wire == 0:
+        varint(cursor)
+    elif wire == 2:
+        block(cursor)
+    elif wire == 1 and cursor.end - cursor.at >= 8:
+        cursor.at += 8
+    elif wire == 5 and cursor.end - cursor.at >= 4:
+        cursor.at += 4
+    else:
+        cursor.bad = True  # groups are not part of proto3
+
+
+cdef bint fail(InferRequest* request, const char* text) noexcept nogil:
+    request.status.set(kInvalidArgument, b"INVALID_REQUEST", string(text))
+    return False
+
+
+cdef bint fail_name(InferRequest* request, const char* before, string_view name, const char* after) noexcept nogil:
+    cdef string text
+    text.append(before)
+    append_echo(text, name)
+    text.append(after)
+    request.status.set(kInvalidArgument, b"INVALID_REQUEST", text)
+    return False
+
+
+cdef void take_parameter(InferRequest* request, Cursor entry, RequestedOutput* output) noexcept nogil:
+    """One entry of a map<string, InferParameter>; the ones the server knows are kept."""
+    cdef string_view key, text
+    cdef int64_t number = 0
+    cdef uint64_t tag
+    cdef Cursor value
+    cdef int kind = 0
+    value.at = value.end = NULL
+    while entry.at < entry.end and not entry.bad:
+        tag = varint(&entry)
+        if tag == 10:
+            key = view(block(&entry))
+        elif tag == 18:
+            value = block(&entry)
+        else:
+            skip(&entry, tag)
+    if entry.bad:
+        request.status.set(kInvalidArgument, b"INVALID_REQUEST", string(b"ModelInferRequest: broken parameters"))
+        return
+    while value.at < value.end and not value.bad:
+        tag = varint(&value)
+        if tag == 8 or tag == 16 or tag == 40:      # bool, int64, uint64
+            number = <int64_t> varint(&value)
+            kind = 1
+        elif tag == 26:
+            text = view(block(&value))
+            kind = 2
+        else:
+            skip(&value, tag)
+    if output != NULL:
+        if kind == 1 and key == string_view(b"classification"):
+            output.classification = number
+    elif kind == 1 and key == string_view(b"timeout"):
+        request.timeout_us = number if number > 0 else 0
+    elif kind == 1 and key == string_view(b"priority"):
+        request.priority = <uint64_t> number
+    elif kind == 2 and key == string_view(b"label"):
+        request.label = text
+    elif kind == 2 and key == string_view(b"route_key"):
+        request.route_key = text
+
+
+cdef bint take_shape(InferRequest* request, TensorView* tensor, Cursor* cursor, bint packed) noexcept nogil:
+    cdef Cursor inner
+    if not packed:
+        inner = cursor[0]
+        inner.end = inner.at
+        if tensor.shape.rank == kMaxRank:
+            return fail(request, b"a shape has more than 16 dimensions")
+        tensor.shape.dims[tensor.shape.rank] = <int64_t> varint(cursor)
+        tensor.shape.rank += 1
+        return not cursor.bad
+    inner = block(cursor)
+    while inner.at < inner.end and not inner.bad:
+        if tensor.shape.rank == kMaxRank:
+            return fail(request, b"a shape has more than 16 dimensions")
+        tensor.shape.dims[tensor.shape.rank] = <int64_t> varint(&inner)
+        tensor.shape.rank += 1
+    if inner.bad:
+        cursor.bad = True
+    return not cursor.bad
+
+
+cdef struct Input:
+    Cursor contents         # at NULL: none
+    bint has_contents
+
+
+cdef bint take_input(InferRequest* request, Cursor cursor, Input* extra) noexcept nogil:
+    cdef TensorView tensor
+    cdef uint64_t tag
+    cdef string_view datatype
+    extra.has_contents = False
+    while cursor.at < cursor.end and not cursor.bad:
+        tag = varint(&cursor)
+        if tag == 10:
+            tensor.name = view(block(&cursor))
+        elif tag == 18:
+            datatype = view(block(&cursor))
+        elif tag == 26 or tag == 24:
+            if not take_shape(request, &tensor, &cursor, tag == 26):
+                return False
+        elif tag == 34:
+            block(&cursor)
+        elif tag == 42:
+            extra.contents = block(&cursor)
+            extra.has_contents = True
+        else:
+            skip(&cursor, tag)
+    if cursor.bad:
+        return fail(request, b"ModelInferRequest: broken input")
+    tensor.dtype = datatype_of(datatype)
+    if tensor.dtype == DataType.kInvalid:
+        return fail_name(request, b"unknown datatype \"", datatype, b"\"")
+    request.inputs.push_back(tensor)
+    return True
+
+
+cdef bint take_output(InferRequest* request, Cursor cursor) noexcept nogil:
+    cdef RequestedOutput output
+    cdef uint64_t tag
+    output.binary = -1
+    output.classification = 0
+    while cursor.at < cursor.end and not cursor.bad:
+        tag = varint(&cursor)
+        if tag == 10:
+            output.name = view(block(&cursor))
+        elif tag == 18:
+            take_parameter(request, block(&cursor), &output)
+        else:
+            skip(&cursor, tag)
+    if cursor.bad:
+        return fail(request, b"ModelInferRequest: broken requested output")
+    request.outputs.push_back(output)
+    return True
+
+
+cdef int contents_field(DataType dtype) noexcept nogil:
+    """The field of InferTensorContents that carries a datatype; 0: it travels only raw."""
+    if dtype == DataType.kBool:
+        return 1
+    if dtype == DataType.kInt8 or dtype == DataType.kInt16 or dtype == DataType.kInt32:
+        return 2
+    if dtype == DataType.kInt64:
+        return 3
+    if dtype == DataType.kUint8 or dtype == DataType.kUint16 or dtype == DataType.kUint32:
+        return 4
+    if dtype == DataType.kUint64:
+        return 5
+    if dtype == DataType.kFp32:
+        return 6
+    if dtype == DataType.kFp64:
+        return 7
+    if dtype == DataType.kBytes:
+        return 8
+    return 0
+
+
+cdef bint store_number(Buffer* arena, DataType dtype, uint64_t value) noexcept nogil:
+    """Appends one varint as an element of a datatype; False: out of its range."""
+    cdef int64_t number = <int64_t> value
+    cdef size_t width = element_bytes(dtype)
+    if dtype == DataType.kBool:
+        value = value != 0
+    elif dtype == DataType.kInt8 or dtype == DataType.kInt16:
+        number = <int32_t> <uint32_t> value
+        if number < (-128 if width == 1 else -32768) or number > (127 if width == 1 else 32767):
+            return False
+        value = <uint64_t> number
+    elif dtype == DataType.kUint8 or dtype == DataType.kUint16:
+        if <uint32_t> value > (255u if width == 1 else 65535u):
+            return False
+    return arena.append(&value, width)
+
+
+cdef bint take_contents(InferRequest* request, TensorView* tensor, Cursor cursor) noexcept nogil:
+    """Typed contents into the arena, in raw form. tensor.data is set to an offset here: the arena may still move."""
+    cdef int wanted = contents_field(tensor.dtype)
+    cdef uint64_t tag
+    cdef Cursor inner
+    cdef size_t start
+    cdef uint32_t length
+    cdef int field
+    cdef Buffer* arena = &request.arena
+    cdef size_t pad = (64 - arena.size % 64) % 64
+    if wanted == 0:
+        return fail_name(request, b"input \"", tensor.name, b"\": its datatype travels only in raw_input_contents")
+    if arena.extend(pad) == NULL:
+        return fail(request, b"out of memory")
+    start = arena.size
+    while cursor.at < cursor.end and not cursor.bad:
+        tag = varint(&cursor)
+        field = <int> (tag >> 3)
+        if field < 1 or field > 8:
+            skip(&cursor, tag)
+            continue
+        if field != wanted:
+            return fail_name(request, b"input \"", tensor.name, b"\": contents in the field of another datatype")
+        inner.bad = False
+        if tag & 7 == 2:
+            inner = block(&cursor)
+        else:
+            inner.at = cursor.at
+            skip(&cursor, tag)
+            inner.end = cursor.at
+        if cursor.bad:
+            break
+        if wanted == 8:
+            length = <uint32_t> (inner.end - inner.at)
+            if tag & 7 != 2 or not arena.append(&length, 4) or not arena.append(inner.at, length):
+                cursor.bad = True
+        elif wanted >= 6:
+            if (inner.end - inner.at) % <Py_ssize_t> element_bytes(tensor.dtype) or not arena.append(inner.at, inner.end - inner.at):
+                cursor.bad = True
+        else:
+            while inner.at < inner.end and not inner.bad:
+                if not store_number(arena, tensor.dtype, varint(&inner)) and not inner.bad:
+                    return fail_name(request, b"input \"", tensor.name, b"\": a value is out of the range of its datatype")
+            cursor.bad = cursor.bad or inner.bad
+    if cursor.bad:
+        return fail_name(request, b"input \"", tensor.name, b"\": broken contents")
+    tensor.data = <const uint8_t*> start
+    tensor.size = arena.size - start
+    return True
+
+
+cdef bint parse(InferRequest* request) noexcept nogil:
+    cdef Cursor cursor
+    cdef Cursor raw[64]
+    cdef Input extra[64]
+    cdef uint64_t tag
+    cdef size_t raws = 0, index, typed = 0
+    cursor.at = request.body.data
+    cursor.end = request.body.data + request.body.size
+    cursor.bad = False
+    while cursor.at < cursor.end and not cursor.bad:
+        tag = varint(&cursor)
+        if tag == 10:
+            request.model_name = view(block(&cursor))
+        elif tag == 18:
+            request.model_version = view(block(&cursor))
+        elif tag == 26:
+            request.id = view(block(&cursor))
+        elif tag == 34:
+            take_parameter(request, block(&cursor), NULL)
+        elif tag == 42:
+            index = request.inputs.size()
+            if index == 64:
+                return fail(request, b"a request has more than 64 inputs")
+            if not take_input(request, block(&cursor), &extra[index]):
+                return False
+            typed += extra[index].has_contents
+        elif tag == 50:
+            if request.outputs.size() == MAX_TENSORS:
+                return fail(request, b"a request names more than 1024 outputs")
+            if not take_output(request, block(&cursor)):
+                return False
+        elif tag == 58:
+            if raws == 64:
+                return fail(request, b"raw_input_contents has more than 64 entries")
+            raw[raws] = block(&cursor)
+            raws += 1
+        else:
+            skip(&cursor, tag)
+    if cursor.bad or not request.status.ok():
+        return fail(request, b"the bytes are no ModelInferRequest")
+    if raws:
+        if typed:
+            return fail(request, b"raw_input_contents and contents in one request: use one of them")
+        if raws != request.inputs.size():
+            return fail(request, b"raw_input_contents must have one entry for each input")
+        for index in range(raws):
+            request.inputs[index].data = raw[index].at
+            request.inputs[index].size = raw[index].end - raw[index].at
+        return True
+    for index in range(request.inputs.size()):
+        if not extra[index].has_contents:
+            extra[index].contents.at = extra[index].contents.end = cursor.end
+            extra[index].contents.bad = False
+        if not take_contents(request, &request.inputs[index], extra[index].contents):
+            return False
+    for index in range(request.inputs.size()):
+        request.inputs[index].data = request.arena.data + <size_t> request.inputs[index].data
+    request.typed_contents = typed > 0
+    return True
+
+
+cdef inline size_t varint_size(uint64_t value) noexcept nogil:
+    cdef size_t size = 1
+    while value >= 0x80:
+        value >>= 7
+        size += 1
+    return size
+
+
+cdef inline uint8_t* put_varint(uint8_t* at, uint64_t value) noexcept nogil:
+    while value >= 0x80:
+        at[0] = <uint8_t> (value | 0x80)
+        value >>= 7
+        at += 1
+    at[0] = <uint8_t> value
+    return at + 1
+
+
+cdef inline uint8_t* put_block(uint8_t* at, uint8_t tag, const void* data, size_t size) noexcept nogil:
+    at[0] = tag
+    at = put_varint(at + 1, size)
+    if size:
+        memcpy(at, data, size)
+    return at + size
+
+
+cdef inline size_t block_size(size_t size) noexcept nogil:
+    return 1 + varint_size(size) + size
+
+
+cdef size_t shape_size(const TensorView* tensor) noexcept nogil:
+    cdef size_t size = 0
+    cdef int axis
+    for axis in range(tensor.shape.rank):
+        size += varint_size(<uint64_t> tensor.shape.dims[axis])
+    return size
+
+
+cdef uint8_t* put_tensor(uint8_t* at, const TensorView* tensor, size_t contents, size_t elements) noexcept nogil:
+    """An InferOutputTensor; contents > 0: bytes of its InferTensorContents, written too."""
+    cdef string_view datatype = string_view(datatype_name(tensor.dtype))
+    cdef size_t dims = shape_size(tensor)
+    cdef size_t size = block_size(tensor.name.size()) + block_size(datatype.size())
+    cdef int axis
+    if tensor.shape.rank:
+        size += block_size(dims)
+    if elements:
+        size += block_size(contents)
+    at[0] = 42
+    at = put_varint(at + 1, size)
+    at = put_block(at, 10, tensor.name.data(), tensor.name.size())
+    at = put_block(at, 18, datatype.data(), datatype.size())
+    if tensor.shape.rank:
+        at[0] = 26
+        at = put_varint(at + 1, dims)
+        for axis in range(tensor.shape.rank):
+            at = put_varint(at, <uint64_t> tensor.shape.dims[axis])
+    if elements:
+        at[0] = 42
+        at = put_varint(at + 1, contents)
+        at = put_contents(at, tensor)
+    return at
+
+
+cdef uint64_t element_value(const TensorView* tensor, size_t index) noexcept nogil:
+    """An integer or boolean element as protobuf writes it: sign-extended to 64 bits."""
+    cdef size_t width = element_bytes(tensor.dtype)
+    cdef const uint8_t* at = tensor.data + index * width
+    cdef uint64_t value = 0
+    memcpy(&value, at, width)
+    if tensor.dtype == DataType.kInt8:
+        return <uint64_t> <int64_t> <int8_t> value
+    if tensor.dtype == DataType.kInt16:
+        return <uint64_t> <int64_t> <int16_t> value
+    if tensor.dtype == DataType.kInt32:
+        return <uint64_t> <int64_t> <int32_t> value
+    return value
+
+
+cdef size_t contents_size(const TensorView* tensor) noexcept nogil:
+    """Bytes of the tensor's InferTensorContents."""
+    cdef int field = contents_field(tensor.dtype)
+    cdef size_t size = 0, index
+    cdef uint32_t length
+    if field == 8:
+        index = 0
+        while index < tensor.size:
+            memcpy(&length, tensor.data + index, 4)
+            index += 4 + length
+            size += block_size(length)
+        return size
+    if field >= 6:
+        return block_size(tensor.size)
+    for index in range(tensor.size // element_bytes(tensor.dtype)):
+        size += varint_size(element_value(tensor, index))
+    return block_size(size)
+
+
+cdef uint8_t* put_contents(uint8_t* at, const TensorView* tensor) noexcept nogil:
+    cdef int field = contents_field(tensor.dtype)
+    cdef size_t size = 0, index = 0, count
+    cdef uint32_t length
+    if field == 8:
+        while index < tensor.size:
+            memcpy(&length, tensor.data + index, 4)
+            at = put_block(at, 66, tensor.data + index + 4, length)
+            index += 4 + length
+        return at
+    if field >= 6:
+        return put_block(at, <uint8_t> (field << 3 | 2), tensor.data, tensor.size)
+    count = tensor.size // element_bytes(tensor.dtype)
+    for index in range(count):
+        size += varint_size(element_value(tensor, index))
+    at[0] = <uint8_t> (field << 3 | 2)
+    at = put_varint(at + 1, size)
+    for index in range(count):
+        at = put_varint(at, element_value(tensor, index))
+    return at
+
+
+cdef bint encode(InferRequest* request, string_view model, string_view version, const TensorView* outputs, size_t count) noexcept nogil:
+    cdef size_t room = HEAD_ROOM + block_size(model.size()) + block_size(version.size()) + block_size(request.id.size())
+    cdef size_t index
+    cdef bint typed = request.typed_contents
+    cdef uint8_t* at
+    for index in range(count):
+        typed = typed and contents_field(outputs[index].dtype) != 0
+    for index in range(count):
+        room += 64 + outputs[index].name.size() + shape_size(&outputs[index])
+        room += contents_size(&outputs[index]) + 16 if typed else block_size(outputs[index].size)
+    request.response.clear()
+    if not request.response.reserve(room):
+        request.status.set(kResourceExhausted, b"OUT_OF_MEMORY", string(b"no memory for the answer"))
+        return False
+    at = request.response.data + HEAD_ROOM
+    at = put_block(at, 10, model.data(), model.size())
+    at = put_block(at, 18, version.data(), version.size())
+    if request.id.size():
+        at = put_block(at, 26, request.id.data(), request.id.size())
+    for index in range(count):
+        if typed:
+            at = put_tensor(at, &outputs[index], contents_size(&outputs[index]), outputs[index].size)
+        else:
+            at = put_tensor(at, &outputs[index], 0, 0)
+    if not typed:
+        for index in range(count):
+            at = put_block(at, 50, outputs[index].data, outputs[index].size)
+    request.response.size = at - request.response.data
+    finish_frame(request, 18)
+    return True
+
+
+cdef void finish_frame(InferRequest* request, uint8_t stream_tag) noexcept nogil:
+    """Puts the prefix (and, on a stream, the wrapping field) right before the message that starts at HEAD_ROOM."""
+    cdef size_t size = request.response.size - HEAD_ROOM
+    cdef uint8_t* at
+    cdef size_t start = HEAD_ROOM
+    if request.stream_reply:
+        start -= 1 + varint_size(size)
+        at = request.response.data + start
+        at[0] = stream_tag
+        put_varint(at + 1, size)
+        size = request.response.size - start
+    start -= 5
+    at = request.response.data + start
+    at[0] = 0
+    at[1] = <uint8_t> (size >> 24)
+    at[2] = <uint8_t> (size >> 16)
+    at[3] = <uint8_t> (size >> 8)
+    at[4] = <uint8_t> size
+    request.response_start = start
+
+
+cdef bint encode_stream_error(InferRequest* request, string_view message) noexcept nogil:
+    request.response.clear()
+    if not request.response.reserve(HEAD_ROOM + message.size()):
+        return False
+    request.response.size = HEAD_ROOM
+    request.response.append(message.data(), message.size())
+    finish_frame(request, 10)
+    return True
+
+
+cdef bint parse_two_strings(const uint8_t* data, size_t size, string_view* first, string_view* second) noexcept nogil:
+    cdef Cursor cursor
+    cdef uint64_t tag
+    cursor.at = data
+    cursor.end = data + size
+    cursor.bad = False
+    while cursor.at < cursor.end and not cursor.bad:
+        tag = varint(&cursor)
+        if tag == 10:
+            first[0] = view(block(&cursor))
+        elif tag == 18:
+            second[0] = view(block(&cursor))
+        else:
+            skip(&cursor, tag)
+    return not cursor.bad
+
+
+# What tests see.
+def decode(bytes message) -> dict:
+    """A ModelInferRequest as the data plane reads it. Raises ValueError with the refusal's text."""
+    cdef InferRequest* request = new InferRequest()
+    cdef size_t index
+    cdef int axis
+    try:
+        request.body.append(<const char*> message, len(message))
+        if not parse(request):
+            raise ValueError((<bytes> request.status.message).decode())
+        inputs = []
+        for index in range(request.inputs.size()):
+            inputs.append((
+                text(request.inputs[index].name), datatype_name(request.inputs[index].dtype).decode(),
+                [request.inputs[index].shape.dims[axis] for axis in range(request.inputs[index].shape.rank)],
+                (<const char*> request.inputs[index].data)[:request.inputs[index].size]))
+        return {
+            "model_name": text(request.model_name), "model_version": text(request.model_version), "id": text(request.id),
+            "inputs": inputs, "outputs": [text(request.outputs[index].name) for index in range(request.outputs.size())],
+            "typed": bool(request.typed_contents), "timeout_us": request.timeout_us, "priority": request.priority,
+            "label": text(request.label),
+        }
+    finally:
+        del request
+
+
+cdef bytes text(string_view given):
+    return given.data()[:given.size()]
+
+
+def encode_response(bytes model, bytes version, bytes id, list outputs, bint typed=False, bint stream=False) -> bytes:
+    """The framed answer for outputs of (name, datatype, shape, raw bytes)."""
+    cdef InferRequest* request = new InferRequest()
+    cdef vector[TensorView] views
+    cdef TensorView one
+    cdef bytes name, raw
+    cdef int axis
+    keep = []
+    try:
+        for name, datatype, shape, raw in outputs:
+            one.name = string_view(<const char*> name, len(name))
+            datatype_bytes = datatype.encode()
+            one.dtype = datatype_of(string_view(<const char*> datatype_bytes, len(datatype_bytes)))
+            one.shape.rank = len(shape)
+            for axis in range(len(shape)):
+                one.shape.dims[axis] = shape[axis]
+            one.data = <const uint8_t*> <const char*> raw
+            one.size = len(raw)
+            views.push_back(one)
+            keep.append((name, raw))
+        request.typed_contents = typed
+        request.stream_reply = stream
+        request.id = string_view(<const char*> id, len(id))
+        if not encode(request, string_view(<const char*> model, len(model)), string_view(<const char*> version, len(version)),
+                      views.data(), views.size()):
+            raise ValueError((<bytes> request.status.message).decode())
+        return (<const char*> request.response.data + request.response_start)[:request.response.size - request.response_start]
+    finally:
+        del request

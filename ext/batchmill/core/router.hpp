@@ -1,0 +1,75 @@
+// The versions that serve, and the immutable table that says who gets a request.
+#pragma once
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "histogram.hpp"
+#include "queue.hpp"
+
+namespace batchmill {
+
+struct OrtModel;  // ort.hpp
+
+constexpr int kMaxThreads = 128;       // data-plane threads that may record
+constexpr int kSizeClasses = 16;       // batch sizes 1, 2, 4, ... rows
+
+// One version of one model, while it serves. Owned by Python's Version object; requests hold leases.
+struct Version {
+    std::string name, version;
+    OrtModel* model = nullptr;
+    const std::vector<TensorSpec>* inputs = nullptr;
+    const std::vector<TensorSpec>* outputs = nullptr;
+    bool batched = false;              // axis 0 of all inputs and outputs is the batch
+    bool fast_ok = false;              // static non-batch axes: its run time can be known, so it may run on an I/O thread
+    int64_t max_batch_size = 64;       // rows
+    int64_t max_queue_delay_ns = 0;
+    int64_t default_timeout_ns = 0;
+    int32_t instances = 1;             // batches of it that may run at once
+
+    RequestQueue queue;
+    std::atomic<int64_t> leases{0};
+    std::atomic<int64_t> run_ns[kSizeClasses] = {};   // smoothed run time by size class; 0: not measured
+    std::atomic<int64_t> inline_again_ns{0};          // an overrun ends running on I/O threads until then
+    std::atomic<VersionStats*> stats[kMaxThreads] = {};
+
+    // Guarded by the executor pool's mutex.
+    int32_t running = 0;
+    bool due = false;                  // in the pool's list
+    int64_t last_rows = 0, last_ended_ns = 0;
+
+    ~Version() {
+        for (auto& one : stats) delete one.load();
+    }
+    VersionStats* stats_of(int thread) {
+        VersionStats* mine = stats[thread].load(std::memory_order_relaxed);
+        if (!mine) stats[thread].store(mine = new VersionStats(), std::memory_order_release);
+        return mine;
+    }
+};
+
+using VersionPointer = Version*;
+
+struct ModelRoute {
+    std::string name;
+    std::vector<std::pair<std::string, Version*>> versions, labels;
+    Version* standard = nullptr;       // who gets a request that names no version
+};
+
+// Immutable once published.
+struct RouteTable {
+    std::vector<std::unique_ptr<ModelRoute>> routes;
+    std::unordered_map<std::string_view, const ModelRoute*> models;
+
+    void insert(ModelRoute* route) {
+        routes.emplace_back(route);
+        models[route->name] = route;
+    }
+    const ModelRoute* find(std::string_view name) const {
+        auto found = models.find(name);
+        return found == models.end() ? nullptr : found->second;
+    }
+};
+
+}  // namespace batchmill

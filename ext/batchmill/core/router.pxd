@@ -1,0 +1,63 @@
+# The versions that serve, and the immutable table that says who gets a request.
+from libc.stdint cimport int32_t, int64_t
+from libcpp cimport bool as cpp_bool
+from libcpp.atomic cimport atomic
+from libcpp.string cimport string
+from libcpp.string_view cimport string_view
+from libcpp.utility cimport pair
+from libcpp.vector cimport vector
+
+from batchmill.core.histogram cimport VersionStats
+from batchmill.core.message cimport InferRequest, NativeVersion
+from batchmill.core.queue cimport RequestQueue
+from batchmill.core.tensor cimport TensorSpec
+
+cdef extern from "router.hpp" namespace "batchmill" nogil:
+    int kMaxThreads
+    int kSizeClasses
+
+    cdef cppclass OrtModel:
+        pass
+
+    cdef cppclass ModelVersion "batchmill::Version":
+        string name, version
+        OrtModel* model
+        const vector[TensorSpec]* inputs
+        const vector[TensorSpec]* outputs
+        cpp_bool batched, fast_ok, due
+        int64_t max_batch_size, max_queue_delay_ns, default_timeout_ns
+        int32_t instances, running
+        RequestQueue queue
+        atomic[int64_t] leases
+        atomic[int64_t]* run_ns
+        atomic[int64_t] inline_again_ns
+        atomic[VersionStats*]* stats
+        int64_t last_rows, last_ended_ns
+        VersionStats* stats_of(int thread)
+
+    ctypedef ModelVersion* VersionPointer   # Cython takes no '*' inside a nested template
+
+    cdef cppclass ModelRoute:
+        string name
+        vector[pair[string, VersionPointer]] versions, labels
+        ModelVersion* standard
+
+    cdef cppclass RouteTable:
+        void insert(ModelRoute* route)
+        const ModelRoute* find(string_view name)
+
+# Picks the version a request asks for and takes a lease on it. False: request.status says why not.
+cdef bint pick(const RouteTable* table, InferRequest* request) noexcept nogil
+
+# Holds the request against the version's signature; sorts its inputs into the signature's order and sets rows.
+cdef bint check(ModelVersion* version, InferRequest* request) noexcept nogil
+
+# 1: serves; 0: known, nothing serves yet; -1: unknown.
+cdef int ready(const RouteTable* table, string_view model, string_view version) noexcept nogil
+
+from batchmill.core.ort cimport Model
+
+
+cdef class Version:
+    cdef ModelVersion* native       # owned
+    cdef Model model                # kept alive for native.model

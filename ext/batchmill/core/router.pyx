@@ -1,0 +1,293 @@
+"""Picks the version a request asks for and holds the request against its signature.
+
+Who gets a request: an exact version, a label, otherwise the model's standard version.
+"""
+
+from libc.stdint cimport uint8_t
+
+from batchmill.core.histogram cimport Histogram, merged
+from batchmill.core.ort cimport Model
+from batchmill.core.status cimport append_echo, kInvalidArgument, kNotFound, kUnavailable
+from batchmill.core.tensor cimport (
+    DataType, Shape, TensorView, append_shape, count_bytes_elements, datatype_name, element_bytes, element_count,
+)
+
+cdef extern from * nogil:
+    """
+    #include "router.hpp"
+    #include "ort.hpp"
+    #include <algorithm>
+    static inline void batchmill_swap(batchmill::TensorView& a, batchmill::TensorView& b) { std::swap(a, b); }
+    """
+    void swap_views "batchmill_swap"(TensorView& a, TensorView& b)
+    string to_string "std::to_string"(int64_t)
+
+
+cdef bint not_found(InferRequest* request, const char* what, string_view which) noexcept nogil:
+    cdef string text
+    text.append(what)
+    append_echo(text, which)
+    text.append(b"\"")
+    request.status.set(kNotFound, b"NOT_FOUND", text)
+    return False
+
+
+cdef ModelVersion* named(const vector[pair[string, VersionPointer]]& list, string_view name) noexcept nogil:
+    cdef size_t index
+    for index in range(list.size()):
+        if string_view(list[index].first.data(), list[index].first.size()) == name:
+            return list[index].second
+    return NULL
+
+
+cdef bint pick(const RouteTable* table, InferRequest* request) noexcept nogil:
+    cdef const ModelRoute* route = table.find(request.model_name) if table != NULL else NULL
+    cdef ModelVersion* version
+    cdef string_view name = request.model_name
+    cdef size_t at
+    if route == NULL:
+        at = name.rfind(64)  # model@label
+        if at != <size_t> -1 and table != NULL and not request.label.size():
+            request.label = name.substr(at + 1)
+            route = table.find(name.substr(0, at))
+        if route == NULL:
+            return not_found(request, b"unknown model \"", name)
+    if request.model_version.size():
+        version = named(route.versions, request.model_version)
+        if version == NULL:
+            return not_found(request, b"this model has no version \"", request.model_version)
+    elif request.label.size():
+        version = named(route.labels, request.label)
+        if version == NULL:
+            return not_found(request, b"this model has no label \"", request.label)
+    else:
+        version = route.standard
+        if version == NULL:
+            request.status.set(kUnavailable, b"NOT_READY", string(b"no version of this model is ready"))
+            return False
+    version.leases.fetch_add(1)
+    request.version = <NativeVersion*> version
+    return True
+
+
+cdef int ready(const RouteTable* table, string_view model, string_view version) noexcept nogil:
+    cdef const ModelRoute* route = table.find(model) if table != NULL else NULL
+    if route == NULL:
+        return -1
+    if version.size():
+        return 1 if named(route.versions, version) != NULL else -1
+    return 1 if route.standard != NULL else 0
+
+
+cdef void name_input(string& text, ModelVersion* version, string_view input) noexcept nogil:
+    text.append(b"input \"")
+    append_echo(text, input)
+    text.append(b"\" of ")
+    text.append(version.name)
+    text.append(b"/")
+    text.append(version.version)
+    text.append(b": ")
+
+
+cdef bint refuse(InferRequest* request, string text) noexcept nogil:
+    request.status.set(kInvalidArgument, b"INVALID_REQUEST", text)
+    return False
+
+
+cdef bint settle_raw(ModelVersion* version, InferRequest* request) noexcept nogil:
+    """A raw request (no JSON at all): one input, its only free axis follows from the bytes, one row when batched."""
+    cdef TensorView* tensor = &request.inputs[0]
+    cdef const TensorSpec* spec
+    cdef int axis, free_axis = -1
+    cdef int64_t known = 1
+    cdef size_t width
+    if version.inputs.size() != 1:
+        return refuse(request, string(b"a raw request needs a model with exactly one input"))
+    spec = &version.inputs[0][0]
+    tensor.name = string_view(spec.name.data(), spec.name.size())
+    tensor.dtype = spec.dtype
+    tensor.shape = spec.shape
+    width = element_bytes(spec.dtype)
+    for axis in range(spec.shape.rank):
+        if axis == 0 and version.batched:
+            tensor.shape.dims[0] = 1
+        elif spec.shape.dims[axis] < 0:
+            if free_axis >= 0:
+                return refuse(request, string(b"a raw request needs a model with at most one free dimension"))
+            free_axis = axis
+        elif spec.shape.dims[axis] > 0:
+            known *= spec.shape.dims[axis]
+    if free_axis >= 0:
+        if width == 0:
+            tensor.shape.dims[free_axis] = 1
+        else:
+            tensor.shape.dims[free_axis] = <int64_t> tensor.size // (known * <int64_t> width)
+    return True
+
+
+cdef bint check_tensor(ModelVersion* version, InferRequest* request, TensorView* tensor, const TensorSpec* spec) noexcept nogil:
+    cdef string text
+    cdef int axis
+    cdef int64_t count
+    cdef bint fits = tensor.shape.rank == spec.shape.rank
+    if tensor.dtype != spec.dtype:
+        name_input(text, version, tensor.name)
+        text.append(b"datatype ").append(datatype_name(tensor.dtype)).append(b" given, ")
+        text.append(datatype_name(spec.dtype)).append(b" wanted")
+        return refuse(request, text)
+    if fits:
+        for axis in range(spec.shape.rank):
+            if tensor.shape.dims[axis] < 0 or (spec.shape.dims[axis] >= 0 and spec.shape.dims[axis] != tensor.shape.dims[axis]):
+                fits = False
+    if not fits:
+        name_input(text, version, tensor.name)
+        text.append(b"shape ")
+        append_shape(text, tensor.shape)
+        text.append(b" given, ")
+        append_shape(text, spec.shape)
+        text.append(b" wanted")
+        return refuse(request, text)
+    count = element_count(tensor.shape)
+    if tensor.dtype == DataType.kBytes:
+        fits = count >= 0 and count_bytes_elements(tensor.data, tensor.size) == count
+    else:
+        fits = count >= 0 and <size_t> count <= tensor.size and <size_t> count * element_bytes(tensor.dtype) == tensor.size
+    if not fits:
+        name_input(text, version, tensor.name)
+        text.append(to_string(<int64_t> tensor.size)).append(b" bytes do not fit shape ")
+        append_shape(text, tensor.shape)
+        return refuse(request, text)
+    return True
+
+
+cdef bint check(ModelVersion* version, InferRequest* request) noexcept nogil:
+    cdef size_t index, other
+    cdef const TensorSpec* spec
+    cdef string text
+    cdef string_view name
+    if request.raw_binary and not settle_raw(version, request):
+        return False
+    for index in range(version.inputs.size()):
+        spec = &version.inputs[0][index]
+        name = string_view(spec.name.data(), spec.name.size())
+        other = index
+        while other < request.inputs.size() and request.inputs[other].name != name:
+            other += 1
+        if other >= request.inputs.size():
+            name_input(text, version, name)
+            text.append(b"missing")
+            return refuse(request, text)
+        if other != index:
+            swap_views(request.inputs[index], request.inputs[other])
+        if not check_tensor(version, request, &request.inputs[index], spec):
+            return False
+    if request.inputs.size() > version.inputs.size():
+        name_input(text, version, request.inputs[version.inputs.size()].name)
+        text.append(b"no such input, or given twice")
+        return refuse(request, text)
+    if not check_outputs(version, request):
+        return False
+    request.rows = 1
+    if version.batched:
+        request.rows = request.inputs[0].shape.dims[0]
+        for index in range(1, request.inputs.size()):
+            if request.inputs[index].shape.dims[0] != request.rows:
+                name_input(text, version, request.inputs[index].name)
+                text.append(b"its first dimension differs from that of the other inputs")
+                return refuse(request, text)
+    return True
+
+
+cdef bint check_outputs(ModelVersion* version, InferRequest* request) noexcept nogil:
+    cdef size_t index, other
+    cdef string text
+    for index in range(request.outputs.size()):
+        other = 0
+        while other < version.outputs.size() and request.outputs[index].name != string_view(
+                version.outputs[0][other].name.data(), version.outputs[0][other].name.size()):
+            other += 1
+        if other == version.outputs.size():
+            text.append(b"output \"")
+            append_echo(text, request.outputs[index].name)
+            text.append(b"\": no such output of ").append(version.name)
+            return refuse(request, text)
+        for other in range(index):
+            if request.outputs[other].name == request.outputs[index].name:
+                text.append(b"output \"")
+                append_echo(text, request.outputs[index].name)
+                text.append(b"\" is asked for twice")
+                return refuse(request, text)
+        if request.outputs[index].classification:
+            return refuse(request, string(b"the classification extension is not offered"))
+    return True
+
+
+cdef class Version:
+    """One version of one model while it serves; the data plane holds leases on it, Python keeps it alive.
+
+    batched: axis 0 of all inputs and outputs is the batch. fast_ok: its other axes are static, so its run time can be known.
+    """
+
+    def __cinit__(self, str name, str version, Model model, *, bint batched, int64_t max_batch_size, int32_t instances,
+                  int64_t max_queue_rows, int64_t default_timeout_us, bint fast_ok):
+        self.native = new ModelVersion()
+        self.model = model
+        self.native.name = name.encode()
+        self.native.version = version.encode()
+        self.native.model = <OrtModel*> model.model
+        self.native.inputs = &model.model.inputs
+        self.native.outputs = &model.model.outputs
+        self.native.batched = batched
+        self.native.fast_ok = fast_ok
+        self.native.max_batch_size = max_batch_size if batched else 1
+        self.native.instances = instances
+        self.native.queue.max_rows = max_queue_rows
+        self.native.default_timeout_ns = default_timeout_us * 1000
+
+    def __dealloc__(self):
+        del self.native
+
+    @property
+    def name(self) -> str:
+        return self.native.name.decode()
+
+    @property
+    def version(self) -> str:
+        return self.native.version.decode()
+
+    @property
+    def leases(self) -> int:
+        """Requests that hold this version now."""
+        return self.native.leases.load()
+
+    def stats(self) -> dict:
+        """Counts and histograms since the version was made, merged over the threads."""
+        cdef VersionStats* part
+        cdef const Histogram* totals[128]
+        cdef const Histogram* queues[128]
+        cdef const Histogram* computes[128]
+        cdef int thread, code, count = 0
+        result = {"success": 0, "failure": {}, "rows": 0, "batches": 0, "queue_ns": 0, "compute_ns": 0,
+                  "queue_rows": self.native.queue.rows.load()}
+        for thread in range(kMaxThreads):
+            part = self.native.stats[thread].load()
+            if part == NULL:
+                continue
+            totals[count], queues[count], computes[count] = &part.total, &part.queue, &part.compute
+            count += 1
+            result["success"] += part.outcome[0].load()
+            for code in range(1, 17):
+                if part.outcome[code].load():
+                    failures = result["failure"]
+                    failures[CODE_NAMES[code]] = failures.get(CODE_NAMES[code], 0) + part.outcome[code].load()
+            result["rows"] += part.rows.load()
+            result["batches"] += part.batches.load()
+            result["queue_ns"] += part.queue_ns.load()
+            result["compute_ns"] += part.compute_ns.load()
+        result["total"], result["queue"], result["compute"] = merged(totals, count), merged(queues, count), merged(computes, count)
+        return result
+
+
+CODE_NAMES = ("OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",
+              "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED",
+              "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED")

@@ -1,0 +1,27 @@
+# The gRPC code numbers, what HTTP says for them, and error texts that are safe to send.
+from libc.stdint cimport int32_t
+from libcpp.string cimport string
+from libcpp.string_view cimport string_view
+
+cdef extern from "message.hpp" namespace "batchmill" nogil:
+    enum Code "batchmill::Code":
+        kOk, kCancelled, kUnknown, kInvalidArgument, kDeadlineExceeded, kNotFound, kAlreadyExists
+        kPermissionDenied, kResourceExhausted, kFailedPrecondition, kAborted, kOutOfRange, kUnimplemented
+        kInternal, kUnavailable, kDataLoss, kUnauthenticated
+
+    cdef cppclass Status:
+        Code code
+        int32_t http_status         # 0: the code's usual one
+        const char* reason          # a static string such as "QUEUE_FULL"
+        string message
+        bint ok()
+        void set(Code, const char*, string)
+        void clear()
+
+cdef int http_status_of(const Status& status) noexcept nogil
+
+# Appends echoed input: cut to 200 characters, control characters and bytes that are no UTF-8 replaced.
+cdef void append_echo(string& text, string_view given) noexcept nogil
+
+# Bytes of the well-formed UTF-8 character at `at`, 0 if there is none.
+cdef size_t utf8_length(const unsigned char* at, size_t left) noexcept nogil

@@ -1,0 +1,120 @@
+"""The hand-written protobuf codec against protobuf itself."""
+
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from batchmill.core import pb_codec
+from batchmill.proto import inference_pb2 as pb
+
+FIELDS = {"BOOL": "bool_contents", "INT8": "int_contents", "INT16": "int_contents", "INT32": "int_contents", "INT64": "int64_contents",
+          "UINT8": "uint_contents", "UINT16": "uint_contents", "UINT32": "uint_contents", "UINT64": "uint64_contents",
+          "FP32": "fp32_contents", "FP64": "fp64_contents", "BYTES": "bytes_contents"}
+NUMPY = {"BOOL": "?", "INT8": "i1", "INT16": "i2", "INT32": "i4", "INT64": "i8", "UINT8": "u1", "UINT16": "u2", "UINT32": "u4",
+         "UINT64": "u8", "FP16": "f2", "FP32": "f4", "FP64": "f8"}
+NAMES = st.text(max_size=20)
+
+
+def raw_of(datatype, values):
+    if datatype == "BYTES":
+        return b"".join(struct.pack("<I", len(v)) + v for v in values)
+    return np.array(values, NUMPY[datatype]).tobytes()
+
+
+@st.composite
+def tensors(draw, typed):
+    datatype = draw(st.sampled_from(sorted(FIELDS if typed else NUMPY)))
+    if datatype == "BYTES":
+        element = st.binary(max_size=8)
+    elif datatype == "BOOL":
+        element = st.booleans()
+    elif NUMPY[datatype][0] == "f":
+        element = st.floats(width=8 * int(NUMPY[datatype][1]), allow_nan=False)
+    else:
+        info = np.iinfo(NUMPY[datatype])
+        element = st.integers(int(info.min), int(info.max))
+    values = draw(st.lists(element, max_size=6))
+    return draw(NAMES), datatype, [len(values)], values
+
+
+@st.composite
+def requests(draw):
+    typed = draw(st.booleans())
+    message = pb.ModelInferRequest(model_name=draw(NAMES), model_version=draw(NAMES), id=draw(NAMES))
+    parts = draw(st.lists(tensors(typed), min_size=1, max_size=4))
+    for name, datatype, shape, values in parts:
+        tensor = message.inputs.add(name=name, datatype=datatype, shape=shape)
+        if typed:
+            tensor.contents.SetInParent()
+            getattr(tensor.contents, FIELDS[datatype]).extend(values)
+        else:
+            message.raw_input_contents.append(raw_of(datatype, values))
+    for name in draw(st.lists(NAMES, max_size=3)):
+        message.outputs.add(name=name).parameters["binary_data"].bool_param = True
+    message.parameters["timeout"].int64_param = draw(st.integers(0, 2**40))
+    message.parameters["label"].string_param = draw(NAMES)
+    return message, parts, typed
+
+
+@settings(max_examples=300, deadline=None)
+@given(requests())
+def test_a_request_reads_as_protobuf_reads_it(case):
+    message, parts, typed = case
+    got = pb_codec.decode(message.SerializeToString())
+    assert got["model_name"].decode() == message.model_name
+    assert got["model_version"].decode() == message.model_version
+    assert got["id"].decode() == message.id
+    assert got["timeout_us"] == message.parameters["timeout"].int64_param
+    assert got["label"].decode() == message.parameters["label"].string_param
+    assert [name.decode() for name in got["outputs"]] == [o.name for o in message.outputs]
+    assert got["typed"] is typed
+    assert got["inputs"] == [(name.encode(), datatype, shape, raw_of(datatype, values)) for name, datatype, shape, values in parts]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=60), NAMES, st.lists(tensors(True), min_size=1, max_size=4), st.booleans(), st.booleans())
+def test_an_answer_reads_as_it_was_meant(_, request_id, parts, typed, stream):
+    outputs = [(name.encode(), datatype, shape, raw_of(datatype, values)) for name, datatype, shape, values in parts]
+    frame = pb_codec.encode_response(b"m", b"7", request_id.encode(), outputs, typed=typed, stream=stream)
+    flag, size = struct.unpack(">BI", frame[:5])
+    assert (flag, size) == (0, len(frame) - 5)
+    answer = pb.ModelStreamInferResponse.FromString(frame[5:]).infer_response if stream else pb.ModelInferResponse.FromString(frame[5:])
+    assert (answer.model_name, answer.model_version, answer.id) == ("m", "7", request_id)
+    for index, (name, datatype, shape, values) in enumerate(parts):
+        tensor = answer.outputs[index]
+        assert (tensor.name, tensor.datatype, list(tensor.shape)) == (name, datatype, shape)
+        if typed:
+            assert raw_of(datatype, list(getattr(tensor.contents, FIELDS[datatype]))) == raw_of(datatype, values)
+        else:
+            assert answer.raw_output_contents[index] == raw_of(datatype, values)
+
+
+@settings(max_examples=500, deadline=None)
+@given(requests(), st.data())
+def test_no_mutation_of_a_request_crashes_or_reads_past_it(case, data):
+    message = bytearray(case[0].SerializeToString())
+    for _ in range(data.draw(st.integers(1, 4))):
+        message[data.draw(st.integers(0, len(message) - 1))] = data.draw(st.integers(0, 255))
+    message = bytes(message[:data.draw(st.integers(0, len(message)))])
+    try:
+        pb_codec.decode(message)
+    except ValueError:
+        pass
+
+
+@pytest.mark.parametrize("message", [
+    b"\x0a\x05ab", b"\x0f", b"\x0b" * 50_000, b"\xff" * 40, b"\x2a\x03\x0a\x7fx",
+    pb.ModelInferRequest(inputs=[pb.ModelInferRequest.InferInputTensor(name="x", datatype="FP31", shape=[1])]).SerializeToString(),
+    pb.ModelInferRequest(inputs=[{"name": "x", "datatype": "FP32", "shape": [1] * 100_000}]).SerializeToString(),
+    pb.ModelInferRequest(inputs=[{"name": "x", "datatype": "INT8", "shape": [1], "contents": {"int_contents": [300]}}]).SerializeToString(),
+    pb.ModelInferRequest(inputs=[{"name": "x", "datatype": "FP32", "shape": [1], "contents": {"int_contents": [3]}}]).SerializeToString(),
+    pb.ModelInferRequest(inputs=[{"name": "x", "datatype": "FP32", "shape": [1]}], raw_input_contents=[b"1234"] * 2).SerializeToString(),
+    pb.ModelInferRequest(inputs=[{"name": "x", "datatype": "FP32", "shape": [1], "contents": {"fp32_contents": [1]}}],
+                         raw_input_contents=[b"1234"]).SerializeToString(),
+])
+def test_what_is_no_request_is_refused_with_a_text(message):
+    with pytest.raises(ValueError, match="."):
+        pb_codec.decode(message)
