@@ -25,7 +25,7 @@ struct Buffer {
 
     // False when there is no memory; the content is kept then.
     bool reserve(size_t wanted) {
-        if (wanted <= capacity) return true;
+        if (data && wanted <= capacity) return true;
         size_t grown = capacity < 512 ? 512 : capacity + capacity / 2;
         if (grown < wanted) grown = wanted;
         grown = (grown + kAlignment - 1) & ~(kAlignment - 1);

@@ -1,0 +1,76 @@
+# Every target sets up what it needs: `make demo` in a fresh clone is enough. .venv holds all that is installed from PyPI.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= $(shell .ci/python)
+PORT ?= 8000
+GRPC_PORT ?= 8001
+REGISTRY ?= examples/registry
+PYTEST_ARGS ?=
+BENCH_ARGS ?=
+bin := .venv/bin
+sources := $(shell find ext protos -type f \( -name '*.pyx' -o -name '*.pxd' -o -name '*.hpp' -o -name '*.proto' -o -name '*.py' \))
+# requirements of pyproject.toml's [build-system], so that builds run in .venv and stay incremental
+build_requires = $$($(bin)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['build-system']['requires'], sep='\n')")
+
+.PHONY: help deps venv build demo serve test check bench wheel asan tsan clean
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' Makefile
+
+deps:  ## system packages alone: compiler, headers, libnghttp2 (apt when it may, else it says what is missing)
+	@.ci/deps
+
+.venv/.created:
+	@.ci/deps
+	@rm -rf .venv
+	@python=$$(.ci/python) && echo "creating .venv with $$python" && "$$python" -m venv .venv
+	@$(bin)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	@touch $@
+
+.venv/.installed: .venv/.created pyproject.toml
+	@echo "installing Python packages and building the data plane (some minutes the first time)"
+	@mapfile -t requires < <(printf '%s\n' "$(build_requires)"); $(bin)/python -m pip install --quiet --disable-pip-version-check "$${requires[@]}"
+	@$(bin)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -e '.[test]'
+	@touch $@
+
+.venv/.built: .venv/.installed $(sources)
+	@$(bin)/python protos/build_backend.py >.venv/build.log 2>&1 || { tail -n 60 .venv/build.log; exit 1; }
+	@touch $@
+
+.venv/.checkers: .venv/.installed
+	@$(bin)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -e '.[check]'
+	@touch $@
+
+venv: .venv/.installed  ## .venv with batchmill (editable) and what its tests need
+
+build: .venv/.built  ## compile the Cython modules in place, those that changed
+
+demo: build  ## start the server on the example models, ask it over gRPC and HTTP, stop it
+	@$(bin)/python examples/run_demo.py
+
+serve: build  ## serve REGISTRY (examples/registry) on PORT (8000) and GRPC_PORT (8001) until Ctrl-C
+	@exec $(bin)/batchmill serve $(REGISTRY) --port $(PORT) --grpc-port $(GRPC_PORT)
+
+test: build  ## the whole test suite
+	@$(bin)/python -m pytest $(PYTEST_ARGS)
+
+check: build .venv/.checkers  ## linters, types, and the stubs against the compiled modules
+	@PATH="$(CURDIR)/$(bin):$$PATH" .ci/check
+
+bench: build  ## cost of a request beside the yardsticks (needs h2load and wrk; see benchmarks/README.md)
+	@$(bin)/python benchmarks/serve.py $(BENCH_ARGS)
+
+wheel: .venv/.installed  ## dist/batchmill-*.whl
+	@$(bin)/python -m pip wheel --quiet --disable-pip-version-check --no-build-isolation --no-deps -w dist .
+	@ls -1 dist/*.whl
+
+asan: venv  ## tests/core under AddressSanitizer and UBSan, from a copy in build/asan
+	@.ci/sanitize address,undefined build/asan $(PYTEST_ARGS)
+
+tsan: venv  ## tests/core under ThreadSanitizer, from a copy in build/tsan
+	@.ci/sanitize thread build/tsan $(PYTEST_ARGS)
+
+clean:  ## remove all that was built, .venv too
+	rm -rf .venv build dist server/batchmill/proto *.egg-info server/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find ext -name '*.so' -delete
+	rm -f ext/batchmill/core/*.cpp

@@ -1,0 +1,54 @@
+# The head of an HTTP/1.1 request, strictly.
+from libc.stdint cimport int64_t, uint8_t
+from libcpp cimport bool as cpp_bool
+from libcpp.deque cimport deque
+from libcpp.string cimport string
+
+from batchmill.core.front cimport ColdCall, HeaderList, Sink
+from batchmill.core.message cimport InferRequest
+from batchmill.core.rest cimport RestRoute
+from batchmill.core.tensor cimport Buffer
+
+cdef extern from "http1.hpp" namespace "batchmill" nogil:
+    enum class Http1State(uint8_t):
+        kRequestLine, kHeaders, kBody, kChunkSize, kChunkData, kChunkEnd, kTrailers, kFailed
+
+    cdef cppclass Http1Head:
+        string method, target
+        cpp_bool http10, chunked, expects_continue, keep_alive, encoded
+        int hosts, lines
+        int64_t bytes, content_length, json_size, timeout_ms
+        HeaderList headers
+        void reset()
+
+    cdef cppclass Http1Exchange:
+        RestRoute route
+        InferRequest* request
+        ColdCall* cold
+        cpp_bool on_its_way, done, keep_alive, head_only, http10, chunked, started, closed
+        Buffer out
+        Http1Exchange* next
+        void reset()
+
+    cdef cppclass Http1Connection:
+        Sink* sink
+        string peer
+        Http1State state
+        Http1Head head
+        Buffer in_ "in"
+        Buffer cold_body
+        int64_t body_left, body_bytes
+        Http1Exchange* current
+        deque[Http1Exchange*] queue
+        Http1Exchange* free_exchanges
+        Buffer out
+        size_t out_sent
+        int outstanding
+        cpp_bool last, abandoned
+        int64_t waits_since_ns
+
+# All return the HTTP status that refuses what was given, 0 when it is fine. A line comes without its CRLF.
+cdef int request_line(Http1Head* head, const char* line, size_t size) noexcept nogil
+cdef int header_line(Http1Head* head, const char* line, size_t size, bint keep) noexcept nogil
+cdef int head_end(Http1Head* head) noexcept nogil
+cdef int64_t chunk_size(const char* line, size_t size) noexcept nogil       # -1: malformed

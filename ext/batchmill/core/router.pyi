@@ -1,0 +1,45 @@
+from typing import TypedDict
+
+from batchmill.core.ort import Model
+
+class HistogramSnapshot(TypedDict):
+    count: int
+    sum_ns: int
+    bounds_ns: list[int]
+    counts: list[int]
+
+class VersionStats(TypedDict):
+    success: int
+    failure: dict[str, int]
+    rows: int
+    batches: int
+    queue_ns: int
+    compute_ns: int
+    queue_rows: int
+    total: HistogramSnapshot
+    queue: HistogramSnapshot
+    compute: HistogramSnapshot
+
+class Version:
+    def __new__(
+        cls,
+        name: str,
+        version: str,
+        model: Model,
+        *,
+        batched: bool,
+        max_batch_size: int,
+        instances: int,
+        max_queue_rows: int,
+        default_timeout_us: int,
+        fast_ok: bool,
+    ) -> Version: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def leases(self) -> int: ...
+    def stats(self) -> VersionStats: ...
+
+CODE_NAMES: tuple[str, ...]

@@ -1,0 +1,43 @@
+"""ONNX Runtime by its C library; its Python package is not imported."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+from batchmill.backends import LoadedModel, ServingLimits
+from batchmill.backends.onnx_file import external_locations
+from batchmill.core import ort
+from batchmill.core.router import Version
+from batchmill.errors import ModelError, UnsafeModel
+
+
+class OnnxRuntime:
+    """The only backend of this release."""
+
+    name = "onnxruntime"
+    platform = "onnxruntime_onnx"
+    file_name = "model.onnx"
+
+    def check(self, path: Path) -> None:
+        """Refuses external data that lies outside the version's folder."""
+        for location in external_locations(path):
+            outside = location.startswith("/") or ".." in Path(location).parts
+            if outside or not (path.parent / location).resolve().is_relative_to(path.parent.resolve()):
+                raise UnsafeModel(f'{path}: external data "{location}" lies outside the version\'s folder')
+            if not (path.parent / location).is_file():
+                raise ModelError(f'{path}: external data "{location}" is missing')
+
+    def load(self, path: Path, *, intra_op_threads: int, providers: Sequence[str]) -> LoadedModel:
+        return ort.Model(str(path), intra_op_threads=intra_op_threads, providers=tuple(providers))
+
+    def serve(self, name: str, version: str, model: LoadedModel, limits: ServingLimits) -> Version:
+        return Version(
+            name, version, cast(ort.Model, model), batched=limits.batched, max_batch_size=limits.max_batch_size,
+            instances=limits.instances, max_queue_rows=limits.max_queue_rows, default_timeout_us=limits.default_timeout_us,
+            fast_ok=limits.fast_ok,
+        )  # fmt: skip
+
+    def close(self, raw_a: bytes, raw_b: bytes, datatype: str, rtol: float, atol: float) -> bool:
+        return ort.close(raw_a, raw_b, datatype, rtol, atol)

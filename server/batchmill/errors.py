@@ -1,0 +1,73 @@
+"""The tree of errors. Each says, beside its text, how it is answered: gRPC code, HTTP status, reason.
+
+BatchmillError
+├── UsageError          the command line or the environment is wrong          exit code 2
+├── ConfigError         a file is wrong: server.yaml, model.yaml              exit code 2, or the model is FAILED
+├── StartError          the server cannot start: port taken, no registry      exit code 1
+├── UnreachableError    the server a command talks to is not there            exit code 3
+├── RemoteError         the server a command talks to refused                 exit code 1
+├── ModelError          a version cannot be loaded
+│   └── UnsafeModel     it points outside its folder
+└── NotFound            no such model or version
+"""
+
+from __future__ import annotations
+
+INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION, INTERNAL, UNAVAILABLE = 3, 5, 9, 13, 14  # gRPC's numbers
+
+
+class BatchmillError(Exception):
+    """Anything that is told to a user in one line."""
+
+    code = INTERNAL
+    http_status = 500
+    reason = "INTERNAL"
+    exit_code = 1
+
+
+class UsageError(BatchmillError):
+    """The command line or the environment is wrong."""
+
+    code, http_status, reason, exit_code = INVALID_ARGUMENT, 400, "USAGE", 2
+
+
+class ConfigError(BatchmillError):
+    """A configuration file is wrong. The text names file, line and key."""
+
+    code, http_status, reason, exit_code = FAILED_PRECONDITION, 400, "CONFIG", 2
+
+
+class StartError(BatchmillError):
+    """The server cannot start."""
+
+    reason = "START"
+
+
+class UnreachableError(BatchmillError):
+    """The server that a command talks to does not answer."""
+
+    code, http_status, reason, exit_code = UNAVAILABLE, 503, "UNREACHABLE", 3
+
+
+class RemoteError(BatchmillError):
+    """The server that a command talks to answered with an error."""
+
+    reason = "REMOTE"
+
+
+class ModelError(BatchmillError):
+    """A version cannot be loaded; the server and its other models go on."""
+
+    code, http_status, reason = FAILED_PRECONDITION, 400, "MODEL"
+
+
+class UnsafeModel(ModelError):
+    """A version points outside its folder: a symlink, or external data with an absolute path or `..`."""
+
+    reason = "UNSAFE_MODEL"
+
+
+class NotFound(BatchmillError):
+    """No such model or version."""
+
+    code, http_status, reason = NOT_FOUND, 404, "NOT_FOUND"

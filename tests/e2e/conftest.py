@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from . import models
+from .server import ServerProcess
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    registry: Path = tmp_path_factory.mktemp("served") / "registry"
+    for datatype in models.DATATYPES:
+        models.identity(registry, datatype)
+    models.identity(registry, "FP32", [], "scalar")
+    models.identity(registry, "INT32", [2, 2], "fixed")
+    models.linear(registry)
+    models.linear(registry, version="2", factor=3.0)
+    (registry / "linear" / "model.yaml").write_text("versions: {policy: all}\nlabels: {stable: 1}\n")
+    models.lookup(registry)
+    models.slow(registry)
+    with ServerProcess(registry) as process:
+        yield process

@@ -1,0 +1,57 @@
+"""Small ONNX models for the tests, made on the spot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper, save
+
+DATATYPES = {
+    "BOOL": TensorProto.BOOL, "UINT8": TensorProto.UINT8, "UINT16": TensorProto.UINT16, "UINT32": TensorProto.UINT32,
+    "UINT64": TensorProto.UINT64, "INT8": TensorProto.INT8, "INT16": TensorProto.INT16, "INT32": TensorProto.INT32,
+    "INT64": TensorProto.INT64, "FP16": TensorProto.FLOAT16, "FP32": TensorProto.FLOAT, "FP64": TensorProto.DOUBLE,
+    "BYTES": TensorProto.STRING, "BF16": TensorProto.BFLOAT16,
+}
+
+
+def write(registry: Path, name: str, nodes: list, inputs: list, outputs: list, weights: list | None = None, version: str = "1") -> Path:
+    graph = helper.make_graph(nodes, name, inputs, outputs, weights or [])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 8
+    path = registry / name / version / "model.onnx"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save(model, path)
+    return path
+
+
+def value(name: str, datatype: str, shape: list) -> object:
+    return helper.make_tensor_value_info(name, DATATYPES[datatype], shape)
+
+
+def identity(registry: Path, datatype: str, shape: list | None = None, name: str = "") -> Path:
+    shape = ["n", 3] if shape is None else shape
+    return write(registry, name or f"identity_{datatype.lower()}", [helper.make_node("Identity", ["x"], ["y"])],
+                 [value("x", datatype, shape)], [value("y", datatype, shape)])
+
+
+def linear(registry: Path, name: str = "linear", version: str = "1", factor: float = 2.0) -> Path:
+    """y = x @ W with a fixed W scaled by factor: FP32 [-1,8] -> [-1,4]."""
+    weights = (np.arange(32, dtype=np.float32).reshape(8, 4) / 10 * factor).astype(np.float32)
+    return write(registry, name, [helper.make_node("MatMul", ["x", "w"], ["y"])], [value("x", "FP32", ["n", 8])],
+                 [value("y", "FP32", ["n", 4])], [numpy_helper.from_array(weights, "w")], version)
+
+
+def lookup(registry: Path) -> Path:
+    """y = table[i]: an index outside the table fails the run."""
+    table = np.arange(10, dtype=np.float32).reshape(10, 1)
+    return write(registry, "lookup", [helper.make_node("Gather", ["table", "i"], ["y"], axis=0)], [value("i", "INT64", ["n"])],
+                 [value("y", "FP32", ["n", 1])], [numpy_helper.from_array(table, "table")])
+
+
+def slow(registry: Path, rounds: int = 400) -> Path:
+    """A run of some hundred milliseconds: repeated matrix products."""
+    weights = np.eye(256, dtype=np.float32)
+    nodes = [helper.make_node("MatMul", ["x" if i == 0 else f"t{i}", "w"], [f"t{i + 1}" if i < rounds - 1 else "y"]) for i in range(rounds)]
+    return write(registry, "slow", nodes, [value("x", "FP32", ["n", 256, 256])], [value("y", "FP32", ["n", 256, 256])],
+                 [numpy_helper.from_array(weights, "w")])
