@@ -10,8 +10,12 @@ from batchmill.core import batcher
 TIMES = st.integers(0, 10**12)
 
 
-@given(st.integers(1, 100), TIMES, TIMES, st.integers(1, 100), st.sampled_from([0, 1000, 10**6]), st.integers(0, 100), TIMES, st.integers(0, 10**10))
-def test_plan_equals_its_obvious_twin(*arguments):
+ARGUMENTS = st.tuples(st.integers(1, 100), TIMES, TIMES, st.integers(1, 100), st.sampled_from([0, 1000, 10**6]), st.integers(0, 100),
+                      TIMES, st.integers(0, 10**10))
+
+
+@given(ARGUMENTS)
+def test_plan_equals_its_obvious_twin(arguments):
     assert batcher.decide(*arguments) == reference.decide(*arguments)
 
 
