@@ -167,7 +167,7 @@ cdef class Loopback:
         return [(call.method, call.target, [(h.first, h.second) for h in call.headers], call.body, bool(call.cancelled.load()))
                 for call in self.world.colds]
 
-    def cold_answer(self, size_t number, int status, list headers, list parts, list trailers=()) -> None:
+    def cold_answer(self, size_t number, int status, list headers, list parts, trailers=()) -> None:
         cdef ColdReply part
         cdef ColdCall* call = self.world.colds[number]
         part.call = call

@@ -1,0 +1,194 @@
+"""The HTTP/2 front end without a socket; the client's bytes are made by the h2 library."""
+
+import struct
+
+import h2.config
+import h2.connection
+import h2.events
+import pytest
+
+from batchmill.core import grpc
+from batchmill.core.loopback import Loopback
+
+INFER = "/inference.GRPCInferenceService/ModelInfer"
+STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
+
+
+class Client:
+    def __init__(self, **limits):
+        self.loop = Loopback(True, **limits)
+        self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
+        self.h2.initiate_connection()
+        self.headers, self.data, self.trailers, self.ended = {}, {}, {}, set()
+
+    def start(self, path, *more, method="POST", content_type="application/grpc", end=False):
+        stream = self.h2.get_next_available_stream_id()
+        self.h2.send_headers(stream, [(":method", method), (":path", path), (":scheme", "http"), (":authority", "x"),
+                                      ("content-type", content_type), *more], end_stream=end)
+        return stream
+
+    def send(self, stream, data, end=True):
+        self.h2.send_data(stream, data, end_stream=end)
+
+    def pump(self):
+        assert self.loop.feed(self.h2.data_to_send())
+        self.read()
+
+    def read(self):
+        for event in self.h2.receive_data(self.loop.sent()):
+            if isinstance(event, h2.events.ResponseReceived):
+                self.headers[event.stream_id] = dict(event.headers)
+            elif isinstance(event, h2.events.TrailersReceived):
+                self.trailers[event.stream_id] = dict(event.headers)
+            elif isinstance(event, h2.events.DataReceived):
+                self.data[event.stream_id] = self.data.get(event.stream_id, b"") + event.data
+                self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+            elif isinstance(event, h2.events.StreamEnded):
+                self.ended.add(event.stream_id)
+
+
+def frame(data, flag=0):
+    return struct.pack(">BI", flag, len(data)) + data
+
+
+def test_a_unary_call_goes_in_and_its_answer_comes_out():
+    client = Client()
+    stream = client.start(INFER, ("te", "trailers"))
+    client.send(stream, frame(b"hello"))
+    client.pump()
+    assert client.loop.infers()[0][3:] == (b"hello", -1, True)
+    client.loop.answer(0, frame(b"answer"))
+    client.read()
+    assert client.headers[stream] == {":status": "200", "content-type": "application/grpc"}
+    assert client.data[stream] == frame(b"answer")
+    assert client.trailers[stream] == {"grpc-status": "0", "x-model-version": "7"}
+    assert client.loop.requests_alive() == 0
+
+
+def test_every_split_of_the_bytes_gives_the_same():
+    client = Client()
+    stream = client.start(INFER)
+    client.send(stream, frame(b"hello"))
+    bytes_ = client.h2.data_to_send()
+    for cut in range(1, len(bytes_)):
+        loop = Loopback(True)
+        assert loop.feed(bytes_[:cut])
+        assert loop.feed(bytes_[cut:])
+        assert loop.infers()[0][3] == b"hello"
+    loop = Loopback(True)
+    assert all(loop.feed(bytes_[i:i + 1]) for i in range(len(bytes_)))
+    assert loop.infers()[0][3] == b"hello"
+
+
+def test_an_error_is_trailers_only_with_details():
+    client = Client()
+    stream = client.start(INFER)
+    client.send(stream, frame(b"hello"))
+    client.pump()
+    client.loop.refuse(0, "naïve 100%".encode())
+    client.read()
+    got = client.headers[stream]
+    assert (got["grpc-status"], got["grpc-message"]) == ("3", "na%C3%AFve 100%25")
+    assert got["grpc-status-details-bin"]
+    assert stream in client.ended
+    assert client.loop.requests_alive() == 0
+
+
+def test_a_stream_keeps_the_order_of_its_requests():
+    client = Client()
+    stream = client.start(STREAM)
+    client.send(stream, frame(b"a") + frame(b"b") + frame(b"c")[:3], end=False)
+    client.send(stream, frame(b"c")[3:])
+    client.pump()
+    assert [i[3] for i in client.loop.infers()] == [b"a", b"b", b"c"]
+    client.loop.answer(2, frame(b"C"))
+    client.loop.answer(1, frame(b"B"))
+    client.read()
+    assert stream not in client.data
+    client.loop.answer(0, frame(b"A"))
+    client.read()
+    assert client.data[stream] == frame(b"A") + frame(b"B") + frame(b"C")
+    assert client.trailers[stream]["grpc-status"] == "0"
+
+
+@pytest.mark.parametrize(("body", "code"), [
+    (b"", "3"), (b"\x00\x00", "3"), (frame(b"x")[:-1], "3"), (frame(b"x", 1), "13"), (frame(b"x") * 2, "3"), (b"\x00\xff\xff\xff\xff", "8"),
+])
+def test_broken_message_framing_is_told(body, code):
+    client = Client()
+    stream = client.start(INFER, end=not body)
+    if body:
+        client.send(stream, body)
+    client.pump()
+    assert client.headers[stream]["grpc-status"] == code
+    assert client.loop.requests_alive() == 0
+
+
+def test_rest_over_http2():
+    client = Client()
+    stream = client.start("/v2/models/m/infer", content_type="application/json")
+    client.send(stream, b"{}")
+    live = client.start("/v2/health/live", method="GET", content_type="text/plain", end=True)
+    cold = client.start("/v2?x=1", method="GET", content_type="text/plain", end=True)
+    client.pump()
+    assert client.loop.infers()[0][:4] == (b"m", b"", b"", b"{}")
+    assert client.headers[live][":status"] == "200"
+    client.loop.answer(0, b"JSON", -1)
+    client.loop.cold_answer(0, 404, [(b"content-type", b"text/plain")], [b"no", b"no"])
+    client.read()
+    assert (client.headers[stream][":status"], client.data[stream]) == ("200", b"JSON")
+    assert (client.headers[cold][":status"], client.data[cold]) == ("404", b"nono")
+
+
+def test_a_cold_grpc_call_gets_messages_and_trailers():
+    client = Client()
+    stream = client.start("/some.Service/Method", ("x-key", "v"))
+    client.send(stream, frame(b"one") + frame(b"two"))
+    client.pump()
+    method, target, headers, body, _ = client.loop.colds()[0]
+    assert (method, target, body) == (b"POST", b"/some.Service/Method", b"onetwo")
+    assert (b"x-key", b"v") in headers
+    client.loop.cold_answer(0, 200, [(b"initial", b"1")], [b"uno"], [(b"grpc-status", b"0")])
+    client.read()
+    assert client.headers[stream]["initial"] == "1"
+    assert client.data[stream] == frame(b"uno")
+    assert client.trailers[stream]["grpc-status"] == "0"
+
+
+def test_a_cancelled_stream_and_a_lost_connection_free_what_was_theirs():
+    client = Client()
+    first, second = client.start(INFER), client.start(INFER)
+    client.send(first, frame(b"a"))
+    client.send(second, frame(b"bbbb")[:-2], end=False)
+    client.start("/some.Service/Method")
+    client.pump()
+    client.h2.reset_stream(first)
+    client.pump()
+    client.loop.answer(0, frame(b"late"))
+    client.loop.abandon()
+    assert client.loop.requests_alive() == 0
+    assert client.loop.colds()[0][4]
+
+
+def test_headers_over_the_limit_end_the_stream_and_nobody_elses():
+    client = Client(max_header_bytes=1000)
+    client.start(INFER, ("x", "y" * 2000))
+    fine = client.start(INFER)
+    client.send(fine, frame(b"a"))
+    client.pump()
+    assert len(client.loop.infers()) == 1
+
+
+def test_garbage_after_the_preface_ends_the_connection_with_a_goaway():
+    loop = Loopback(True)
+    loop.feed(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\xff" * 100)
+    assert b"\x07\x00\x00\x00\x00\x00" in loop.sent()
+    assert loop.finished()
+
+
+@pytest.mark.parametrize(("text", "ns"), [
+    (b"1n", 1), (b"20u", 20_000), (b"3m", 3_000_000), (b"4S", 4 * 10**9), (b"5M", 300 * 10**9), (b"6H", 6 * 3600 * 10**9),
+    (b"", -1), (b"1", -1), (b"S", -1), (b"1x", -1), (b"-1S", -1), (b"123456789S", -1), (b"1.5S", -1),
+])
+def test_grpc_timeouts(text, ns):
+    assert grpc.timeout_ns(text) == ns
