@@ -2,7 +2,6 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-PYTHON ?= $(shell .ci/python)
 PORT ?= 8000
 GRPC_PORT ?= 8001
 REGISTRY ?= examples/registry
@@ -11,7 +10,10 @@ BENCH_ARGS ?=
 bin := .venv/bin
 sources := $(shell find ext protos -type f \( -name '*.pyx' -o -name '*.pxd' -o -name '*.hpp' -o -name '*.proto' -o -name '*.py' \))
 # requirements of pyproject.toml's [build-system], so that builds run in .venv and stay incremental
-build_requires = $$($(bin)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['build-system']['requires'], sep='\n')")
+build_requires = $(bin)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['build-system']['requires'], sep='\n')"
+pip := $(bin)/python -m pip --quiet --disable-pip-version-check
+# $(call logged,COMMAND): its output goes to .venv/build.log, and to the terminal when it fails
+logged = $(1) >.venv/build.log 2>&1 || { tail -n 60 .venv/build.log >&2; exit 1; }
 
 .PHONY: help deps venv build demo serve test check bench wheel asan tsan clean
 help:  ## this list
@@ -24,26 +26,29 @@ deps:  ## system packages alone: compiler, headers, libnghttp2 (apt when it may,
 	@.ci/deps
 	@rm -rf .venv
 	@python=$$(.ci/python) && echo "creating .venv with $$python" && "$$python" -m venv .venv
-	@$(bin)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	@$(pip) install --upgrade pip
 	@touch $@
 
 .venv/.installed: .venv/.created pyproject.toml
 	@echo "installing Python packages and building the data plane (some minutes the first time)"
-	@mapfile -t requires < <(printf '%s\n' "$(build_requires)"); $(bin)/python -m pip install --quiet --disable-pip-version-check "$${requires[@]}"
-	@$(bin)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -e '.[test]'
+	@mapfile -t requires < <($(build_requires)); $(pip) install "$${requires[@]}"
+	@$(call logged,$(pip) install --no-build-isolation -e '.[test]')
 	@touch $@
 
 .venv/.built: .venv/.installed $(sources)
-	@$(bin)/python protos/build_backend.py >.venv/build.log 2>&1 || { tail -n 60 .venv/build.log; exit 1; }
+	@$(call logged,$(bin)/python protos/build_backend.py)
 	@touch $@
 
 .venv/.checkers: .venv/.installed
-	@$(bin)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -e '.[check]'
+	@echo "installing ruff, mypy, cython-lint"
+	@$(call logged,$(pip) install --no-build-isolation -e '.[check]')
 	@touch $@
 
 venv: .venv/.installed  ## .venv with batchmill (editable) and what its tests need
+	@:
 
 build: .venv/.built  ## compile the Cython modules in place, those that changed
+	@:
 
 demo: build  ## start the server on the example models, ask it over gRPC and HTTP, stop it
 	@$(bin)/python examples/run_demo.py
@@ -61,7 +66,7 @@ bench: build  ## cost of a request beside the yardsticks (needs h2load and wrk; 
 	@$(bin)/python benchmarks/serve.py $(BENCH_ARGS)
 
 wheel: .venv/.installed  ## dist/batchmill-*.whl
-	@$(bin)/python -m pip wheel --quiet --disable-pip-version-check --no-build-isolation --no-deps -w dist .
+	@$(pip) wheel --no-build-isolation --no-deps -w dist .
 	@ls -1 dist/*.whl
 
 asan: venv  ## tests/core under AddressSanitizer and UBSan, from a copy in build/asan

@@ -1,0 +1,31 @@
+# docker build -t batchmill . && docker run --rm -p 8000:8000 -p 8001:8001 -v "$PWD/examples/registry:/models:ro" batchmill
+ARG PYTHON=3.12
+
+FROM python:${PYTHON}-slim-bookworm AS build
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends build-essential pkg-config libnghttp2-dev \
+ && rm -rf /var/lib/apt/lists/*
+WORKDIR /source
+COPY pyproject.toml README.md LICENSE ./
+COPY protos protos
+COPY ext ext
+COPY server server
+RUN python -m venv /opt/batchmill \
+ && pip wheel --no-cache-dir --no-deps -w /wheels . \
+ && /opt/batchmill/bin/pip install --no-cache-dir /wheels/*.whl
+
+FROM python:${PYTHON}-slim-bookworm
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends libnghttp2-14 \
+ && rm -rf /var/lib/apt/lists/* \
+ && useradd --system --uid 10001 --home-dir /var/lib/batchmill --create-home batchmill
+COPY --from=build /opt/batchmill /opt/batchmill
+ENV PATH=/opt/batchmill/bin:$PATH PYTHONUNBUFFERED=1 BATCHMILL_STATE_DIR=/var/lib/batchmill
+USER batchmill
+EXPOSE 8000 8001
+VOLUME /var/lib/batchmill
+# No curl in the image: Python asks.
+HEALTHCHECK --interval=10s --timeout=3s --start-period=30s \
+  CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/v2/health/ready', timeout=2)"]
+ENTRYPOINT ["batchmill"]
+CMD ["serve", "/models", "--host", "0.0.0.0"]

@@ -1,0 +1,151 @@
+#!/usr/bin/env python3
+"""The models to measure with, made by onnx.helper with fixed seeds: nothing is downloaded, the same bytes every time.
+
+    mlp      x FP32 [-1,64] -> probabilities FP32 [-1,8]; 64-128-64-8, ReLU, softmax: a run of some microseconds
+    encoder  input_ids, attention_mask INT64 [-1,-1] -> last_hidden_state FP32 [-1,-1,384]; 6 layers, 12 heads
+    resnet   x FP32 [-1,3,224,224] -> logits FP32 [-1,1000]; 18 layers
+
+models.py FOLDER [NAME...] writes FOLDER/<name>/1/model.onnx, a registry. Weights are random: only the cost is real.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+OPSET = 17
+IR_VERSION = 9
+FP32, INT64 = TensorProto.FLOAT, TensorProto.INT64
+
+
+class Graph:
+    """Collects nodes and weights; every method returns the name of a tensor."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = np.random.default_rng(seed)
+        self.nodes: list[onnx.NodeProto] = []
+        self.weights: list[onnx.TensorProto] = []
+
+    def constant(self, values: object, dtype: type = np.float32) -> str:
+        name = f"w{len(self.weights)}"
+        self.weights.append(numpy_helper.from_array(np.asarray(values, dtype), name))
+        return name
+
+    def normal(self, *shape: int, scale: float) -> str:
+        return self.constant(self.random.standard_normal(shape) * scale)
+
+    def add(self, kind: str, *inputs: str, output: str = "", **attributes: object) -> str:
+        output = output or f"t{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, inputs, [output], **attributes))
+        return output
+
+    def model(self, name: str, inputs: list[onnx.ValueInfoProto], outputs: list[onnx.ValueInfoProto]) -> onnx.ModelProto:
+        graph = helper.make_graph(self.nodes, name, inputs, outputs, self.weights)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)])
+        model.ir_version = IR_VERSION
+        onnx.checker.check_model(model)
+        return model
+
+
+def tensor(name: str, datatype: int, *shape: int | str) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, datatype, shape)
+
+
+def mlp() -> onnx.ModelProto:
+    g, x, widths = Graph(2), "x", (64, 128, 64, 8)
+    for i, (wide, narrow) in enumerate(itertools.pairwise(widths)):
+        x = g.add("Gemm", x, g.normal(wide, narrow, scale=wide**-0.5), g.normal(narrow, scale=0.1))
+        if i < len(widths) - 2:
+            x = g.add("Relu", x)
+    g.add("Softmax", x, output="probabilities", axis=-1)
+    return g.model("mlp", [tensor("x", FP32, "batch", 64)], [tensor("probabilities", FP32, "batch", 8)])
+
+
+def attention(g: Graph, x: str, mask: str, hidden: int, heads: int) -> str:
+    """Multi-head self-attention of x [batch, tokens, hidden]."""
+    split, merge = g.constant([0, 0, heads, hidden // heads], np.int64), g.constant([0, 0, hidden], np.int64)
+    query, key, value = (
+        g.add("Transpose", g.add("Reshape", dense(g, x, hidden, hidden), split), perm=perm)
+        for perm in ([0, 2, 1, 3], [0, 2, 3, 1], [0, 2, 1, 3]))
+    scores = g.add("Div", g.add("MatMul", query, key), g.constant((hidden // heads) ** 0.5))
+    mixed = g.add("MatMul", g.add("Softmax", g.add("Add", scores, mask), axis=-1), value)
+    return dense(g, g.add("Reshape", g.add("Transpose", mixed, perm=[0, 2, 1, 3]), merge), hidden, hidden)
+
+
+def dense(g: Graph, x: str, wide: int, narrow: int) -> str:
+    return g.add("Add", g.add("MatMul", x, g.normal(wide, narrow, scale=0.02)), g.normal(narrow, scale=0.02))
+
+
+def norm(g: Graph, x: str, hidden: int, output: str = "") -> str:
+    return g.add("LayerNormalization", x, g.constant(np.ones(hidden)), g.constant(np.zeros(hidden)), output=output, axis=-1, epsilon=1e-12)
+
+
+def gelu(g: Graph, x: str) -> str:
+    bent = g.add("Add", g.add("Erf", g.add("Div", x, g.constant(2**0.5))), g.constant(1.0))
+    return g.add("Mul", g.add("Mul", x, bent), g.constant(0.5))
+
+
+def encoder(layers: int = 6, hidden: int = 384, heads: int = 12, words: int = 30522, positions: int = 512) -> onnx.ModelProto:
+    g = Graph(4)
+    length = g.add("Shape", "input_ids", start=1, end=2)
+    places = g.add("Slice", g.normal(positions, hidden, scale=0.02), g.constant([0], np.int64), length, g.constant([0], np.int64))
+    x = norm(g, g.add("Add", g.add("Gather", g.normal(words, hidden, scale=0.02), "input_ids"), places), hidden)
+    mask = g.add("Unsqueeze", g.add("Cast", "attention_mask", to=FP32), g.constant([1, 2], np.int64))
+    mask = g.add("Mul", g.add("Sub", g.constant(1.0), mask), g.constant(-10000.0))
+    for i in range(layers):
+        x = norm(g, g.add("Add", attention(g, x, mask, hidden, heads), x), hidden)
+        inner = dense(g, gelu(g, dense(g, x, hidden, 4 * hidden)), 4 * hidden, hidden)
+        x = norm(g, g.add("Add", inner, x), hidden, output="last_hidden_state" if i == layers - 1 else "")
+    ids = [tensor(name, INT64, "batch", "tokens") for name in ("input_ids", "attention_mask")]
+    return g.model("encoder", ids, [tensor("last_hidden_state", FP32, "batch", "tokens", hidden)])
+
+
+def convolution(g: Graph, x: str, channels: tuple[int, int], size: int, stride: int) -> str:
+    given, made = channels
+    weights = g.normal(made, given, size, size, scale=(2 / (given * size * size)) ** 0.5)
+    return g.add("Conv", x, weights, g.normal(made, scale=0.01), kernel_shape=[size] * 2, strides=[stride] * 2, pads=[size // 2] * 4)
+
+
+def residual(g: Graph, x: str, channels: tuple[int, int], stride: int) -> str:
+    """Two convolutions beside a shortcut."""
+    given, made = channels
+    y = convolution(g, g.add("Relu", convolution(g, x, channels, 3, stride)), (made, made), 3, 1)
+    shortcut = x if given == made else convolution(g, x, channels, 1, stride)
+    return g.add("Mul", g.add("Relu", g.add("Add", shortcut, y)), g.constant([0.7]))  # keeps random activations in a sane range
+
+
+def resnet() -> onnx.ModelProto:
+    g = Graph(3)
+    x = g.add("Relu", convolution(g, "x", (3, 64), 7, 2))
+    x = g.add("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4)
+    given = 64
+    for made in (64, 128, 256, 512):
+        x = residual(g, x, (given, made), 1 if given == made else 2)
+        x = residual(g, x, (made, made), 1)
+        given = made
+    x = g.add("Flatten", g.add("GlobalAveragePool", x), axis=1)
+    g.add("Gemm", x, g.normal(512, 1000, scale=512**-0.5), g.normal(1000, scale=0.01), output="logits")
+    return g.model("resnet", [tensor("x", FP32, "batch", 3, 224, 224)], [tensor("logits", FP32, "batch", 1000)])
+
+
+MAKERS: dict[str, Callable[[], onnx.ModelProto]] = {"mlp": mlp, "encoder": encoder, "resnet": resnet}
+
+
+def write(registry: Path, name: str) -> Path:
+    """The path of the model's file, made when it is not there."""
+    path = registry / name / "1" / "model.onnx"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        onnx.save(MAKERS[name](), path)
+    return path
+
+
+if __name__ == "__main__":
+    for name in sys.argv[2:] or MAKERS:
+        print(write(Path(sys.argv[1]), name))

@@ -1,0 +1,89 @@
+"""Server processes on one core: started, waited for, their CPU time read, ended by their id."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+TICKS_PER_SEC = os.sysconf("SC_CLK_TCK")
+START_SECS = 60
+STOP_SECS = 15
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def family(pid: int) -> list[int]:
+    """The process and all its living descendants."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+                children.setdefault(parent, []).append(int(entry.name))
+    found, waiting = [], [pid]
+    while waiting:
+        found.append(waiting.pop())
+        waiting += children.get(found[-1], [])
+    return found
+
+
+def cpu_secs(pid: int) -> float:
+    """User and system time of the process and its descendants so far."""
+    ticks = 0
+    for member in family(pid):
+        with contextlib.suppress(OSError):
+            fields = Path(f"/proc/{member}/stat").read_text().rsplit(")", 1)[1].split()
+            ticks += int(fields[11]) + int(fields[12])
+    return ticks / TICKS_PER_SEC
+
+
+class Server:
+    """A command pinned to a core; listens on `port` when entered, is ended by its process id when left."""
+
+    def __init__(self, name: str, command: list[str], port: int, core: str, log: Path) -> None:
+        self.name, self.port, self.log = name, port, log
+        self.command = ["taskset", "-c", core, *command] if core else command
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid  # taskset becomes the command: the id stays
+
+    def __enter__(self) -> Server:
+        with self.log.open("wb") as output:
+            self.process = subprocess.Popen(self.command, stdout=output, stderr=output)
+        try:
+            self.wait_listening()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(STOP_SECS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def wait_listening(self) -> None:
+        assert self.process is not None
+        end = time.monotonic() + START_SECS
+        while time.monotonic() < end:
+            if self.process.poll() is not None:
+                raise RuntimeError(f"{self.name} ended with {self.process.returncode}: {self.log.read_text(errors='replace')[-3000:]}")
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+                return
+            time.sleep(0.02)
+        raise RuntimeError(f"{self.name} did not listen after {START_SECS} s")

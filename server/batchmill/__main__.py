@@ -1,0 +1,3 @@
+from batchmill.cli import main
+
+main()

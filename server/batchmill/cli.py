@@ -1,0 +1,164 @@
+"""The command line. argparse, because `serve` is measured by its first answer and a richer library costs a third of it.
+
+Flags of `serve` are the fields of ServerConfig: flag > BATCHMILL_* variable > --config file > default.
+Exit codes: 0 ok, 1 failed, 2 usage, 3 unreachable.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import dataclasses
+import difflib
+import inspect
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import batchmill
+from batchmill import logs
+from batchmill.config import ServerConfig
+from batchmill.errors import BatchmillError, ConfigError, UsageError
+
+_UNSET = object()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs a command and exits with its code."""
+    try:
+        options = parser().parse_args(arguments)
+        sys.exit(options.command(options))
+    except BatchmillError as error:
+        print(f"batchmill: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def parser() -> argparse.ArgumentParser:
+    root = argparse.ArgumentParser("batchmill", description="Serves ONNX models over gRPC and HTTP from one process.")
+    root.add_argument("--version", action="version", version=f"batchmill {batchmill.__version__}")
+    commands = root.add_subparsers(required=True, metavar="COMMAND")
+    add_serve(commands.add_parser("serve", help="serve a registry directory, or one .onnx file"))
+    add_infer(commands.add_parser("infer", help="send one request to a running server"))
+    return root
+
+
+def add_serve(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(command=serve)
+    command.add_argument("registry", nargs="?", metavar="REGISTRY", help="a registry directory, or one .onnx file")
+    command.add_argument("--model-repository", metavar="REGISTRY", help="the same, by Triton's name")
+    command.add_argument("--config", metavar="FILE", help="server.yaml: the same names as the flags")
+    texts = field_texts()
+    for field in dataclasses.fields(ServerConfig):
+        flag = f"--{field.name.replace('_', '-')}"
+        text = texts.get(field.name, "") + ("" if field.default in (None, False) else f" Default: {field.default}.")
+        if field.default is False:
+            command.add_argument(flag, action=argparse.BooleanOptionalAction, default=_UNSET, help=text)
+        else:
+            command.add_argument(flag, default=_UNSET, metavar=kind_of(field).__name__.upper(), help=text)
+
+
+def field_texts() -> dict[str, str]:
+    """The texts that stand below the fields of ServerConfig; read from its source, and only when help is asked for."""
+    if not {"-h", "--help"} & set(sys.argv):
+        return {}
+    body = next(node for node in ast.parse(inspect.getsource(ServerConfig)).body if isinstance(node, ast.ClassDef)).body
+    pairs = zip(body, body[1:], strict=False)
+    return {
+        field.target.id: text.value.value
+        for field, text in pairs
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+        and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant) and isinstance(text.value.value, str)
+    }  # fmt: skip
+
+
+def kind_of(field: dataclasses.Field[Any]) -> type:
+    """int, float, bool, str or Path, whatever the annotation wraps around it."""
+    text = str(field.type)
+    for kind in (bool, int, float, Path):
+        if kind.__name__ in text:
+            return kind
+    return int if "429" in text else str
+
+
+def converted(text: object, field: dataclasses.Field[Any], where: str) -> Any:
+    kind = kind_of(field)
+    try:
+        if kind is bool:
+            return {"1": True, "true": True, "on": True, "yes": True, "0": False, "false": False, "off": False, "no": False}[str(text).lower()]
+        value = kind(str(text))
+    except (ValueError, KeyError):
+        raise UsageError(f"{where}: {text!r} given, {kind.__name__} wanted") from None
+    choices = choices_of(field)
+    if choices and value not in choices:
+        raise UsageError(f"{where}: {text!r} given, one of {', '.join(map(str, choices))} wanted")
+    return value
+
+
+def choices_of(field: dataclasses.Field[Any]) -> tuple[Any, ...]:
+    return {"busy_status": (429, 503), "log_level": get_args(logs.LogLevel), "log_format": get_args(logs.LogFormat)}.get(field.name, ())
+
+
+def settings(options: argparse.Namespace, environment: Mapping[str, str]) -> ServerConfig:
+    """Flags over environment over file over defaults."""
+    fields = {field.name: field for field in dataclasses.fields(ServerConfig)}
+    path = options.config or environment.get("BATCHMILL_CONFIG")
+    values = from_file(Path(path), fields) if path else {}
+    for name, field in fields.items():
+        variable = f"BATCHMILL_{name.upper()}"
+        if variable in environment:
+            values[name] = converted(environment[variable], field, variable)
+        if (given := getattr(options, name)) is not _UNSET:
+            values[name] = converted(given, field, f"--{name.replace('_', '-')}")
+    try:
+        return ServerConfig(**values)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def from_file(path: Path, fields: Mapping[str, dataclasses.Field[Any]]) -> dict[str, Any]:
+    import yaml
+
+    try:
+        given = yaml.safe_load(path.read_text()) or {}
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: {str(error).splitlines()[0]}") from None
+    if not isinstance(given, dict):
+        raise ConfigError(f"{path}: keys and values wanted")
+    values = {}
+    for key, value in given.items():
+        name = str(key).replace("-", "_")
+        if name not in fields:
+            near = difflib.get_close_matches(name, fields, 1)
+            raise ConfigError(f"{path}: unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        values[name] = converted(value, fields[name], f"{path}: {key}")
+    return values
+
+
+def serve(options: argparse.Namespace) -> int:
+    config = settings(options, os.environ)
+    registry = options.registry or options.model_repository or os.environ.get("BATCHMILL_MODEL_REPOSITORY")
+    if not registry:
+        raise UsageError("serve needs a registry directory or one .onnx file")
+    logs.configure(config.log_level, config.log_format)
+    from batchmill.app import App
+
+    return App(Path(registry), config).run()
+
+
+def add_infer(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(command=infer)
+    command.add_argument("model", metavar="MODEL")
+    command.add_argument("--input", action="append", default=[], metavar="[NAME=]FILE", help=".npy, .npz or .json; none: generated")
+    command.add_argument("--model-version", default="", help="a version number")
+    command.add_argument("--url", default=os.environ.get("BATCHMILL_URL", "http://127.0.0.1:8000"))
+    command.add_argument("--json", action="store_true", help="print JSON")
+
+
+def infer(options: argparse.Namespace) -> int:
+    from batchmill.client import run
+
+    return run(options.model, options.input, options.model_version, options.url, options.json)

@@ -1,0 +1,70 @@
+"""A cold HTTP call as one call of an ASGI application: the request whole, the answer streamed."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import unquote
+
+from batchmill.core.bridge import ColdCall
+from batchmill.logs import Log
+
+log = Log(__name__)
+Application = Callable[[Any, Any, Any], Awaitable[None]]
+
+
+def scope_of(call: ColdCall) -> dict[str, Any]:
+    path, _, query = call.target.partition("?")
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "method": call.method,
+        "scheme": "http",
+        "path": unquote(path),
+        "raw_path": path.encode("latin-1"),
+        "query_string": query.encode("latin-1"),
+        "root_path": "",
+        "headers": call.headers,
+        "client": client_of(call.peer),
+        "server": None,
+    }
+
+
+def client_of(peer: str) -> tuple[str, int] | None:
+    """`ipv4:1.2.3.4:5` or `ipv6:[::1]:5` -> (host, port)."""
+    kind, _, address = peer.partition(":")
+    host, _, port = address.rpartition(":")
+    return (host.strip("[]"), int(port)) if kind in ("ipv4", "ipv6") and port.isdigit() else None
+
+
+async def handle(application: Application, call: ColdCall) -> None:
+    """Runs the application for one call; the call is always finished."""
+    received = False
+    started = False
+
+    async def receive() -> dict[str, Any]:
+        nonlocal received
+        if received:
+            return {"type": "http.disconnect"}
+        received = True
+        return {"type": "http.request", "body": call.body, "more_body": False}
+
+    async def send(message: dict[str, Any]) -> None:
+        nonlocal started
+        if message["type"] == "http.response.start":
+            started = True
+            call.start(message["status"], list(message["headers"]))
+        elif body := message.get("body", b""):
+            call.write(bytes(body))
+
+    try:
+        await application(scope_of(call), receive, send)
+    except Exception:
+        log.exception("application_failed", path=call.target[:200])
+        if not started:
+            body = b'{"error":"internal error"}'
+            call.start(500, [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())])
+            call.write(body)
+    finally:
+        call.finish()

@@ -1,0 +1,114 @@
+"""What the endpoints tell of the models: one place for REST and gRPC."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import batchmill
+from batchmill.core.router import Version
+from batchmill.errors import NotFound
+from batchmill.registry.status import ModelStatus, VersionStatus
+
+EXTENSIONS = ("binary_tensor_data", "parameters", "statistics", "model_configuration", "model_repository")
+_CONFIG_TYPES = {"BYTES": "TYPE_STRING"}
+
+
+class Catalog:
+    """Reads the models' statuses; the owner replaces them as a whole."""
+
+    def __init__(self, models: Callable[[], Mapping[str, ModelStatus]]) -> None:
+        self._models = models
+
+    def server(self) -> dict[str, Any]:
+        return {"name": "batchmill", "version": batchmill.__version__, "extensions": list(EXTENSIONS)}
+
+    def names(self) -> list[str]:
+        return sorted(self._models())
+
+    def served(self) -> list[Version]:
+        return [version.served for model in self._models().values() for version in model.ready() if version.served]
+
+    def find(self, name: str, number: str = "") -> tuple[ModelStatus, VersionStatus]:
+        """The model and the version meant. NotFound when there is none that is ready."""
+        model = self._models().get(name)
+        if model is None:
+            raise NotFound(f"unknown model {name[:200]!r}")
+        version = model.pick(number)
+        if version is None:
+            raise NotFound(f"model {name!r} has no version {number[:200]!r} that is ready" if number else f"no version of model {name!r} is ready")
+        return model, version
+
+    def metadata(self, name: str, number: str = "") -> dict[str, Any]:
+        model, version = self.find(name, number)
+        return {
+            "name": name,
+            "versions": [one.number for one in model.ready()],
+            "platform": model.platform,
+            "inputs": [{"name": n, "datatype": d, "shape": list(s)} for n, d, s, _ in version.inputs],
+            "outputs": [{"name": n, "datatype": d, "shape": list(s)} for n, d, s, _ in version.outputs],
+            "properties": {"batching": version.batching},
+        }
+
+    def config(self, name: str, number: str = "") -> dict[str, Any]:
+        """In the words of Triton's model_config: dims leave the batch axis out when the version is batched."""
+        model, version = self.find(name, number)
+        skip = 1 if version.batched else 0
+        return {
+            "name": name,
+            "platform": model.platform,
+            "backend": "onnxruntime",
+            "max_batch_size": version.max_batch_size,
+            "input": [{"name": n, "data_type": config_type(d), "dims": list(s[skip:])} for n, d, s, _ in version.inputs],
+            "output": [{"name": n, "data_type": config_type(d), "dims": list(s[skip:])} for n, d, s, _ in version.outputs],
+            **({"dynamic_batching": {"max_queue_delay_microseconds": 0}} if version.batched else {}),
+        }
+
+    def statistics(self, name: str = "", number: str = "") -> list[dict[str, Any]]:
+        if name:
+            model, _ = self.find(name, number)
+            versions = [v for v in model.ready() if not number or v.number == number]
+            return [statistics_of(name, version) for version in versions]
+        return [statistics_of(model.name, version) for model in self._models().values() for version in model.ready()]
+
+    def index(self, ready_only: bool = False) -> list[dict[str, str]]:
+        rows = []
+        for name in self.names():
+            model = self._models()[name]
+            versions = [v for v in model.versions.values() if not ready_only or v.state == "READY"]
+            rows += [{"name": name, "version": v.number, "state": "READY" if v.state == "READY" else "UNAVAILABLE", "reason": v.reason} for v in versions]
+            if not model.versions and not ready_only:
+                rows.append({"name": name, "version": "", "state": "UNAVAILABLE", "reason": model.reason})
+        return rows
+
+
+def config_type(datatype: str) -> str:
+    return _CONFIG_TYPES.get(datatype, f"TYPE_{datatype}")
+
+
+def statistics_of(name: str, version: VersionStatus) -> dict[str, Any]:
+    """The v2 statistics extension; durations in ns, summed over requests."""
+    assert version.served
+    stats = version.served.stats()
+    success, failed = stats["success"], sum(stats["failure"].values())
+    total = stats["total"]["sum_ns"]
+
+    def duration(count: int, ns: int) -> dict[str, int]:
+        return {"count": count, "ns": ns}
+
+    return {
+        "name": name,
+        "version": version.number,
+        "last_inference": 0,
+        "inference_count": stats["rows"],
+        "execution_count": stats["batches"],
+        "inference_stats": {
+            "success": duration(success, total),
+            "fail": duration(failed, 0),
+            "queue": duration(success, stats["queue_ns"]),
+            "compute_input": duration(success, 0),
+            "compute_infer": duration(success, stats["compute_ns"]),
+            "compute_output": duration(success, 0),
+        },
+        "batch_stats": [],
+    }

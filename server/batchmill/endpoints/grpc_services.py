@@ -1,0 +1,73 @@
+"""The cold methods of the v2 gRPC service, health List and Watch, and reflection."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import grpc
+from google.protobuf import json_format
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
+
+from batchmill.endpoints.catalog import Catalog
+from batchmill.endpoints.grpc_server import Context, GrpcServer
+from batchmill.errors import BatchmillError
+from batchmill.proto import inference_pb2 as pb
+from batchmill.proto import inference_pb2_grpc
+
+SERVICE = "inference.GRPCInferenceService"
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+
+def filled(message: Any, content: dict[str, Any]) -> Any:
+    """Our own dictionary as a message; never a caller's JSON."""
+    return json_format.ParseDict(content, message)
+
+
+class InferenceServicer(inference_pb2_grpc.GRPCInferenceServiceServicer):
+    """Inference itself, liveness and readiness are answered by the data plane. What is not here is UNIMPLEMENTED."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+
+    async def ServerMetadata(self, request: Any, context: Context) -> Any:
+        return pb.ServerMetadataResponse(**self._catalog.server())
+
+    async def ModelMetadata(self, request: Any, context: Context) -> Any:
+        try:
+            return pb.ModelMetadataResponse(**self._catalog.metadata(request.name, request.version))
+        except BatchmillError as error:
+            return await context.abort(_CODES[error.code], str(error))
+
+    async def ModelConfig(self, request: Any, context: Context) -> Any:
+        try:
+            return filled(pb.ModelConfigResponse(), {"config": self._catalog.config(request.name, request.version)})
+        except BatchmillError as error:
+            return await context.abort(_CODES[error.code], str(error))
+
+    async def ModelStatistics(self, request: Any, context: Context) -> Any:
+        try:
+            return filled(pb.ModelStatisticsResponse(), {"model_stats": self._catalog.statistics(request.name, request.version)})
+        except BatchmillError as error:
+            return await context.abort(_CODES[error.code], str(error))
+
+    async def RepositoryIndex(self, request: Any, context: Context) -> Any:
+        return filled(pb.RepositoryIndexResponse(), {"models": self._catalog.index(request.ready)})
+
+
+class Services:
+    """Registers everything with a server, and keeps health in step with readiness."""
+
+    def __init__(self, server: GrpcServer, catalog: Catalog) -> None:
+        self._health = health.aio.HealthServicer()
+        inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(InferenceServicer(catalog), server)  # type: ignore[no-untyped-call]
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        names = (SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
+        # Registered itself: enable_server_reflection() would pick the synchronous servicer for a server like ours.
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflection.aio.ReflectionServicer(names), server)
+
+    async def set_serving(self, serving: bool, models: Iterable[str]) -> None:
+        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        for name in ("", SERVICE, *models):
+            await self._health.set(name, status)

@@ -1,0 +1,83 @@
+"""The cold half of REST, one Starlette application: metadata, configuration, statistics, index, metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from batchmill.endpoints.catalog import Catalog
+from batchmill.errors import BatchmillError
+from batchmill.logs import Log
+from batchmill.observe.metrics import CONTENT_TYPE, Metrics
+
+log = Log(__name__)
+
+
+def answer(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(orjson.dumps(content), status, headers, "application/json")
+
+
+async def on_error(request: Request, error: Exception) -> Response:
+    if isinstance(error, BatchmillError):
+        return answer({"error": str(error)}, error.http_status)
+    if isinstance(error, HTTPException):
+        headers = dict(error.headers) if error.headers else None
+        return answer({"error": f"{request.method} {request.url.path[:200]}: {error.detail}"}, error.status_code, headers)
+    log.exception("handler_failed", path=request.url.path[:200])
+    return answer({"error": "internal error"}, 500)
+
+
+async def hot_path_asked_wrongly(request: Request) -> Response:
+    """The data plane answers the right method of these paths itself; what comes here used another."""
+    raise HTTPException(405, "Method Not Allowed", {"Allow": "POST" if request.url.path.endswith("/infer") else "GET"})
+
+
+def application(catalog: Catalog, metrics: Metrics) -> Starlette:
+    def reader(read: Callable[[Request], Any]) -> Callable[[Request], Any]:
+        async def endpoint(request: Request) -> Response:
+            return answer(read(request))
+
+        return endpoint
+
+    async def render_metrics(request: Request) -> Response:
+        return Response(metrics.render(), media_type=None, headers={"content-type": CONTENT_TYPE})
+
+    async def index(request: Request) -> Response:
+        try:
+            wish = orjson.loads(await request.body() or b"{}")
+        except orjson.JSONDecodeError:
+            wish = None
+        if not isinstance(wish, dict):
+            return answer({"error": "the body is no JSON object"}, 400)
+        return answer(catalog.index(wish.get("ready") is True))
+
+    def of_model(read: Callable[[str, str], Any]) -> Callable[[Request], Any]:
+        return reader(lambda request: read(request.path_params["model"], request.path_params.get("version", "")))
+
+    routes = [
+        Route("/v2", reader(lambda _: catalog.server())),
+        Route("/v2/models", reader(lambda _: {"models": catalog.names()})),
+        Route("/v2/models/stats", reader(lambda _: {"model_stats": catalog.statistics()})),
+        Route("/v2/repository/index", index, methods=["POST"]),
+        Route("/v2/repository/{repository}/index", index, methods=["POST"]),
+        Route("/metrics", render_metrics),
+    ]
+    for prefix in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
+        routes += [
+            Route(prefix, of_model(catalog.metadata)),
+            Route(f"{prefix}/config", of_model(catalog.config)),
+            Route(f"{prefix}/stats", of_model(lambda name, number: {"model_stats": catalog.statistics(name, number)})),
+        ]
+    every = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"]
+    hot = ("/v2/models/{model}/infer", "/v2/models/{model}/versions/{version}/infer", "/v2/models/{model}/labels/{label}/infer",
+           "/v2/models/{model}/ready", "/v2/models/{model}/versions/{version}/ready", "/v2/health/{which}", "/livez", "/readyz", "/healthz")  # fmt: skip
+    routes += [Route(path, hot_path_asked_wrongly, methods=every) for path in hot]
+    handlers: dict[Any, Any] = {HTTPException: on_error, BatchmillError: on_error, Exception: on_error}
+    return Starlette(routes=routes, exception_handlers=handlers)

@@ -1,0 +1,64 @@
+"""What lies in a registry directory. Reads names only; opens nothing but model.yaml later on."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from batchmill.errors import StartError
+
+_VERSION = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
+_NAME = re.compile(r"[^/\\\x00-\x1f\x7f@]{1,200}")
+_PASSING = (".tmp", ".part", ".swp", "~")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFolder:
+    """One model: its version folders by number, and what was ignored in it and why."""
+
+    name: str
+    path: Path
+    versions: dict[int, Path] = field(default_factory=dict)  # number -> model.onnx
+    notes: tuple[str, ...] = ()
+
+
+def scan(registry: Path) -> list[ModelFolder]:
+    """The models of a registry directory, or the one model of a single .onnx file. StartError when there is neither."""
+    if registry.is_file():
+        if registry.suffix != ".onnx":
+            raise StartError(f"{registry}: a registry directory or a .onnx file wanted")
+        name = registry.stem
+        if name == "model" and _VERSION.fullmatch(registry.parent.name):  # <model>/<version>/model.onnx
+            name = registry.parent.parent.name
+        return [ModelFolder(name, registry.parent, {1: registry})]
+    if not registry.is_dir():
+        raise StartError(f"{registry}: no such registry directory or file")
+    try:
+        return [scan_model(entry, registry) for entry in sorted(registry.iterdir()) if is_model(entry)]
+    except OSError as error:
+        raise StartError(f"{registry}: {error.strerror}") from None
+
+
+def is_model(entry: Path) -> bool:
+    hidden = entry.name.startswith(".") or entry.name.endswith(_PASSING)
+    return not hidden and bool(_NAME.fullmatch(entry.name)) and entry.is_dir()
+
+
+def scan_model(folder: Path, registry: Path) -> ModelFolder:
+    versions: dict[int, Path] = {}
+    notes: list[str] = []
+    root = registry.resolve()
+    for entry in sorted(folder.iterdir()):
+        if entry.name.startswith(".") or not entry.is_dir():
+            continue
+        model = entry / "model.onnx"
+        if not _VERSION.fullmatch(entry.name):
+            notes.append(f"folder {entry.name!r} ignored: a version is a number without leading zeros")
+        elif not model.resolve().is_relative_to(root):
+            notes.append(f"version {entry.name} ignored: it points outside of the registry")
+        elif not model.is_file():
+            notes.append(f"version {entry.name} ignored: no model.onnx in it")
+        else:
+            versions[int(entry.name)] = model
+    return ModelFolder(folder.name, folder, versions, tuple(notes))

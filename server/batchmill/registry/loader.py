@@ -1,0 +1,91 @@
+"""Loads what is wanted: opens, proves, warms up. A version that fails says why and harms no other."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from batchmill import backends
+from batchmill.backends import LoadedModel, ServingLimits
+from batchmill.errors import BatchmillError, ModelError
+from batchmill.logs import Log
+from batchmill.registry import model_config, policy
+from batchmill.registry.layout import ModelFolder
+from batchmill.registry.prove import prove, sample_row, stack
+from batchmill.registry.settings import ModelSettings
+from batchmill.registry.status import ModelStatus, VersionStatus
+
+log = Log(__name__)
+
+
+def load_model(folder: ModelFolder, executors: int) -> ModelStatus:
+    """Loads the versions of one model that its policy wants, oldest first."""
+    status = ModelStatus(folder.name)
+    for note in folder.notes:
+        log.warning("model_note", name=folder.name, note=note)
+    try:
+        status.settings = model_config.read(folder.path / "model.yaml")
+    except BatchmillError as error:
+        status.reason = str(error)
+        log.error("model_failed", name=folder.name, reason=status.reason)
+        return status
+    numbers = policy.wanted(folder.versions, status.settings.versions)
+    if not numbers:
+        status.reason = "no version folder with a model.onnx in it"
+        log.warning("model_empty", name=folder.name, reason=status.reason)
+    for number in numbers:
+        version = load_version(folder.name, str(number), folder.versions[number], status.settings, executors)
+        status.versions[str(number)] = version
+    return status
+
+
+def load_version(name: str, number: str, path: Path, settings: ModelSettings, executors: int) -> VersionStatus:
+    started = time.monotonic()
+    try:
+        status = open_version(name, number, path, settings, executors)
+    except (BatchmillError, RuntimeError, ValueError, OSError) as error:
+        log.error("version_failed", name=name, version=number, reason=str(error))
+        return VersionStatus(number, "FAILED", str(error))
+    status.load_ms = round((time.monotonic() - started) * 1000, 1)
+    log.info("version_ready", name=name, version=number, load_ms=status.load_ms, batched=status.batched, why=status.batching)
+    return status
+
+
+def open_version(name: str, number: str, path: Path, settings: ModelSettings, executors: int) -> VersionStatus:
+    backend = backends.find("onnxruntime")
+    backend.check(path)
+    model = backend.load(path, intra_op_threads=settings.intra_op_threads, providers=settings.execution_providers)
+    proof = prove(backend, model, settings.batching)
+    if settings.batching == "on" and not proof.batched:
+        raise ModelError(f"model.yaml declares batching, but {proof.reason}")
+    warm_up(model, settings.warmup_runs, proof.batched)
+    limits = ServingLimits(
+        batched=proof.batched,
+        max_batch_size=settings.max_batch_size,
+        instances=settings.instances or executors,
+        max_queue_rows=settings.max_queue_rows,
+        default_timeout_us=settings.default_timeout_us,
+        fast_ok=has_static_rows(model),
+    )
+    served = backend.serve(name, number, model, limits)
+    batch = settings.max_batch_size if proof.batched else 0
+    return VersionStatus(number, "READY", "", proof.batched, proof.reason, batch, served, model)
+
+
+def has_static_rows(model: LoadedModel) -> bool:
+    """Whether all axes but the first are static, so that a run's time follows from its rows."""
+    return all(size >= 0 for _, _, shape, _ in model.inputs for size in shape[1:])
+
+
+def warm_up(model: LoadedModel, runs: int, batched: bool) -> None:
+    """A few runs on sample rows, so that the first caller does not pay for allocations."""
+    if not batched:
+        return
+    try:
+        row = sample_row(model, 1, 0, 1)
+        feed = {name: stack(datatype, [row[name]]) for name, datatype, _, _ in model.inputs}
+        for _ in range(runs):
+            model.run(feed)
+    except (RuntimeError, ValueError):
+        return  # a sample that does not run is no fault of the model
+

@@ -1,0 +1,21 @@
+"""How a model is to be served, as a value; model.yaml is parsed into it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from batchmill.registry.policy import VersionPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSettings:
+    versions: VersionPolicy = VersionPolicy()
+    labels: dict[str, str] = field(default_factory=dict)
+    batching: str = "auto"  # auto: proved at load; on: declared, axis 0 of all inputs and outputs; off
+    max_batch_size: int = 64  # rows
+    max_queue_rows: int = 4096
+    default_timeout_us: int = 0  # 0: none
+    instances: int = 0  # batches at once; 0: one for each executor
+    intra_op_threads: int = 1
+    execution_providers: tuple[str, ...] = ("CPUExecutionProvider",)
+    warmup_runs: int = 3

@@ -1,0 +1,58 @@
+"""What became of each version, as the index and the metadata tell it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from batchmill.backends import LoadedModel, Signature
+from batchmill.core.router import Version
+from batchmill.registry.settings import ModelSettings
+
+
+@dataclass(slots=True)
+class VersionStatus:
+    """state: READY or FAILED. reason: why it failed; batching: whether its rows share batches, and why."""
+
+    number: str
+    state: str
+    reason: str = ""
+    batched: bool = False
+    batching: str = ""
+    max_batch_size: int = 0
+    served: Version | None = None
+    model: LoadedModel | None = None
+    load_ms: float = 0.0
+
+    @property
+    def inputs(self) -> Signature:
+        return self.model.inputs if self.model else ()
+
+    @property
+    def outputs(self) -> Signature:
+        return self.model.outputs if self.model else ()
+
+
+@dataclass(slots=True)
+class ModelStatus:
+    name: str
+    settings: ModelSettings = field(default_factory=ModelSettings)
+    platform: str = "onnxruntime_onnx"
+    versions: dict[str, VersionStatus] = field(default_factory=dict)
+    reason: str = ""  # why no version could even be tried
+
+    def ready(self) -> list[VersionStatus]:
+        """Oldest first."""
+        return [version for version in self.versions.values() if version.state == "READY"]
+
+    def pick(self, number: str = "") -> VersionStatus | None:
+        """The version of that number; without one, the newest that is ready."""
+        if number:
+            found = self.versions.get(number)
+            return found if found and found.state == "READY" else None
+        ready = self.ready()
+        return ready[-1] if ready else None
+
+    def route(self) -> tuple[str, list[Version], Version | None, dict[str, str]]:
+        """The model's entry of the route table."""
+        served = [version.served for version in self.ready() if version.served]
+        return self.name, served, served[-1] if served else None, self.settings.labels
