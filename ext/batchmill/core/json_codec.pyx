@@ -119,7 +119,8 @@ cdef bint read_shape(Scanner* scanner, TensorView* tensor) noexcept nogil:
         if tensor.shape.rank == kMaxRank:
             return fail(scanner, b"a shape has more than 16 dimensions")
         if not scan_size(scanner, &tensor.shape.dims[tensor.shape.rank]):
-            return fail(scanner, b"shape: sizes are integers that are not negative")
+            scanner.error = b"shape: sizes are integers from 0 to 2^63 - 1"
+            return False
         tensor.shape.rank += 1
     return scanner.error == NULL
 
@@ -152,12 +153,14 @@ cdef bint read_input(Scanner* scanner, InferRequest* request, int64_t* binary_si
     cdef const char* data = NULL    # where data begins that came before its shape
     cdef const char* after
     binary_size[0] = UNSET
+    scanner.input = string_view()
     if not expect(scanner, 123):
         return False
     while next_key(scanner, request, &first, &key):
         if key == string_view(b"name"):
             if not once(scanner, &seen, 1) or not scan_text(scanner, request, &tensor.name):
                 return False
+            scanner.input = tensor.name
         elif key == string_view(b"datatype"):
             if not once(scanner, &seen, 2) or not scan_text(scanner, request, &datatype):
                 return False
@@ -194,6 +197,7 @@ cdef bint read_input(Scanner* scanner, InferRequest* request, int64_t* binary_si
         if not read_data(scanner, &tensor, &request.arena):
             return False
         scanner.at = after
+    scanner.input = string_view()
     request.inputs.push_back(tensor)
     return True
 
@@ -287,6 +291,22 @@ cdef bint refuse(InferRequest* request, const char* reason, const char* text, st
     return False
 
 
+cdef bint refuse_json(InferRequest* request, const Scanner* scanner) noexcept nogil:
+    """What is wrong, in which input, and where in the body."""
+    cdef string message
+    cdef char digits[24]
+    if scanner.input.size():
+        message.append(b"input \"")
+        append_echo(message, scanner.input)
+        message.append(b"\": ")
+    message.append(scanner.error)
+    message.append(b" (at byte ")
+    message.append(digits, put_int(digits, <int64_t> scanner.error_at) - digits)
+    message.append(b")")
+    request.status.set(kInvalidArgument, b"INVALID_JSON", message)
+    return False
+
+
 cdef bint cut_binary(InferRequest* request, const uint8_t* at, size_t left, const vector[int64_t]& sizes) noexcept nogil:
     """Gives each binary input its bytes; the others come from the arena, which moves no more."""
     cdef size_t index
@@ -321,8 +341,9 @@ cdef bint parse(InferRequest* request, const uint8_t* body, size_t size, int64_t
     scanner.begin = scanner.at = <const char*> body
     scanner.end = scanner.at + (size if json_size < 0 else <size_t> json_size)
     scanner.error = NULL
+    scanner.error_at = 0
     if not read_request(&scanner, request, sizes):
-        return refuse(request, b"INVALID_JSON", scanner.error, string_view())
+        return refuse_json(request, &scanner)
     return cut_binary(request, body + (scanner.end - scanner.begin), size - (scanner.end - scanner.begin), sizes)
 
 

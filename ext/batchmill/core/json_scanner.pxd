@@ -25,6 +25,8 @@ cdef struct Scanner:
     const char* end
     const char* begin
     const char* error           # a static text; NULL: none
+    size_t error_at             # bytes from begin
+    string_view input           # whose description is being read; for the error's text
 
 cdef bint fail(Scanner* scanner, const char* error) noexcept nogil
 cdef char peek(Scanner* scanner) noexcept nogil                     # the next character that is no white space; 0: the end

@@ -11,6 +11,7 @@ cdef int DEPTH_MAX = 64  # values that are skipped may nest so deep; what is rea
 cdef bint fail(Scanner* scanner, const char* error) noexcept nogil:
     if scanner.error == NULL:
         scanner.error = error
+        scanner.error_at = scanner.at - scanner.begin
     scanner.at = scanner.end
     return False
 

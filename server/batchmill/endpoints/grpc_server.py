@@ -197,9 +197,10 @@ class GrpcServer:
             if context.code() is None:
                 context.set_code(grpc.StatusCode.CANCELLED)
         except Exception:
-            log.exception("handler_failed", method=call.target[:200])
-            context.set_code(grpc.StatusCode.INTERNAL)
-            context.set_details("internal error")
+            if context.code() is None:  # a generated servicer sets UNIMPLEMENTED and raises
+                log.exception("handler_failed", method=call.target[:200])
+                context.set_code(grpc.StatusCode.INTERNAL)
+                context.set_details("internal error")
         finally:
             self._running.pop(id(call), None)
             context.finish()
