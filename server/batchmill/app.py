@@ -118,7 +118,8 @@ class App:
 
     async def _drain(self, since: float) -> int:
         """Not ready (the data plane said so at the signal), serve on, GOAWAY, answer what was accepted, end."""
-        assert self._services and self._dispatcher
+        assert self._services
+        assert self._dispatcher
         config, seen = self._config, self._server.signal_count()
         lame_duck = 0.0 if sys.stdin is not None and sys.stdin.isatty() else config.lame_duck_secs
         log.info("server_draining", lame_duck_secs=lame_duck)

@@ -11,6 +11,7 @@ import ast
 import dataclasses
 import difflib
 import inspect
+import itertools
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -66,7 +67,7 @@ def field_texts() -> dict[str, str]:
     if not {"-h", "--help"} & set(sys.argv):
         return {}
     body = next(node for node in ast.parse(inspect.getsource(ServerConfig)).body if isinstance(node, ast.ClassDef)).body
-    pairs = zip(body, body[1:], strict=False)
+    pairs = itertools.pairwise(body)
     return {
         field.target.id: text.value.value
         for field, text in pairs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 import urllib.error
@@ -28,7 +29,7 @@ def run(model: str, files: list[str], version: str, url: str, as_json: bool) -> 
     started = time.perf_counter()
     answer, raw = infer(base, inputs, arrays)
     took_ms = (time.perf_counter() - started) * 1000
-    outputs = {name: array for name, array in decode(answer, raw)}
+    outputs = dict(decode(answer, raw))
     if as_json:
         print(json.dumps({"model": answer["model_name"], "version": answer["model_version"], "outputs": {n: a.tolist() for n, a in outputs.items()}}))
         return 0
@@ -47,10 +48,8 @@ def call(url: str, body: bytes | None = None, headers: dict[str, str] | None = N
             return size.encode() + b"\n" + data if body is not None else data
     except urllib.error.HTTPError as error:
         text = error.read().decode(errors="replace")
-        try:
+        with contextlib.suppress(ValueError, KeyError, TypeError):
             text = json.loads(text)["error"]
-        except (ValueError, KeyError, TypeError):
-            pass
         raise RemoteError(f"{error.code}: {text}") from None
     except (OSError, ValueError) as error:
         raise UnreachableError(f"no server answers at {url}: {getattr(error, 'reason', error)}") from None

@@ -1,10 +1,9 @@
 """Log-linear histograms."""
 
+from batchmill.core import histogram
 from hypothesis import given
 from hypothesis import strategies as st
 from reference import batcher as reference
-
-from batchmill.core import histogram
 
 
 @given(st.lists(st.integers(0, 2**38)))

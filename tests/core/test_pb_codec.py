@@ -1,14 +1,14 @@
 """The hand-written protobuf codec against protobuf itself."""
 
+import contextlib
 import struct
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from batchmill.core import pb_codec
 from batchmill.proto import inference_pb2 as pb
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 FIELDS = {"BOOL": "bool_contents", "INT8": "int_contents", "INT16": "int_contents", "INT32": "int_contents", "INT64": "int64_contents",
           "UINT8": "uint_contents", "UINT16": "uint_contents", "UINT32": "uint_contents", "UINT64": "uint64_contents",
@@ -75,8 +75,8 @@ def test_a_request_reads_as_protobuf_reads_it(case):
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.binary(max_size=60), NAMES, st.lists(tensors(True), min_size=1, max_size=4), st.booleans(), st.booleans())
-def test_an_answer_reads_as_it_was_meant(_, request_id, parts, typed, stream):
+@given(NAMES, st.lists(tensors(True), min_size=1, max_size=4), st.booleans(), st.booleans())
+def test_an_answer_reads_as_it_was_meant(request_id, parts, typed, stream):
     outputs = [(name.encode(), datatype, shape, raw_of(datatype, values)) for name, datatype, shape, values in parts]
     frame = pb_codec.encode_response(b"m", b"7", request_id.encode(), outputs, typed=typed, stream=stream)
     flag, size = struct.unpack(">BI", frame[:5])
@@ -99,10 +99,8 @@ def test_no_mutation_of_a_request_crashes_or_reads_past_it(case, data):
     for _ in range(data.draw(st.integers(1, 4))):
         message[data.draw(st.integers(0, len(message) - 1))] = data.draw(st.integers(0, 255))
     message = bytes(message[:data.draw(st.integers(0, len(message)))])
-    try:
+    with contextlib.suppress(ValueError):
         pb_codec.decode(message)
-    except ValueError:
-        pass
 
 
 @pytest.mark.parametrize("message", [

@@ -1,7 +1,6 @@
 """Where a REST path leads."""
 
 import pytest
-
 from batchmill.core import rest
 
 

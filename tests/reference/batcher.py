@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 
-def decide(rows: int, oldest_ns: int, now_ns: int, max_batch_size: int, max_queue_delay_ns: int, last_rows: int, last_ended_ns: int, run_ns: int) -> tuple[bool, int]:
+def decide(
+    rows: int, oldest_ns: int, now_ns: int, max_batch_size: int, max_queue_delay_ns: int, last_rows: int, last_ended_ns: int, run_ns: int
+) -> tuple[bool, int]:
     """Every reason to wait is a time; the batch is closed when it is full or the last of these times has passed."""
     if rows >= max_batch_size:
         return True, 0

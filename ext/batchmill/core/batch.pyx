@@ -4,7 +4,7 @@ Gather copies; a lone request whose bytes are aligned is run where it lies. Scat
 slice of the outputs, so an answer is copied once. BYTES travel raw and are cut by walking their lengths.
 """
 
-from libc.stdint cimport uint8_t, uint32_t, uintptr_t
+from libc.stdint cimport uint32_t, uintptr_t
 from libc.string cimport memcpy
 from libcpp.string_view cimport string_view
 

@@ -14,7 +14,7 @@ from batchmill.core.histogram cimport VersionStats, add
 from batchmill.core.ort cimport OrtModel, run
 from batchmill.core.queue cimport Taken, take
 from batchmill.core.router cimport kSizeClasses
-from batchmill.core.status cimport Status, kDeadlineExceeded, kInternal, kResourceExhausted
+from batchmill.core.status cimport Status, kInternal, kResourceExhausted
 
 cdef extern from * nogil:
     """

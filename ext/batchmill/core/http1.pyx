@@ -103,7 +103,8 @@ cdef void answer_status(Http1Connection* connection, Http1Exchange* exchange, co
     complete(connection, exchange)
 
 
-cdef void answer_text(Http1Connection* connection, Http1Exchange* exchange, int code, const char* reason, const char* message) noexcept nogil:
+cdef void answer_text(Http1Connection* connection, Http1Exchange* exchange, int code, const char* reason,
+                      const char* message) noexcept nogil:
     cdef Status status
     status.set(kInvalidArgument, reason, string(message))
     status.http_status = code

@@ -329,7 +329,6 @@ cdef bint parse(InferRequest* request, const uint8_t* body, size_t size, int64_t
     cdef Scanner scanner
     cdef vector[int64_t] sizes
     cdef TensorView raw
-    cdef const char* at
     if json_size == 0:
         raw.data = body
         raw.size = size

@@ -5,7 +5,7 @@ Numbers are read as double and then cast, as json and numpy do. A float that JSO
 """
 
 from libc.math cimport isfinite, isnan
-from libc.stdint cimport INT64_MAX, int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 from libcpp.string cimport string
 
@@ -14,7 +14,7 @@ from batchmill.core.json_scanner cimport (
     scan_string, to_double, unescape,
 )
 from batchmill.core.status cimport utf8_length
-from batchmill.core.tensor cimport DataType, Shape, element_bytes, element_count, kMaxRank
+from batchmill.core.tensor cimport DataType, element_bytes, element_count
 
 cdef extern from * nogil:
     """
@@ -70,7 +70,6 @@ cdef bint in_range(DataType dtype, bint negative, uint64_t magnitude) noexcept n
 cdef bint read_integer(Scanner* scanner, DataType dtype, uint8_t* target) noexcept nogil:
     cdef NumberText number
     cdef uint64_t value
-    cdef const char* at
     cdef uint64_t digit
     if not scan_number(scanner, &number):
         return False
@@ -222,7 +221,6 @@ cdef bint write_string(Buffer* out, string_view text) noexcept nogil:
     cdef const char* hex_digits = b"0123456789abcdef"
     cdef const uint8_t* at = <const uint8_t*> text.data()
     cdef size_t index = 0, length
-    cdef uint8_t* target
     cdef char escape[6]
     if not out.append(b"\"", 1):
         return False

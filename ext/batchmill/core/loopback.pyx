@@ -3,7 +3,6 @@
 from libc.stdint cimport int64_t, uint8_t
 from libcpp cimport bool as cpp_bool
 from libcpp.atomic cimport atomic
-from libcpp.string cimport string
 from libcpp.string_view cimport string_view
 from libcpp.vector cimport vector
 
@@ -15,7 +14,7 @@ from batchmill.core.http1_parser cimport Http1Connection
 from batchmill.core.http2_reply cimport Http2Connection, cold_reply as http2_cold_reply, reply as http2_reply
 from batchmill.core.message cimport Encoding, InferRequest, NativeVersion
 from batchmill.core.router cimport ModelVersion
-from batchmill.core.status cimport Code, kInvalidArgument
+from batchmill.core.status cimport kInvalidArgument
 from batchmill.core.tensor cimport Buffer, MemoryBudget
 
 cdef cppclass World:
@@ -62,7 +61,7 @@ cdef int is_ready(void* self, string_view model, string_view version) noexcept n
 
 
 cdef class Loopback:
-    """One connection. feed() what a client sends; infers() and colds() list what came of it; answer them; sent() is what the client gets."""
+    """One connection. feed() what a client sends; infers() and colds() list what came; answer those; sent() is what the client gets."""
 
     cdef World* world
     cdef Sink* sink

@@ -3,13 +3,11 @@
 Who gets a request: an exact version, a label, otherwise the model's standard version.
 """
 
-from libc.stdint cimport uint8_t
-
 from batchmill.core.histogram cimport Histogram, merged
 from batchmill.core.ort cimport Model
 from batchmill.core.status cimport append_echo, kInvalidArgument, kNotFound, kUnavailable
 from batchmill.core.tensor cimport (
-    DataType, Shape, TensorView, append_shape, count_bytes_elements, datatype_name, element_bytes, element_count,
+    DataType, TensorView, append_shape, count_bytes_elements, datatype_name, element_bytes, element_count,
 )
 
 cdef extern from * nogil:

@@ -1,6 +1,6 @@
 """What a tensor is: datatype, shape and bytes; all arithmetic on sizes is overflow-checked."""
 
-from libc.stdint cimport INT64_MAX, uint32_t
+from libc.stdint cimport uint32_t
 from libc.string cimport memcpy
 
 cdef extern from * nogil:

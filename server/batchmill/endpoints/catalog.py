@@ -76,7 +76,9 @@ class Catalog:
         for name in self.names():
             model = self._models()[name]
             versions = [v for v in model.versions.values() if not ready_only or v.state == "READY"]
-            rows += [{"name": name, "version": v.number, "state": "READY" if v.state == "READY" else "UNAVAILABLE", "reason": v.reason} for v in versions]
+            for version in versions:
+                state = "READY" if version.state == "READY" else "UNAVAILABLE"
+                rows.append({"name": name, "version": version.number, "state": state, "reason": version.reason})
             if not model.versions and not ready_only:
                 rows.append({"name": name, "version": "", "state": "UNAVAILABLE", "reason": model.reason})
         return rows

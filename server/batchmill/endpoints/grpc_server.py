@@ -21,6 +21,7 @@ from batchmill.logs import Log
 log = Log(__name__)
 Metadata = Sequence[tuple[str, str | bytes]]
 _END = object()
+EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]
 _HOP = {"te", "content-type", "user-agent", "host", "grpc-timeout", "grpc-encoding", "grpc-accept-encoding"}
 
 
@@ -51,14 +52,14 @@ class Context:
         data = await self._messages.get()
         if data is _END:
             self._messages.put_nowait(_END)
-            return grpc.aio.EOF
+            return EOF
         try:
             return self._deserialize(data)
         except Exception:
             await self.abort(grpc.StatusCode.INVALID_ARGUMENT, "the bytes are no such message")
 
     async def requests(self) -> AsyncIterator[Any]:
-        while (message := await self.read()) is not grpc.aio.EOF:
+        while (message := await self.read()) is not EOF:
             yield message
 
     # What leaves.
@@ -211,7 +212,7 @@ class GrpcServer:
             behaviour, request = handler.stream_stream or handler.stream_unary, context.requests()
         else:
             behaviour, request = handler.unary_stream or handler.unary_unary, await context.read()
-            if request is grpc.aio.EOF:
+            if request is EOF:
                 await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a message was expected, none came")
         result = behaviour(request, context)
         if inspect.isawaitable(result):

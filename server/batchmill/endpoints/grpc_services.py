@@ -60,12 +60,12 @@ class Services:
     """Registers everything with a server, and keeps health in step with readiness."""
 
     def __init__(self, server: GrpcServer, catalog: Catalog) -> None:
-        self._health = health.aio.HealthServicer()
+        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(InferenceServicer(catalog), server)  # type: ignore[no-untyped-call]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = (SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
         # Registered itself: enable_server_reflection() would pick the synchronous servicer for a server like ours.
-        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflection.aio.ReflectionServicer(names), server)
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflection.aio.ReflectionServicer(names), server)  # type: ignore[attr-defined]
 
     async def set_serving(self, serving: bool, models: Iterable[str]) -> None:
         status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING

@@ -77,7 +77,8 @@ def application(catalog: Catalog, metrics: Metrics) -> Starlette:
         ]
     every = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"]
     hot = ("/v2/models/{model}/infer", "/v2/models/{model}/versions/{version}/infer", "/v2/models/{model}/labels/{label}/infer",
-           "/v2/models/{model}/ready", "/v2/models/{model}/versions/{version}/ready", "/v2/health/{which}", "/livez", "/readyz", "/healthz")  # fmt: skip
+           "/v2/models/{model}/ready", "/v2/models/{model}/versions/{version}/ready",
+           "/v2/health/{which}", "/livez", "/readyz", "/healthz")  # fmt: skip
     routes += [Route(path, hot_path_asked_wrongly, methods=every) for path in hot]
     handlers: dict[Any, Any] = {HTTPException: on_error, BatchmillError: on_error, Exception: on_error}
     return Starlette(routes=routes, exception_handlers=handlers)

@@ -28,7 +28,7 @@ class DataPlaneCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield from self._server_families()
-        requests = CounterMetricFamily("batchmill_requests", "Requests answered, by outcome (ok or a gRPC status code)", labels=[*_VERSION, "outcome"])
+        requests = CounterMetricFamily("batchmill_requests", "Requests answered, by outcome: ok or a gRPC code", labels=[*_VERSION, "outcome"])
         rows = CounterMetricFamily("batchmill_rows", "Rows computed", labels=_VERSION)
         batches = CounterMetricFamily("batchmill_batches", "Batches run", labels=_VERSION)
         queued = GaugeMetricFamily("batchmill_queue_rows", "Rows that wait now", labels=_VERSION)

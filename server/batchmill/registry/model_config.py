@@ -87,18 +87,18 @@ def make_schema() -> Any:
 
     class Versions(Part):
         policy: Literal["latest", "all"] | list[int] = "latest"
-        count: int = Field(1, ge=1)
+        count: int = Field(default=1, ge=1)
 
     class Batching(Part):
         mode: Literal["auto", "on", "off"] = "auto"
-        max_batch_size: int = Field(64, ge=1, le=65536)
-        max_queue_delay_us: int = Field(0, ge=0)
+        max_batch_size: int = Field(default=64, ge=1, le=65536)
+        max_queue_delay_us: int = Field(default=0, ge=0)
         preferred_batch_sizes: list[int] = []
 
     class Queue(Part):
-        max_rows: int = Field(4096, ge=1)
-        max_wait_ms: int = Field(2000, ge=0)
-        default_timeout_us: int = Field(0, ge=0)
+        max_rows: int = Field(default=4096, ge=1)
+        max_wait_ms: int = Field(default=2000, ge=0)
+        default_timeout_us: int = Field(default=0, ge=0)
         timeout_action: Literal["reject", "delay"] = "reject"
 
     class Instances(Part):
@@ -107,10 +107,10 @@ def make_schema() -> Any:
 
     class Slo(Part):
         latency_ms: float = Field(gt=0)
-        target: float = Field(0.99, gt=0, le=1)
+        target: float = Field(default=0.99, gt=0, le=1)
 
     class Warmup(Part):
-        runs: int = Field(3, ge=0, le=1000)
+        runs: int = Field(default=3, ge=0, le=1000)
 
     class Golden(Part):
         rtol: float = 1e-4
@@ -132,7 +132,7 @@ def make_schema() -> Any:
         instances: Instances = Instances()
         slo: Slo | None = None
         execution_providers: list[str] = ["CPUExecutionProvider"]
-        run_timeout_ms: int = Field(30000, ge=0)
+        run_timeout_ms: int = Field(default=30000, ge=0)
         warmup: Warmup = Warmup()
         golden: Golden = Golden()
         signature_change: Literal["hold", "allow"] = "hold"
@@ -153,10 +153,7 @@ def known_keys(place: list[str]) -> list[str]:
 
 def settings_of(model: Any) -> ModelSettings:
     policy = model.versions.policy
-    if isinstance(policy, list):
-        versions = VersionPolicy("specific", numbers=tuple(policy))
-    else:
-        versions = VersionPolicy(policy, model.versions.count)
+    versions = VersionPolicy("specific", numbers=tuple(policy)) if isinstance(policy, list) else VersionPolicy(policy, model.versions.count)
     count, threads = model.instances.count, model.instances.intra_op_threads
     return ModelSettings(
         versions=versions,

@@ -9,7 +9,7 @@ from batchmill.registry.policy import VersionPolicy
 
 @dataclass(frozen=True, slots=True)
 class ModelSettings:
-    versions: VersionPolicy = VersionPolicy()
+    versions: VersionPolicy = VersionPolicy()  # noqa: RUF009  (frozen)
     labels: dict[str, str] = field(default_factory=dict)
     batching: str = "auto"  # auto: proved at load; on: declared, axis 0 of all inputs and outputs; off
     max_batch_size: int = 64  # rows
