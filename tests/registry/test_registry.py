@@ -1,0 +1,136 @@
+"""What a registry directory holds, what of it is wanted, and whether it may be batched."""
+
+import numpy as np
+import pytest
+from e2e import models
+from onnx import TensorProto, helper, numpy_helper
+
+from batchmill import backends
+from batchmill.core import ort
+from batchmill.errors import ConfigError, ModelError, StartError
+from batchmill.registry import layout, model_config, policy
+from batchmill.registry.loader import load_model
+from batchmill.registry.policy import VersionPolicy
+from batchmill.registry.prove import prove
+
+
+@pytest.fixture(scope="module", autouse=True)
+def runtime():
+    ort.initialise()
+
+
+@pytest.mark.parametrize(("given", "wanted"), [
+    (VersionPolicy(), [10]), (VersionPolicy("latest", 2), [3, 10]), (VersionPolicy("all"), [1, 3, 10]), (VersionPolicy("specific", numbers=(1, 7)), [1]),
+])
+def test_a_policy_picks_versions_by_number_not_by_name(given, wanted):
+    assert policy.wanted([10, 1, 3], given) == wanted
+
+
+def test_only_version_folders_count_and_the_rest_is_noted(tmp_path):
+    for version in ("1", "02", "latest", "3.tmp", "٣", "-1"):
+        models.linear(tmp_path / "registry", "m", version)
+    (tmp_path / "registry" / "m" / "5").mkdir()
+    (tmp_path / "registry" / ".hidden" / "1").mkdir(parents=True)
+    (tmp_path / "registry" / "half.tmp" / "1").mkdir(parents=True)
+    outside = models.linear(tmp_path / "elsewhere")
+    (tmp_path / "registry" / "m" / "7").symlink_to(outside.parent)
+    (found,) = layout.scan(tmp_path / "registry")
+    assert (found.name, list(found.versions)) == ("m", [1])
+    assert len(found.notes) == 7
+    assert any("outside" in note for note in found.notes)
+
+
+def test_a_registry_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(StartError, match="no such"):
+        layout.scan(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize(("text", "wanted"), [
+    ("batchin: {mode: on}", r"model\.yaml:1: batchin: unknown key; did you mean 'batching'"),
+    ("queue:\n  max_row: 3", r"model\.yaml:2: queue\.max_row: unknown key; did you mean 'max_rows'"),
+    ("queue: {max_rows: many}", r"model\.yaml:1: queue\.max_rows"),
+    ("queue: [", r"model\.yaml:1"),
+    ("a: &x 1\nb: *x", "anchors"),
+    ("- 1", "keys and values"),
+    ("batching: {max_batch_size: 0}", "max_batch_size"),
+])
+def test_a_mistake_in_model_yaml_is_told_with_its_place(tmp_path, text, wanted):
+    (tmp_path / "model.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=wanted):
+        model_config.read(tmp_path / "model.yaml")
+
+
+def test_model_yaml_is_read(tmp_path):
+    (tmp_path / "model.yaml").write_text("versions: {policy: [1, 3]}\nlabels: {stable: 1}\nbatching: {mode: 'off'}\nqueue: {max_rows: 5}\n")
+    got = model_config.read(tmp_path / "model.yaml")
+    assert (got.versions, got.labels, got.batching, got.max_queue_rows) == (VersionPolicy("specific", numbers=(1, 3)), {"stable": "1"}, "off", 5)
+
+
+def proof_of(path, mode="auto"):
+    backend = backends.find("onnxruntime")
+    return prove(backend, backend.load(path, intra_op_threads=1, providers=["CPUExecutionProvider"]), mode)
+
+
+def test_independent_rows_are_proved_and_may_share_a_batch(tmp_path):
+    assert proof_of(models.linear(tmp_path)).batched
+    assert proof_of(models.lookup(tmp_path)).batched
+    assert proof_of(models.identity(tmp_path, "BYTES")).batched
+
+
+def test_rows_that_depend_on_each_other_are_never_batched(tmp_path):
+    value = models.value
+    mean = models.write(tmp_path, "mean", [helper.make_node("ReduceMean", ["x"], ["m"], axes=[0], keepdims=1), helper.make_node("Sub", ["x", "m"], ["y"])],
+                        [value("x", "FP32", ["n", 3])], [value("y", "FP32", ["n", 3])])
+    total = models.write(tmp_path, "total", [helper.make_node("ReduceSum", ["x"], ["y"], keepdims=0)],
+                         [value("x", "FP32", ["n", 3])], [value("y", "FP32", [])])
+    assert not proof_of(mean).batched
+    assert not proof_of(total).batched
+    assert not proof_of(models.identity(tmp_path, "FP32", [2, 2], "fixed")).batched
+    assert not proof_of(models.linear(tmp_path, "off"), "off").batched
+
+
+def test_a_dynamically_quantised_model_is_caught_by_its_large_neighbour(tmp_path):
+    weights = np.arange(-6, 6, dtype=np.int8).reshape(4, 3)
+    nodes = [
+        helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "scale", "zero"]),
+        helper.make_node("MatMulInteger", ["q", "w", "zero"], ["product"]),
+        helper.make_node("Cast", ["product"], ["wide"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["wide", "scale"], ["y"]),
+    ]
+    path = models.write(tmp_path, "quantised", nodes, [models.value("x", "FP32", ["n", 4])], [models.value("y", "FP32", ["n", 3])],
+                        [numpy_helper.from_array(weights, "w")])
+    proof = proof_of(path)
+    assert not proof.batched
+    assert "row" in proof.reason
+
+
+def test_a_broken_version_fails_alone_and_says_why(tmp_path):
+    models.linear(tmp_path, "m", "1")
+    broken = models.linear(tmp_path, "m", "2")
+    broken.write_bytes(broken.read_bytes()[:-40])
+    (tmp_path / "m" / "model.yaml").write_text("versions: {policy: all}\n")
+    status = load_model(layout.scan(tmp_path)[0], 1)
+    assert [(v.number, v.state) for v in status.versions.values()] == [("1", "READY"), ("2", "FAILED")]
+    assert status.versions["2"].reason
+
+
+@pytest.mark.parametrize("location", ["/etc/passwd", "../weights.bin", "a/../../weights.bin"])
+def test_external_data_that_leads_out_is_refused(tmp_path, location):
+    tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[8, 4], data_location=TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value=location)
+    graph = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"])], "m", [models.value("x", "FP32", ["n", 8])],
+                              [models.value("y", "FP32", ["n", 4])], [tensor])
+    path = tmp_path / "m" / "1" / "model.onnx"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(helper.make_model(graph).SerializeToString())
+    with pytest.raises(ModelError, match="outside"):
+        backends.find("onnxruntime").check(path)
+
+
+def test_external_data_inside_of_the_version_works(tmp_path):
+    import onnx
+
+    path = models.linear(tmp_path)
+    onnx.save_model(onnx.load(path), path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    assert (path.parent / "weights.bin").exists()
+    assert load_model(layout.scan(tmp_path)[0], 1).pick() is not None
