@@ -60,6 +60,13 @@ def extensions(names: set[str] | None = None) -> list[Any]:
     return list(cythonize(modules, include_path=["ext"], compiler_directives=DIRECTIVES, show_all_warnings=False))
 
 
+def packages() -> list[str]:
+    """All import packages: two source roots share one name, which setuptools' own search maps to the last root alone."""
+    from setuptools import find_packages
+
+    return [*find_packages(str(ROOT / "server")), "batchmill.core"]
+
+
 def generate_stubs() -> None:
     """protos/*.proto -> server/batchmill/proto/*_pb2.py, *_pb2.pyi, *_pb2_grpc.py (only when a proto is newer)."""
     sources = sorted((ROOT / "protos").glob("*.proto"))
@@ -89,7 +96,8 @@ class Backend(build_meta._BuildMetaBackend):  # type: ignore[misc, name-defined]
         os.chdir(ROOT)
         generate_stubs()
         needs_modules = not {"egg_info", "dist_info", "sdist"} & set(sys.argv)
-        setuptools.setup(ext_modules=extensions() if needs_modules else [], options={"build_ext": {"parallel": os.cpu_count()}})
+        modules = extensions() if needs_modules else []
+        setuptools.setup(packages=packages(), ext_modules=modules, options={"build_ext": {"parallel": os.cpu_count()}})
 
 
 _backend = Backend()
@@ -108,7 +116,7 @@ def build_in_place(names: list[str]) -> None:
     os.chdir(ROOT)
     generate_stubs()
     sys.argv[1:] = ["build_ext", "--inplace", f"--parallel={os.cpu_count()}"]
-    setuptools.setup(ext_modules=extensions(set(names) or None))
+    setuptools.setup(packages=packages(), ext_modules=extensions(set(names) or None))
 
 
 if __name__ == "__main__":
