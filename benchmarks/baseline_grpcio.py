@@ -14,6 +14,7 @@ import grpc
 import numpy as np
 import onnxruntime
 import uvloop
+
 from batchmill.proto import inference_pb2, inference_pb2_grpc
 
 MAX_BATCH_SIZE = 64  # rows

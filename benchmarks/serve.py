@@ -29,9 +29,10 @@ import load
 import models
 import numpy as np
 import payloads
-from batchmill.proto import inference_pb2
 from bounds import bound_us
 from processes import Server, free_port
+
+from batchmill.proto import inference_pb2
 
 HERE = Path(__file__).resolve().parent
 METHOD = "/inference.GRPCInferenceService/"

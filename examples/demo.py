@@ -16,6 +16,7 @@ from pathlib import Path
 
 import grpc
 import numpy as np
+
 from batchmill.proto import inference_pb2, inference_pb2_grpc
 
 IMAGES = Path(__file__).resolve().parent / "images" / "digits.npz"

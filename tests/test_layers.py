@@ -11,7 +11,6 @@ CORE = (
     "queue batcher router batch executor front bridge grpc rest http1_parser http1 nghttp2 http2_reply http2 loopback intake io_thread reactor"
 ).split()
 SERVER = "core errors logs config proto backends observe registry endpoints client app cli __main__".split()
-# One package, two lists: `observe` and `registry` do not know each other, `endpoints` knows both.
 IMPORT = re.compile(r"^\s*(?:from\s+(batchmill[\w.]*)\s+c?import\s+\(?\s*([\w ,*]+)|c?import\s+(batchmill[\w.]*))", re.M)
 SOURCES = sorted(p for root in ("ext", "server") for s in ("py", "pyi", "pyx", "pxd") for p in (ROOT / root).rglob(f"*.{s}") if "proto" not in p.parts)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from batchmill_client import BadAnswer, Client, Refused, Unreachable
 from batchmill_client.codec import DATATYPES, decode
 

@@ -1,9 +1,10 @@
 """plan(): when to close a batch."""
 
 import pytest
-from batchmill.core import batcher
 from hypothesis import given
 from hypothesis import strategies as st
+
+from batchmill.core import batcher
 from reference import batcher as reference
 
 TIMES = st.integers(0, 10**12)

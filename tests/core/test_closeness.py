@@ -5,9 +5,10 @@ from __future__ import annotations
 import ml_dtypes
 import numpy as np
 import pytest
-from batchmill.core.closeness import close
 from hypothesis import given
 from hypothesis import strategies as st
+
+from batchmill.core.closeness import close
 
 FLOATS = {"FP16": np.float16, "FP32": np.float32, "FP64": np.float64, "BF16": ml_dtypes.bfloat16}
 

@@ -1,8 +1,9 @@
 """Log-linear histograms."""
 
-from batchmill.core import histogram
 from hypothesis import given
 from hypothesis import strategies as st
+
+from batchmill.core import histogram
 from reference import batcher as reference
 
 

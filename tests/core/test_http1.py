@@ -4,6 +4,7 @@ import random
 
 import httptools
 import pytest
+
 from batchmill.core.loopback import Loopback
 
 INFER = b"POST /v2/models/m/versions/3/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"

@@ -6,6 +6,7 @@ import h2.config
 import h2.connection
 import h2.events
 import pytest
+
 from batchmill.core import grpc
 from batchmill.core.loopback import Loopback
 

@@ -6,9 +6,10 @@ import struct
 
 import numpy as np
 import pytest
-from batchmill.core import json_codec
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from batchmill.core import json_codec
 from reference import json_codec as reference
 
 NUMPY = {"BOOL": "?", "INT8": "i1", "INT16": "i2", "INT32": "i4", "INT64": "i8", "UINT8": "u1", "UINT16": "u2", "UINT32": "u4",

@@ -18,9 +18,10 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from onnx import TensorProto, helper
+
 from batchmill.core import ort
 from batchmill.core.ort_library import find_library
-from onnx import TensorProto, helper
 
 ROOT = Path(__file__).resolve().parents[2]
 TYPES = {

@@ -5,10 +5,11 @@ import struct
 
 import numpy as np
 import pytest
-from batchmill.core import pb_codec
-from batchmill.proto import inference_pb2 as pb
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from batchmill.core import pb_codec
+from batchmill.proto import inference_pb2 as pb
 
 FIELDS = {"BOOL": "bool_contents", "INT8": "int_contents", "INT16": "int_contents", "INT32": "int_contents", "INT64": "int64_contents",
           "UINT8": "uint_contents", "UINT16": "uint_contents", "UINT32": "uint_contents", "UINT64": "uint64_contents",

@@ -1,6 +1,7 @@
 """Where a REST path leads."""
 
 import pytest
+
 from batchmill.core import rest
 
 

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from e2e import models
 from onnx import TensorProto, helper, numpy_helper
 
 from batchmill import backends
@@ -12,6 +11,7 @@ from batchmill.registry import layout, model_config, policy
 from batchmill.registry.loader import load_model
 from batchmill.registry.policy import VersionPolicy
 from batchmill.registry.prove import prove
+from e2e import models
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -1,6 +1,7 @@
+from typing_extensions import disjoint_base
+
 from batchmill.core.closeness import close as close
 from batchmill.core.ort_library import take_messages as take_messages
-from typing_extensions import disjoint_base
 
 __all__ = ["Model", "available_providers", "close", "initialise", "take_messages"]
 
