@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchmill.core import pb_codec
-from batchmill.proto import inference_pb2 as pb
+from reference import proto
 
+pb = proto.Messages()
 FIELDS = {"BOOL": "bool_contents", "INT8": "int_contents", "INT16": "int_contents", "INT32": "int_contents", "INT64": "int64_contents",
           "UINT8": "uint_contents", "UINT16": "uint_contents", "UINT32": "uint_contents", "UINT64": "uint64_contents",
           "FP32": "fp32_contents", "FP64": "fp64_contents", "BYTES": "bytes_contents"}
@@ -106,7 +107,7 @@ def test_no_mutation_of_a_request_crashes_or_reads_past_it(case, data):
 
 @pytest.mark.parametrize("message", [
     b"\x0a\x05ab", b"\x0f", b"\x0b" * 50_000, b"\xff" * 40, b"\x2a\x03\x0a\x7fx",
-    pb.ModelInferRequest(inputs=[pb.ModelInferRequest.InferInputTensor(name="x", datatype="FP31", shape=[1])]).SerializeToString(),
+    pb.ModelInferRequest(inputs=[{"name": "x", "datatype": "FP31", "shape": [1]}]).SerializeToString(),
     pb.ModelInferRequest(inputs=[{"name": "x", "datatype": "FP32", "shape": [1] * 100_000}]).SerializeToString(),
     pb.ModelInferRequest(inputs=[{"name": "x", "datatype": "INT8", "shape": [1], "contents": {"int_contents": [300]}}]).SerializeToString(),
     pb.ModelInferRequest(inputs=[{"name": "x", "datatype": "FP32", "shape": [1], "contents": {"int_contents": [3]}}]).SerializeToString(),

@@ -1,0 +1,38 @@
+"""The messages of protos/inference.proto in a descriptor pool of their own: two copies of package `inference` (ours and
+tritonclient's) cannot share a process's default pool."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from grpc_tools import protoc
+
+PROTOS = Path(__file__).resolve().parent.parent.parent / "protos"
+
+
+def load() -> descriptor_pool.DescriptorPool:
+    pool = descriptor_pool.DescriptorPool()
+    with tempfile.NamedTemporaryFile() as target:
+        if protoc.main(["protoc", f"-I{PROTOS}", f"--descriptor_set_out={target.name}", "--include_imports", str(PROTOS / "inference.proto")]):
+            raise RuntimeError("protoc failed")
+        for file in descriptor_pb2.FileDescriptorSet.FromString(Path(target.name).read_bytes()).file:
+            pool.Add(file)
+    return pool
+
+
+POOL = load()
+
+
+def message(name: str) -> Any:
+    """The class of a message, for example `ModelInferRequest` or `ModelInferRequest.InferInputTensor`."""
+    return message_factory.GetMessageClass(POOL.FindMessageTypeByName(f"inference.{name}"))
+
+
+class Messages:
+    """Stands in for the generated module: pb.ModelInferRequest."""
+
+    def __getattr__(self, name: str) -> Any:
+        return message(name)
