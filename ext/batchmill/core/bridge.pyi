@@ -1,11 +1,15 @@
 from collections.abc import Sequence
 
+from typing_extensions import disjoint_base
+
 OPEN: int
 MESSAGE: int
 END: int
 CANCEL: int
 
+@disjoint_base
 class ColdCall:
+    def __init__(self, *args: object, **kwargs: object) -> None: ...
     @property
     def is_grpc(self) -> bool: ...
     @property
@@ -26,6 +30,7 @@ class ColdCall:
     def write(self, data: bytes) -> None: ...
     def finish(self, trailers: Sequence[tuple[bytes, bytes]] = ()) -> None: ...
 
+@disjoint_base
 class Bridge:
     def fileno(self) -> int: ...
     def take(self) -> list[tuple[ColdCall, int, bytes | None]]: ...

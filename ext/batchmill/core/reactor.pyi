@@ -1,9 +1,12 @@
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import TypedDict, type_check_only
+
+from typing_extensions import disjoint_base
 
 from batchmill.core.bridge import Bridge
 from batchmill.core.router import Version
 
+@type_check_only
 class ServerStats(TypedDict):
     connections: int
     in_flight: int
@@ -11,6 +14,7 @@ class ServerStats(TypedDict):
     refused: dict[str, int]
     requests: dict[str, int]
 
+@disjoint_base
 class Server:
     def __new__(
         cls,

@@ -1,13 +1,17 @@
-from typing import TypedDict
+from typing import TypedDict, type_check_only
+
+from typing_extensions import disjoint_base
 
 from batchmill.core.ort import Model
 
+@type_check_only
 class HistogramSnapshot(TypedDict):
     count: int
     sum_ns: int
     bounds_ns: list[int]
     counts: list[int]
 
+@type_check_only
 class VersionStats(TypedDict):
     success: int
     failure: dict[str, int]
@@ -20,6 +24,7 @@ class VersionStats(TypedDict):
     queue: HistogramSnapshot
     compute: HistogramSnapshot
 
+@disjoint_base
 class Version:
     def __new__(
         cls,
