@@ -66,6 +66,11 @@ def test_model_yaml_is_read(tmp_path):
     assert (got.versions, got.labels, got.batching, got.max_queue_rows) == (VersionPolicy("specific", numbers=(1, 3)), {"stable": "1"}, "off", 5)
 
 
+def test_a_key_without_effect_is_told(tmp_path):
+    (tmp_path / "model.yaml").write_text("slo: {latency_ms: 20}\nbatching: {max_queue_delay_us: 100}\nqueue: {max_rows: 5}\n")
+    assert model_config.read(tmp_path / "model.yaml").without_effect == ("slo", "batching.max_queue_delay_us")
+
+
 def proof_of(path, mode="auto"):
     backend = backends.find("onnxruntime")
     return prove(backend, backend.load(path, intra_op_threads=1, providers=["CPUExecutionProvider"]), mode)

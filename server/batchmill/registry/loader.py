@@ -29,6 +29,8 @@ def load_model(folder: ModelFolder, executors: int) -> ModelStatus:
         status.reason = str(error)
         log.error("model_failed", name=folder.name, reason=status.reason)
         return status
+    for key in status.settings.without_effect:
+        log.warning("model_note", name=folder.name, note=f"model.yaml: {key} has no effect in this release")
     numbers = policy.wanted(folder.versions, status.settings.versions)
     if not numbers:
         status.reason = "no version folder with a model.onnx in it"

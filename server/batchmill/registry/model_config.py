@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,6 +15,11 @@ if TYPE_CHECKING:
     import yaml
 
 MAX_BYTES = 1 << 20
+# Valid keys that this release does not act on; a file that has one is told so.
+_NOT_YET = (
+    "slo", "golden", "run_timeout_ms", "signature_change", "batching.max_queue_delay_us", "batching.preferred_batch_sizes",
+    "queue.max_wait_ms", "queue.timeout_action",
+)  # fmt: skip
 
 
 def read(path: Path) -> ModelSettings:
@@ -53,7 +59,16 @@ def validated(path: Path, node: yaml.Node | None, given: Any) -> ModelSettings:
             near = difflib.get_close_matches(place[-1], known_keys(place[:-1]), 1)
             text = "unknown key" + (f"; did you mean {near[0]!r}?" if near else "")
         raise ConfigError(f"{path}:{line}: {'.'.join(place)}: {text}") from None
-    return settings_of(model)
+    return dataclasses.replace(settings_of(model), without_effect=tuple(key for key in _NOT_YET if is_given(given, key)))
+
+
+def is_given(given: Any, key: str) -> bool:
+    """Whether a dotted key is in a mapping of mappings."""
+    for part in key.split("."):
+        if not isinstance(given, dict) or part not in given:
+            return False
+        given = given[part]
+    return True
 
 
 def line_of(node: Any, place: list[str]) -> int:

@@ -19,3 +19,4 @@ class ModelSettings:
     intra_op_threads: int = 1
     execution_providers: tuple[str, ...] = ("CPUExecutionProvider",)
     warmup_runs: int = 3
+    without_effect: tuple[str, ...] = ()  # keys that are valid and that this release does not act on
