@@ -192,3 +192,14 @@ def test_garbage_after_the_preface_ends_the_connection_with_a_goaway():
 ])
 def test_grpc_timeouts(text, ns):
     assert grpc.timeout_ns(text) == ns
+
+
+def test_a_stream_refused_while_messages_are_on_their_way_frees_them_once():
+    client = Client(max_body_bytes=100)
+    stream = client.start(STREAM)
+    client.send(stream, frame(b"a") + frame(b"b") + struct.pack(">BI", 0, 1000), end=False)
+    client.pump()
+    client.loop.refuse(0, b"no")
+    client.loop.abandon()
+    client.loop.answer(1, frame(b"B"))
+    assert client.loop.requests_alive() == 0

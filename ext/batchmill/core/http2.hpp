@@ -32,6 +32,7 @@ struct Http2Stream {
     bool input_ended = false;
     bool started = false;         // response headers are submitted
     bool deferred = false;        // the data provider waits for resume
+    bool waiting = false;         // `request` is on its way: it comes back by reply()
     bool encoded = false;         // grpc-encoding other than identity
     uint8_t prefix[5];
     uint8_t prefix_size = 0;
@@ -61,7 +62,7 @@ struct Http2Stream {
     void reset() {
         id = 0;
         kind = StreamKind::kNew;
-        grpc = closed = input_ended = started = deferred = encoded = ended = false;
+        grpc = closed = input_ended = started = deferred = waiting = encoded = ended = false;
         prefix_size = 0;
         left = 0;
         messages = outstanding = 0;

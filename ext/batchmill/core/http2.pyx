@@ -214,6 +214,7 @@ cdef bint collect(Http2Stream* stream, InferRequest* request, const uint8_t* dat
 cdef void hand_over(Http2Stream* stream, InferRequest* request) noexcept nogil:
     stream.outstanding += 1
     stream.connection.outstanding += 1
+    stream.waiting = not request.stream_reply
     stream.connection.sink.infer(stream.connection.sink.self, request)
 
 

@@ -18,7 +18,7 @@ cdef extern from "http2.hpp" namespace "batchmill" nogil:
         Http2Connection* connection
         int32_t id
         StreamKind kind
-        cpp_bool grpc, closed, input_ended, started, deferred, encoded
+        cpp_bool grpc, closed, input_ended, started, deferred, waiting, encoded
         uint8_t* prefix
         uint8_t prefix_size
         uint32_t left

@@ -78,7 +78,7 @@ cdef void close_stream(Http2Stream* stream) noexcept nogil:
         return
     stream.closed = True
     if stream.request != NULL:
-        if stream.kind != StreamKind.kStreamInfer and stream.outstanding:
+        if stream.waiting:
             stream.request.cancelled.store(True)
         else:
             recycle(stream, stream.request)
@@ -341,12 +341,13 @@ cdef void reply(Http2Connection* connection, InferRequest* request) noexcept nog
         recycle(stream, request)
         release_if_done(stream)
         return
-    if stream.kind == StreamKind.kStreamInfer:
+    if request.stream_reply:        # stays in `pending`, also when the stream was refused meanwhile
         if not request.status.ok():
             pb_codec.encode_stream_error(request, string_view(request.status.message.data(), request.status.message.size()))
         request.done = True
         resume(stream)
         return
+    stream.waiting = False
     if request.status.ok():
         answer_unary(stream, request)
         return
