@@ -11,10 +11,23 @@ namespace batchmill {
 
 enum class Http1State : uint8_t { kRequestLine, kHeaders, kBody, kChunkSize, kChunkData, kChunkEnd, kTrailers, kFailed };
 
+// Which bytes may stand where, by value.
+struct ByteTable {
+    bool token[256] = {};              // RFC 9110, section 5.6.2
+
+    constexpr ByteTable() {
+        for (int byte = 0; byte < 256; ++byte)
+            token[byte] = (byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z') || (byte >= '0' && byte <= '9') || byte == '!' ||
+                          (byte >= '#' && byte <= '\'') || byte == '*' || byte == '+' || byte == '-' || byte == '.' || byte == '^' ||
+                          byte == '_' || byte == '`' || byte == '|' || byte == '~';
+    }
+};
+inline constexpr ByteTable kBytes;
+
 // What the head of a request says.
 struct Http1Head {
     std::string method, target;
-    bool http10 = false, chunked = false, expects_continue = false, keep_alive = true, encoded = false;
+    bool http10 = false, chunked = false, expects_continue = false, keep_alive = true, closes = false, encoded = false;
     int hosts = 0, lines = 0;
     int64_t bytes = 0;                 // of the whole head so far
     int64_t content_length = -1;       // -1: none given
@@ -25,13 +38,19 @@ struct Http1Head {
     void reset() {
         method.clear();
         target.clear();
-        http10 = chunked = expects_continue = encoded = false;
+        http10 = chunked = expects_continue = closes = encoded = false;
         keep_alive = true;
         hosts = lines = 0;
         bytes = 0;
         content_length = json_size = timeout_ms = -1;
         headers.clear();
     }
+};
+
+// How far an unfinished line has been looked at: each byte is looked at once, however slowly the line arrives.
+struct Http1Scan {
+    size_t seen = 0;                   // bytes
+    uint8_t part = 0;                  // where in the line's grammar; see http1_parser
 };
 
 // One request and its answer. Answers leave in the order of the requests.
@@ -43,7 +62,9 @@ struct Http1Exchange {
     bool done = false;                 // the answer is complete
     bool keep_alive = true, head_only = false, http10 = false;
     bool chunked = false;              // the answer is
+    bool bodyless = false;             // the answer may not have a body: HEAD, 204, 304
     bool started = false;
+    int64_t answer_left = -1;          // bytes that a declared Content-Length still promises; -1: none declared
     bool closed = false;               // the caller has gone
     Buffer out;                        // what may not leave yet
     Http1Exchange* next = nullptr;     // free list
@@ -55,8 +76,9 @@ struct Http1Exchange {
         route.label.clear();
         request = nullptr;
         cold = nullptr;
-        on_its_way = done = head_only = http10 = chunked = started = closed = false;
+        on_its_way = done = head_only = http10 = chunked = bodyless = started = closed = false;
         keep_alive = true;
+        answer_left = -1;
         out.clear();
         next = nullptr;
     }
@@ -67,8 +89,12 @@ struct Http1Connection {
     std::string peer;
     Http1State state = Http1State::kRequestLine;
     Http1Head head;
-    Buffer in;                         // received and not yet understood
-    Buffer cold_body;
+    RestRoute route;                   // of the request whose head is being read
+    Http1Scan scan;                    // of the line that has not ended yet
+    Buffer in;                         // received and not yet understood, from in_start on
+    size_t in_start = 0;
+    Buffer cold_body;                  // of a call that Python will answer
+    int64_t cold_charged = 0;          // taken from the memory budget for it
     int64_t body_left = 0;             // of the body, or of the chunk
     int64_t body_bytes = 0;
     Http1Exchange* current = nullptr;  // whose body is being read
@@ -80,6 +106,7 @@ struct Http1Connection {
     bool last = false;                 // nothing after the queue: Connection: close, or an error
     bool abandoned = false;
     int64_t waits_since_ns = 0;        // when the head or the body that is awaited began; or when the connection fell idle
+    int64_t stalled_since_ns = 0;      // when the caller last read something of what is ready for it; 0: nothing is
 
     ~Http1Connection() {
         for (Http1Exchange* one : queue) delete one;

@@ -5,6 +5,7 @@ folded lines, white space before a colon, no or two Hosts, control characters, v
 that do not begin with a slash.
 """
 
+from libc.string cimport memchr
 from libcpp.string_view cimport string_view
 from libcpp.utility cimport pair
 
@@ -14,11 +15,21 @@ cdef int LINES_MAX = 100
 
 
 cdef inline bint is_token(unsigned char byte) noexcept nogil:
-    """RFC 9110, section 5.6.2."""
-    if byte >= 97 and byte <= 122 or byte >= 65 and byte <= 90 or byte >= 48 and byte <= 57:
-        return True
-    return (byte == 45 or byte == 95 or byte == 33 or byte >= 35 and byte <= 39 or byte == 42 or byte == 43 or byte == 46
-            or byte == 94 or byte == 96 or byte == 124 or byte == 126)
+    return kBytes.token[byte]
+
+
+cdef inline bint is_control(unsigned char byte) noexcept nogil:
+    return byte < 0x20 and byte != 9 or byte == 0x7F
+
+
+cdef bint has_control(const char* text, size_t size) noexcept nogil:
+    """Looks at all of it without a branch a byte, so that the compiler may take many at once."""
+    cdef size_t index
+    cdef unsigned char byte, found = 0
+    for index in range(size):
+        byte = <unsigned char> text[index]
+        found |= <unsigned char> (<unsigned char> (byte < 0x20) & <unsigned char> (byte != 9)) | <unsigned char> (byte == 0x7F)
+    return found
 
 
 cdef int request_line(Http1Head* head, const char* line, size_t size) noexcept nogil:
@@ -94,7 +105,8 @@ cdef int interpret(Http1Head* head, const char* name, size_t size, string_view v
     elif size == 10 and is_word(name, size, string_view(b"connection")):
         if has_word(value, string_view(b"close")):
             head.keep_alive = False
-        elif head.http10 and has_word(value, string_view(b"keep-alive")):
+            head.closes = True      # whatever another line says
+        elif head.http10 and not head.closes and has_word(value, string_view(b"keep-alive")):
             head.keep_alive = True
     elif size == 14 and is_word(name, size, string_view(b"content-length")):
         number = parse_header_length(value)
@@ -102,7 +114,7 @@ cdef int interpret(Http1Head* head, const char* name, size_t size, string_view v
             return 400
         head.content_length = number
     elif size == 16 and is_word(name, size, string_view(b"content-encoding")):
-        head.encoded = not is_word(value.data(), value.size(), string_view(b"identity"))
+        head.encoded = head.encoded or not is_word(value.data(), value.size(), string_view(b"identity"))
     elif size == 17 and is_word(name, size, string_view(b"transfer-encoding")):
         if head.chunked or head.http10:
             return 400
@@ -118,29 +130,36 @@ cdef int interpret(Http1Head* head, const char* name, size_t size, string_view v
     return 0
 
 
+cdef size_t name_of(const char* line, size_t size) noexcept nogil:
+    """Bytes of a header line's name, 0 when the line is malformed. One that begins with white space is a fold, and refused."""
+    cdef size_t at = 0
+    while at < size and is_token(line[at]):
+        at += 1
+    if at == size or line[at] != 58:
+        return 0
+    return 0 if has_control(line + at + 1, size - at - 1) else at
+
+
+cdef int trailer_line(const char* line, size_t size) noexcept nogil:
+    return 0 if name_of(line, size) else 400
+
+
 cdef int header_line(Http1Head* head, const char* line, size_t size, bint keep) noexcept nogil:
-    """keep: also remember it, for Python. A line that begins with white space is a fold, and refused."""
-    cdef size_t at = 0, start, index
+    """keep: also remember it, for Python."""
+    cdef size_t at = name_of(line, size), start = at + 1, index
     cdef pair[string, string] header
-    cdef unsigned char byte
     head.lines += 1
     if head.lines > LINES_MAX:
         return 431
-    while at < size and is_token(line[at]):
-        at += 1
-    if at == 0 or at == size or line[at] != 58:
+    if at == 0:
         return 400
-    start = at + 1
-    for index in range(start, size):
-        byte = <unsigned char> line[index]
-        if byte < 0x20 and byte != 9 or byte == 0x7F:
-            return 400
     while start < size and (line[start] == 32 or line[start] == 9):
         start += 1
     size = start + trimmed(line + start, size - start)
     if keep:
+        header.first.assign(line, at)
         for index in range(at):
-            header.first.push_back(lower(line[index]))
+            header.first[index] = lower(line[index])
         header.second.assign(line + start, size - start)
         head.headers.push_back(header)
     return interpret(head, line, at, string_view(line + start, size - start))
@@ -154,24 +173,142 @@ cdef int head_end(Http1Head* head) noexcept nogil:
     return 0
 
 
+cdef inline int hex_digit(char byte) noexcept nogil:
+    """Its value; -1: none."""
+    if byte >= 48 and byte <= 57:
+        return byte - 48
+    byte = lower(byte)
+    return byte - 87 if byte >= 97 and byte <= 102 else -1
+
+
 cdef int64_t chunk_size(const char* line, size_t size) noexcept nogil:
-    """Hex digits, and extensions after a semicolon, which are ignored."""
+    """Hex digits, and extensions after a semicolon, which are ignored. White space between the two is refused, as llhttp does."""
     cdef size_t at = 0
     cdef int64_t number = 0
-    cdef char digit
-    while at < size and at < 16:
-        digit = lower(line[at])
-        if digit >= 48 and digit <= 57:
-            number = number << 4 | (digit - 48)
-        elif digit >= 97 and digit <= 102:
-            number = number << 4 | (digit - 87)
-        else:
-            break
-        at += 1
-    if at == 0 or at == 16 or (at < size and line[at] != 59 and line[at] != 32 and line[at] != 9):
-        return -1
-    while at < size:
-        if <unsigned char> line[at] < 0x20 and line[at] != 9:
+    while at < size and hex_digit(line[at]) >= 0:
+        if at == 15:        # 60 bits: the sum of two sizes cannot overflow
             return -1
+        number = number << 4 | hex_digit(line[at])
         at += 1
-    return number
+    if at == 0 or (at < size and line[at] != 59):
+        return -1
+    return -1 if has_control(line + at, size - at) else number
+
+
+# Unfinished lines. Scan.part is where in the grammar the next byte stands; a line feed never comes here.
+cdef uint8_t ENDING = 99       # after the carriage return: only a line feed may follow
+
+
+cdef int examine_request(Http1Scan* scan, unsigned char byte) noexcept nogil:
+    """0 start, 1 method, 2 slash, 3 target, 4..11 the bytes of the version, 12 its end."""
+    cdef const char* version = b"HTTP/1."
+    if scan.part <= 1:
+        if byte == 13 and scan.part == 0:
+            scan.part = ENDING
+        elif byte == 32 and scan.part == 1:
+            scan.part = 2
+        elif is_token(byte):
+            scan.part = 1
+        else:
+            return 400
+    elif scan.part == 2:
+        scan.part = 3
+        return 0 if byte == 47 else 400
+    elif scan.part == 3:
+        if byte == 32:
+            scan.part = 4
+        return 400 if byte < 0x20 or byte >= 0x7F else 0
+    elif scan.part == 12:
+        scan.part = ENDING
+        return 0 if byte == 13 else 400
+    else:
+        scan.part += 1
+        if scan.part == 12:
+            return 0 if byte == 48 or byte == 49 else 505 if byte >= 50 and byte <= 57 else 400
+        if byte != version[scan.part - 5]:
+            return 505 if scan.part == 10 and byte >= 48 and byte <= 57 else 400
+    return 0
+
+
+cdef int examine_header(Http1Scan* scan, unsigned char byte) noexcept nogil:
+    """0 start, 1 name, 2 value."""
+    if byte == 13 and scan.part != 1:
+        scan.part = ENDING
+    elif scan.part == 2:
+        return 400 if is_control(byte) else 0
+    elif byte == 58 and scan.part == 1:
+        scan.part = 2
+    elif is_token(byte):
+        scan.part = 1
+    else:
+        return 400
+    return 0
+
+
+cdef int examine_chunk_size(Http1Scan* scan, unsigned char byte) noexcept nogil:
+    """0..15 so many digits, 20 extension."""
+    if byte == 13 and scan.part:
+        scan.part = ENDING
+    elif scan.part == 20:
+        return 400 if is_control(byte) else 0
+    elif byte == 59 and scan.part:
+        scan.part = 20
+    elif hex_digit(byte) >= 0 and scan.part < 15:
+        scan.part += 1
+    else:
+        return 400
+    return 0
+
+
+cdef int examine(Http1State state, Http1Scan* scan, const char* line, size_t size) noexcept nogil:
+    cdef int code = 0
+    cdef unsigned char byte
+    while scan.seen < size and code == 0:
+        byte = <unsigned char> line[scan.seen]
+        scan.seen += 1
+        if scan.part == ENDING:
+            return 400
+        if state == Http1State.kRequestLine:
+            code = examine_request(scan, byte)
+        elif state == Http1State.kChunkSize:
+            code = examine_chunk_size(scan, byte)
+        elif state == Http1State.kChunkEnd:
+            code = 0 if byte == 13 else 400
+            scan.part = ENDING
+        else:
+            code = examine_header(scan, byte)
+    return code
+
+
+cdef int parse_lines(Http1Head* head, const char* at, size_t size) noexcept nogil:
+    """A whole head at once; 0, or the status that refuses it. Unfinished: 400."""
+    cdef const char* end
+    cdef size_t length
+    cdef int code = 0
+    cdef bint first = True
+    while code == 0:
+        end = <const char*> memchr(at, 10, size)
+        if end == NULL or end == at or (end - 1)[0] != 13:
+            return 400
+        length = end - at - 1
+        if first:
+            code = request_line(head, at, length)
+        elif length == 0:
+            return head_end(head) if end + 1 == at + size else 400
+        else:
+            code = header_line(head, at, length, True)
+        first = False
+        size -= length + 2
+        at = end + 1
+    return code
+
+
+def parse_head(bytes given) -> tuple:
+    """(status, method, target, headers, content_length, chunked) of a whole head, for tests.
+
+    status 0: accepted. content_length -1: none given.
+    """
+    cdef Http1Head head
+    cdef int status = parse_lines(&head, given, len(given))
+    return (status, <bytes> head.method, <bytes> head.target, [(<bytes> h.first, <bytes> h.second) for h in head.headers],
+            head.content_length, bool(head.chunked))

@@ -1,359 +1,119 @@
-"""REST bodies: JSON, or JSON followed by binary tensors (the binary tensor extension), to and from raw form.
-
-Keys come in any order; a key that is interpreted may come once. Unknown keys are skipped, but must be well-formed JSON.
-"""
-
-from libc.stdint cimport int8_t
+"""REST bodies: JSON, or JSON followed by binary tensors (the binary tensor extension), to and from raw form."""
 
 from libcpp.string cimport string
 from libcpp.vector cimport vector
 
-from batchmill.core.json_scanner cimport (
-    NumberText, Scanner, expect, fail, peek, put_int, scan_literal, scan_number, scan_string, skip_value, unescape,
-)
-from batchmill.core.json_tensor cimport read_data, write_data, write_string
+from batchmill.core.json_request cimport read_request
+from batchmill.core.json_scanner cimport Scanner, put_int, refuse
+from batchmill.core.json_tensor cimport WriteResult, kNoMemory, kNotText, kWritten, write_data, write_text
 from batchmill.core.message cimport RequestedOutput
 from batchmill.core.status cimport append_echo, kInvalidArgument, kResourceExhausted
-from batchmill.core.tensor cimport DataType, datatype_name, datatype_of, kMaxRank
+from batchmill.core.tensor cimport (
+    DataType, append_shape, count_bytes_elements, datatype_name, datatype_of, element_bytes, element_count, kMaxRank,
+)
 
-cdef size_t TENSORS_MAX = 1024      # inputs or outputs of one request
-cdef int64_t UNSET = -1
-
-
-cdef bint scan_text(Scanner* scanner, InferRequest* request, string_view* text) noexcept nogil:
-    """A string, unescaped; the view points into the body or request.texts."""
-    cdef bint escaped
-    if peek(scanner) != 34:
-        return fail(scanner, b"a string is wanted")
-    if not scan_string(scanner, text, &escaped):
-        return False
-    if escaped:
-        request.texts.emplace_back()
-        unescape(text[0], request.texts.back())
-        text[0] = string_view(request.texts.back().data(), request.texts.back().size())
-    return True
+cdef extern from * nogil:
+    """
+    #include <string>
+    """
+    string to_string "std::to_string"(size_t)
 
 
-cdef bint scan_size(Scanner* scanner, int64_t* value) noexcept nogil:
-    """An integer from 0 to 2^63 - 1."""
-    cdef NumberText number
-    if not scan_number(scanner, &number):
-        return False
-    if not number.integer or (number.negative and number.mantissa) or number.digits > 19 or number.mantissa >> 63:
-        return fail(scanner, b"an integer that is not negative is wanted")
-    value[0] = <int64_t> number.mantissa
-    return True
-
-
-cdef bint next_key(Scanner* scanner, InferRequest* request, bint* first, string_view* key) noexcept nogil:
-    """Steps through an object whose brace has been read. False: its end, or an error (scanner.error)."""
-    cdef char next = peek(scanner)
-    if next == 125:
-        scanner.at += 1
-        return False
-    if not first[0] and not expect(scanner, 44):
-        return False
-    first[0] = False
-    return scan_text(scanner, request, key) and expect(scanner, 58)
-
-
-cdef bint next_element(Scanner* scanner, bint* first) noexcept nogil:
-    """Steps through an array whose bracket has been read."""
-    if peek(scanner) == 93:
-        scanner.at += 1
-        return False
-    if not first[0] and not expect(scanner, 44):
-        return False
-    first[0] = False
-    return True
-
-
-cdef bint once(Scanner* scanner, int* seen, int bit) noexcept nogil:
-    if seen[0] & bit:
-        return fail(scanner, b"a key is given twice")
-    seen[0] |= bit
-    return True
-
-
-cdef bint scan_bool(Scanner* scanner, bint* value) noexcept nogil:
-    value[0] = peek(scanner) == 116
-    return scan_literal(scanner, b"true", 4) if value[0] else scan_literal(scanner, b"false", 5)
-
-
-cdef bint read_parameters(Scanner* scanner, InferRequest* request) noexcept nogil:
-    cdef string_view key
-    cdef bint first = True, flag
-    cdef int64_t number
-    cdef int seen = 0
-    if not expect(scanner, 123):
-        return False
-    while next_key(scanner, request, &first, &key):
-        if key == string_view(b"binary_data_output"):
-            if not once(scanner, &seen, 1) or not scan_bool(scanner, &flag):
-                return False
-            request.binary_output = flag
-        elif key == string_view(b"timeout"):
-            if not once(scanner, &seen, 2) or not scan_size(scanner, &request.timeout_us):
-                return False
-        elif key == string_view(b"priority"):
-            if not once(scanner, &seen, 4) or not scan_size(scanner, &number):
-                return False
-            request.priority = number
-        elif key == string_view(b"label"):
-            if not once(scanner, &seen, 8) or not scan_text(scanner, request, &request.label):
-                return False
-        elif key == string_view(b"route_key"):
-            if not once(scanner, &seen, 16) or not scan_text(scanner, request, &request.route_key):
-                return False
-        elif not skip_value(scanner):
-            return False
-    return scanner.error == NULL
-
-
-cdef bint read_shape(Scanner* scanner, TensorView* tensor) noexcept nogil:
-    cdef bint first = True
-    tensor.shape.rank = 0
-    if not expect(scanner, 91):
-        return False
-    while next_element(scanner, &first):
-        if tensor.shape.rank == kMaxRank:
-            return fail(scanner, b"a shape has more than 16 dimensions")
-        if not scan_size(scanner, &tensor.shape.dims[tensor.shape.rank]):
-            scanner.error = b"shape: sizes are integers from 0 to 2^63 - 1"
-            return False
-        tensor.shape.rank += 1
-    return scanner.error == NULL
-
-
-cdef bint read_size_parameter(Scanner* scanner, InferRequest* request, const char* name, int64_t* value, int8_t* binary) noexcept nogil:
-    """parameters of an input (binary_data_size) or of a requested output (binary_data, classification)."""
-    cdef string_view key
-    cdef bint first = True, flag
-    cdef int seen = 0
-    if not expect(scanner, 123):
-        return False
-    while next_key(scanner, request, &first, &key):
-        if key == string_view(name):
-            if not once(scanner, &seen, 1) or not scan_size(scanner, value):
-                return False
-        elif binary != NULL and key == string_view(b"binary_data"):
-            if not once(scanner, &seen, 2) or not scan_bool(scanner, &flag):
-                return False
-            binary[0] = flag
-        elif not skip_value(scanner):
-            return False
-    return scanner.error == NULL
-
-
-cdef bint read_input(Scanner* scanner, InferRequest* request, int64_t* binary_size) noexcept nogil:
-    cdef TensorView tensor
-    cdef string_view key, datatype
-    cdef bint first = True
-    cdef int seen = 0
-    cdef const char* data = NULL    # where data begins that came before its shape
-    cdef const char* after
-    binary_size[0] = UNSET
-    scanner.input = string_view()
-    if not expect(scanner, 123):
-        return False
-    while next_key(scanner, request, &first, &key):
-        if key == string_view(b"name"):
-            if not once(scanner, &seen, 1) or not scan_text(scanner, request, &tensor.name):
-                return False
-            scanner.input = tensor.name
-        elif key == string_view(b"datatype"):
-            if not once(scanner, &seen, 2) or not scan_text(scanner, request, &datatype):
-                return False
-            tensor.dtype = datatype_of(datatype)
-            if tensor.dtype == DataType.kInvalid:
-                return fail(scanner, b"unknown datatype")
-        elif key == string_view(b"shape"):
-            if not once(scanner, &seen, 4) or not read_shape(scanner, &tensor):
-                return False
-        elif key == string_view(b"parameters"):
-            if not once(scanner, &seen, 8) or not read_size_parameter(scanner, request, b"binary_data_size", binary_size, NULL):
-                return False
-        elif key == string_view(b"data"):
-            if not once(scanner, &seen, 16):
-                return False
-            if seen & 6 == 6:
-                if not read_data(scanner, &tensor, &request.arena):
-                    return False
-            else:
-                data = scanner.at
-                if not skip_value(scanner):
-                    return False
-        elif not skip_value(scanner):
-            return False
-    if scanner.error != NULL:
-        return False
-    if seen & 7 != 7:
-        return fail(scanner, b"an input needs name, datatype and shape")
-    if (seen & 16 != 0) == (binary_size[0] != UNSET):
-        return fail(scanner, b"an input needs either data or binary_data_size")
-    if data != NULL:
-        after = scanner.at
-        scanner.at = data
-        if not read_data(scanner, &tensor, &request.arena):
-            return False
-        scanner.at = after
-    scanner.input = string_view()
-    request.inputs.push_back(tensor)
-    return True
-
-
-cdef bint read_inputs(Scanner* scanner, InferRequest* request, vector[int64_t]& sizes) noexcept nogil:
-    cdef bint first = True
-    cdef int64_t size
-    if not expect(scanner, 91):
-        return False
-    while next_element(scanner, &first):
-        if request.inputs.size() == TENSORS_MAX:
-            return fail(scanner, b"a request has more than 1024 inputs")
-        if not read_input(scanner, request, &size):
-            return False
-        sizes.push_back(size)
-    return scanner.error == NULL
-
-
-cdef bint read_outputs(Scanner* scanner, InferRequest* request) noexcept nogil:
-    cdef RequestedOutput output
-    cdef string_view key
-    cdef bint first = True, first_key
-    cdef int seen
-    if not expect(scanner, 91):
-        return False
-    while next_element(scanner, &first):
-        if request.outputs.size() == TENSORS_MAX:
-            return fail(scanner, b"a request names more than 1024 outputs")
-        output.name = string_view()
-        output.binary = -1
-        output.classification = 0
-        seen = 0
-        first_key = True
-        if not expect(scanner, 123):
-            return False
-        while next_key(scanner, request, &first_key, &key):
-            if key == string_view(b"name"):
-                if not once(scanner, &seen, 1) or not scan_text(scanner, request, &output.name):
-                    return False
-            elif key == string_view(b"parameters"):
-                if not once(scanner, &seen, 2) or not read_size_parameter(
-                        scanner, request, b"classification", &output.classification, &output.binary):
-                    return False
-            elif not skip_value(scanner):
-                return False
-        if scanner.error != NULL:
-            return False
-        if not seen & 1:
-            return fail(scanner, b"a requested output needs a name")
-        request.outputs.push_back(output)
-    return scanner.error == NULL
-
-
-cdef bint read_request(Scanner* scanner, InferRequest* request, vector[int64_t]& sizes) noexcept nogil:
-    cdef string_view key
-    cdef bint first = True
-    cdef int seen = 0
-    if not expect(scanner, 123):
-        return False
-    while next_key(scanner, request, &first, &key):
-        if key == string_view(b"inputs"):
-            if not once(scanner, &seen, 1) or not read_inputs(scanner, request, sizes):
-                return False
-        elif key == string_view(b"outputs"):
-            if not once(scanner, &seen, 2) or not read_outputs(scanner, request):
-                return False
-        elif key == string_view(b"id"):
-            if not once(scanner, &seen, 4) or not scan_text(scanner, request, &request.id):
-                return False
-        elif key == string_view(b"parameters"):
-            if not once(scanner, &seen, 8) or not read_parameters(scanner, request):
-                return False
-        elif not skip_value(scanner):
-            return False
-    if scanner.error != NULL:
-        return False
-    if not seen & 1:
-        return fail(scanner, b"\"inputs\" is missing")
-    if peek(scanner):
-        return fail(scanner, b"there are bytes after the JSON")
-    return True
-
-
-cdef bint refuse(InferRequest* request, const char* reason, const char* text, string_view where) noexcept nogil:
+# In.
+cdef bint check_binary(Scanner* scanner, const TensorView* tensor) noexcept nogil:
+    """Whether the bytes are what datatype and shape say."""
+    cdef int64_t count = element_count(tensor.shape)
+    cdef size_t width = element_bytes(tensor.dtype)
     cdef string message
-    message.append(text)
-    if where.size():
-        message.append(b": ")
-        append_echo(message, where)
-    request.status.set(kInvalidArgument, reason, message)
-    return False
+    if count < 0:
+        message.append(b"too many elements in shape ")
+    elif tensor.dtype == DataType.kBytes:
+        if count_bytes_elements(tensor.data, tensor.size) == count:
+            return True
+        message.append(b"its lengths and bytes do not make the elements of shape ")
+    else:
+        if tensor.size % width == 0 and tensor.size // width == <size_t> count:
+            return True
+        message.append(to_string(tensor.size)).append(b" bytes given do not fit ").append(datatype_name(tensor.dtype)).append(b" of shape ")
+    append_shape(message, tensor.shape)
+    return refuse(scanner, message.c_str())
 
 
-cdef bint refuse_json(InferRequest* request, const Scanner* scanner) noexcept nogil:
-    """What is wrong, in which input, and where in the body."""
-    cdef string message
-    cdef char digits[24]
-    if scanner.input.size():
-        message.append(b"input \"")
-        append_echo(message, scanner.input)
-        message.append(b"\": ")
-    message.append(scanner.error)
-    message.append(b" (at byte ")
-    message.append(digits, put_int(digits, <int64_t> scanner.error_at) - digits)
-    message.append(b")")
-    request.status.set(kInvalidArgument, b"INVALID_JSON", message)
-    return False
-
-
-cdef bint cut_binary(InferRequest* request, const uint8_t* at, size_t left, const vector[int64_t]& sizes) noexcept nogil:
-    """Gives each binary input its bytes; the others come from the arena, which moves no more."""
+cdef bint place_data(Scanner* scanner, InferRequest* request, const uint8_t* at, size_t left, const vector[int64_t]& sizes) noexcept nogil:
+    """Gives each binary input its bytes; the others lie in the arena, which moves no more."""
     cdef size_t index
+    cdef TensorView* tensor
+    cdef string message
+    scanner.field = b"parameters.binary_data_size"
     for index in range(sizes.size()):
-        if sizes[index] == UNSET:
-            request.inputs[index].data = request.arena.data + <size_t> request.inputs[index].data
+        tensor = &request.inputs[index]
+        if sizes[index] < 0:
+            tensor.data = request.arena.data + <size_t> tensor.data
             continue
+        scanner.kind = b"input"
+        scanner.name = tensor.name.data()
+        scanner.name_size = tensor.name.size()
         if <size_t> sizes[index] > left:
-            return refuse(request, b"INVALID_REQUEST", b"binary_data_size: more than the body has", request.inputs[index].name)
-        request.inputs[index].data = at
-        request.inputs[index].size = <size_t> sizes[index]
-        at += sizes[index]
-        left -= <size_t> sizes[index]
+            message.append(to_string(<size_t> sizes[index])).append(b" given, the body has ").append(to_string(left)).append(b" more bytes")
+            return refuse(scanner, message.c_str())
+        tensor.data = at
+        tensor.size = <size_t> sizes[index]
+        if not check_binary(scanner, tensor):
+            return False
+        at += tensor.size
+        left -= tensor.size
     if left:
-        return refuse(request, b"INVALID_REQUEST", b"the body has bytes that belong to no input", string_view())
+        scanner.kind = NULL
+        scanner.field = NULL
+        message.append(to_string(left)).append(b" bytes after the JSON belong to no input")
+        return refuse(scanner, message.c_str())
+    return True
+
+
+cdef bint read_raw(InferRequest* request, const uint8_t* body, size_t size) noexcept nogil:
+    """A raw request: one input without name, datatype and shape, which the model's signature settles; all outputs are binary."""
+    cdef TensorView tensor
+    tensor.data = body
+    tensor.size = size
+    request.inputs.push_back(tensor)
+    request.raw_binary = request.binary_output = True
     return True
 
 
 cdef bint parse(InferRequest* request, const uint8_t* body, size_t size, int64_t json_size) noexcept nogil:
     cdef Scanner scanner
     cdef vector[int64_t] sizes
-    cdef TensorView raw
+    cdef size_t head = size if json_size < 0 else <size_t> json_size
     if json_size == 0:
-        raw.data = body
-        raw.size = size
-        request.inputs.push_back(raw)
-        request.raw_binary = request.binary_output = True
-        return True
-    if json_size > <int64_t> size:
-        return refuse(request, b"INVALID_REQUEST", b"Inference-Header-Content-Length is more than the body has", string_view())
+        return read_raw(request, body, size)
     scanner.begin = scanner.at = <const char*> body
-    scanner.end = scanner.at + (size if json_size < 0 else <size_t> json_size)
-    scanner.error = NULL
-    scanner.error_at = 0
+    scanner.status = &request.status
+    scanner.failed = False
+    scanner.index = scanner.name_size = 0
+    scanner.kind = scanner.name = scanner.field = NULL
+    if json_size < -1 or head > size:
+        scanner.end = scanner.at + size
+        return refuse(&scanner, b"Inference-Header-Content-Length is not within the body")
+    scanner.end = scanner.at + head
     if not read_request(&scanner, request, sizes):
-        return refuse_json(request, &scanner)
-    return cut_binary(request, body + (scanner.end - scanner.begin), size - (scanner.end - scanner.begin), sizes)
+        return False
+    return place_data(&scanner, request, body + head, size - head, sizes)
 
 
 # Out.
-cdef inline bint put(Buffer* out, const char* text, size_t size) noexcept nogil:
-    return out.append(text, size)
+cdef inline WriteResult put(Buffer* out, const char* text, size_t size) noexcept nogil:
+    return kWritten if out.append(text, size) else kNoMemory
 
 
-cdef bint put_number(Buffer* out, int64_t value) noexcept nogil:
+cdef WriteResult put_number(Buffer* out, int64_t value) noexcept nogil:
     cdef char text[24]
-    return out.append(text, put_int(text, value) - text)
+    return put(out, text, put_int(text, value) - text)
+
+
+cdef WriteResult put_field(Buffer* out, const char* key, size_t size, string_view text) noexcept nogil:
+    """key: what stands before the string, with quotes and colon."""
+    cdef WriteResult result = put(out, key, size)
+    return write_text(out, text) if result == kWritten else result
 
 
 cdef bint is_binary(InferRequest* request, string_view name) noexcept nogil:
@@ -364,11 +124,26 @@ cdef bint is_binary(InferRequest* request, string_view name) noexcept nogil:
     return request.binary_output
 
 
-cdef bint put_output(InferRequest* request, const TensorView* output, bint binary, Buffer* out) noexcept nogil:
+cdef bint wrote(InferRequest* request, WriteResult result, string_view output) noexcept nogil:
+    """Whether all went well; else request.status says what did not."""
+    cdef string message
+    if result == kWritten:
+        return True
+    if result == kNotText:
+        message.append(b"output \"")
+        append_echo(message, output)
+        message.append(b"\": holds bytes that are no UTF-8, which JSON cannot carry: ask for binary_data")
+        request.status.set(kInvalidArgument, b"NOT_UTF8", message)
+    else:
+        request.status.set(kResourceExhausted, b"OUT_OF_MEMORY", string(b"no memory for the answer"))
+    return False
+
+
+cdef WriteResult put_shape(Buffer* out, const TensorView* output) noexcept nogil:
     cdef const char* datatype = datatype_name(output.dtype)
     cdef int axis
-    put(out, b"{\"name\":", 8)
-    write_string(out, output.name)
+    if not out.reserve(out.size + 64 + 21 * <size_t> output.shape.rank):     # so that these cannot fail
+        return kNoMemory
     put(out, b",\"datatype\":\"", 13)
     put(out, datatype, string_view(datatype).size())
     put(out, b"\",\"shape\":[", 11)
@@ -376,48 +151,73 @@ cdef bint put_output(InferRequest* request, const TensorView* output, bint binar
         if axis:
             put(out, b",", 1)
         put_number(out, output.shape.dims[axis])
+    return kWritten
+
+
+cdef WriteResult put_output(Buffer* out, const TensorView* output, bint binary) noexcept nogil:
+    cdef WriteResult result = put_field(out, b"{\"name\":", 8, output.name)
+    if result == kWritten:
+        result = put_shape(out, output)
+    if result != kWritten:
+        return result
     if binary:
+        if not out.reserve(out.size + 64):
+            return kNoMemory
         put(out, b"],\"parameters\":{\"binary_data_size\":", 35)
         put_number(out, <int64_t> output.size)
         return put(out, b"}}", 2)
-    put(out, b"],\"data\":", 9)
-    if not write_data(out, output):
-        return refuse(request, b"NOT_UTF8", b"an output holds bytes that JSON cannot: ask for it with binary_data", output.name)
-    return put(out, b"}", 1)
+    result = put(out, b"],\"data\":", 9)
+    if result == kWritten:
+        result = write_data(out, output)
+    return put(out, b"}", 1) if result == kWritten else result
+
+
+cdef WriteResult put_head(InferRequest* request, string_view model, string_view version, Buffer* out) noexcept nogil:
+    cdef WriteResult result = put_field(out, b"{\"model_name\":", 14, model)
+    if result == kWritten:
+        result = put_field(out, b",\"model_version\":", 17, version)
+    if result == kWritten and request.id.size():
+        result = put_field(out, b",\"id\":", 6, request.id)
+    return put(out, b",\"outputs\":[", 12) if result == kWritten else result
+
+
+cdef bint put_all(InferRequest* request, string_view model, string_view version, const TensorView* outputs, size_t count,
+                  Buffer* out, int64_t* json_size) noexcept nogil:
+    cdef size_t index, start = out.size
+    cdef bint binary, any_binary = False
+    if not wrote(request, put_head(request, model, version, out), string_view()):
+        return False
+    for index in range(count):
+        binary = is_binary(request, outputs[index].name)
+        any_binary = any_binary or binary
+        if index and not out.append(b",", 1):
+            return wrote(request, kNoMemory, outputs[index].name)
+        if not wrote(request, put_output(out, &outputs[index], binary), outputs[index].name):
+            return False
+    if not out.append(b"]}", 2):
+        return wrote(request, kNoMemory, string_view())
+    if not any_binary:
+        return True
+    json_size[0] = <int64_t> (out.size - start)
+    for index in range(count):
+        if is_binary(request, outputs[index].name) and not out.append(outputs[index].data, outputs[index].size):
+            return wrote(request, kNoMemory, outputs[index].name)
+    return True
 
 
 cdef bint encode(InferRequest* request, string_view model, string_view version, const TensorView* outputs, size_t count,
                  Buffer* out, int64_t* json_size) noexcept nogil:
     cdef size_t index, room = 256, start = out.size
-    cdef bint any_binary = False
     for index in range(count):
         room += outputs[index].size + 160 + outputs[index].name.size()
     json_size[0] = -1
-    if not out.reserve(out.size + room):
-        request.status.set(kResourceExhausted, b"OUT_OF_MEMORY", string(b"no memory for the answer"))
-        return False
-    put(out, b"{\"model_name\":", 14)
-    write_string(out, model)
-    put(out, b",\"model_version\":", 17)
-    write_string(out, version)
-    if request.id.size():
-        put(out, b",\"id\":", 6)
-        write_string(out, request.id)
-    put(out, b",\"outputs\":[", 12)
-    for index in range(count):
-        if index:
-            put(out, b",", 1)
-        any_binary = any_binary or is_binary(request, outputs[index].name)
-        if not put_output(request, &outputs[index], is_binary(request, outputs[index].name), out):
-            return False
-    put(out, b"]}", 2)
-    if any_binary:
-        json_size[0] = <int64_t> (out.size - start)
-        for index in range(count):
-            if is_binary(request, outputs[index].name) and not out.append(outputs[index].data, outputs[index].size):
-                request.status.set(kResourceExhausted, b"OUT_OF_MEMORY", string(b"no memory for the answer"))
-                return False
-    return True
+    if out.reserve(out.size + room) and put_all(request, model, version, outputs, count, out, json_size):
+        return True
+    if request.status.ok():
+        wrote(request, kNoMemory, string_view())
+    out.size = start        # what was begun is no answer
+    json_size[0] = -1
+    return False
 
 
 # What tests see.
@@ -425,50 +225,90 @@ cdef bytes text(string_view given):
     return given.data()[:given.size()]
 
 
+cdef tuple named(const TensorView* tensor):
+    cdef int axis
+    shape = []
+    for axis in range(tensor.shape.rank):
+        shape.append(tensor.shape.dims[axis])
+    return text(tensor.name), datatype_name(tensor.dtype).decode(), shape, (<const char*> tensor.data)[:tensor.size]
+
+
 def decode(bytes body, int64_t json_size=-1) -> dict:
     """A REST infer body as the data plane reads it. Raises ValueError with the refusal's text."""
     cdef InferRequest* request = new InferRequest()
     cdef size_t index
-    cdef int axis
+    cdef RequestedOutput* output
+    inputs = []
+    outputs = []
     try:
         if not parse(request, <const uint8_t*> <const char*> body, len(body), json_size):
             raise ValueError((<bytes> request.status.message).decode())
-        inputs = []
         for index in range(request.inputs.size()):
-            inputs.append((text(request.inputs[index].name), datatype_name(request.inputs[index].dtype).decode(),
-                           [request.inputs[index].shape.dims[axis] for axis in range(request.inputs[index].shape.rank)],
-                           (<const char*> request.inputs[index].data)[:request.inputs[index].size]))
-        return {
-            "id": text(request.id), "inputs": inputs, "timeout_us": request.timeout_us, "priority": request.priority,
-            "label": text(request.label), "binary_output": bool(request.binary_output),
-            "outputs": [(text(request.outputs[index].name), request.outputs[index].binary) for index in range(request.outputs.size())],
-        }
+            inputs.append(named(&request.inputs[index]))
+        for index in range(request.outputs.size()):
+            output = &request.outputs[index]
+            outputs.append((text(output.name), output.binary, output.classification))
+        parameters = {"binary_data_output": bool(request.binary_output), "timeout": request.timeout_us, "priority": request.priority,
+                      "label": text(request.label), "route_key": text(request.route_key)}
+        return {"id": text(request.id), "parameters": parameters, "inputs": inputs, "outputs": outputs}
     finally:
         del request
 
 
+def arena_offsets(bytes body) -> list:
+    """Where each input of a JSON body lies, in bytes from a multiple of 64."""
+    cdef InferRequest* request = new InferRequest()
+    cdef size_t index
+    try:
+        if not parse(request, <const uint8_t*> <const char*> body, len(body), -1):
+            raise ValueError((<bytes> request.status.message).decode())
+        offsets = []
+        for index in range(request.inputs.size()):
+            offsets.append(<size_t> request.inputs[index].data % 64)
+        return offsets
+    finally:
+        del request
+
+
+cdef bint fill(TensorView* view, bytes name, bytes datatype, list shape, bytes raw) except -1:
+    """Borrows name and raw. Raises ValueError for bytes that are no tensor of that datatype and shape."""
+    cdef int axis
+    cdef int64_t count
+    if len(shape) > kMaxRank:
+        raise ValueError("more than 16 dimensions")
+    view.name = string_view(<const char*> name, len(name))
+    view.dtype = datatype_of(string_view(<const char*> datatype, len(datatype)))
+    view.shape.rank = <int> len(shape)
+    for axis in range(view.shape.rank):
+        view.shape.dims[axis] = shape[axis]
+    view.data = <const uint8_t*> <const char*> raw
+    view.size = len(raw)
+    count = element_count(view.shape)
+    if view.dtype == DataType.kInvalid or count < 0:
+        raise ValueError("no datatype or no shape")
+    if view.dtype == DataType.kBytes:
+        if count_bytes_elements(view.data, view.size) != count:
+            raise ValueError("no elements of that shape")
+    elif len(raw) != count * <object> element_bytes(view.dtype):
+        raise ValueError("no elements of that shape")
+    return True
+
+
 def encode_response(bytes model, bytes version, bytes id, list outputs) -> tuple:
-    """(body, bytes of JSON or -1) for outputs of (name, datatype, shape, raw bytes, binary)."""
+    """(body, bytes of JSON or -1) for outputs of (name, datatype, shape, raw bytes, binary). Raises ValueError with the refusal's text."""
     cdef InferRequest* request = new InferRequest()
     cdef vector[TensorView] views
-    cdef TensorView one
     cdef RequestedOutput wish
     cdef Buffer* out = &request.response
-    cdef bytes name, raw, datatype
-    cdef int axis
+    cdef size_t index = 0
     try:
+        views.resize(len(outputs))
         for name, datatype, shape, raw, binary in outputs:
-            one.name = wish.name = string_view(<const char*> name, len(name))
-            wish.binary = binary
-            wish.classification = 0
-            one.dtype = datatype_of(string_view(<const char*> datatype, len(datatype)))
-            one.shape.rank = len(shape)
-            for axis in range(len(shape)):
-                one.shape.dims[axis] = shape[axis]
-            one.data = <const uint8_t*> <const char*> raw
-            one.size = len(raw)
-            views.push_back(one)
+            fill(&views[index], name, datatype, shape, raw)
+            wish.name = views[index].name
+            wish.binary = bool(binary)
             request.outputs.push_back(wish)
+            index += 1
         request.id = string_view(<const char*> id, len(id))
         if not encode(request, string_view(<const char*> model, len(model)), string_view(<const char*> version, len(version)),
                       views.data(), views.size(), out, &request.json_size):

@@ -3,34 +3,89 @@
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcmp
 
-from batchmill.core.status cimport utf8_length
+from batchmill.core.status cimport append_echo, kInvalidArgument, utf8_length
 
-cdef int DEPTH_MAX = 64  # values that are skipped may nest so deep; what is read nests at most 20
+cdef int DEPTH_MAX = 64     # values that are skipped may nest so deep; what is read nests at most 20
+cdef int TOKEN_BYTES = 256  # of a refused value; append_echo() cuts it shorter
 
 
-cdef bint fail(Scanner* scanner, const char* error) noexcept nogil:
-    if scanner.error == NULL:
-        scanner.error = error
-        scanner.error_at = scanner.at - scanner.begin
+cdef extern from * nogil:
+    """
+    #include <string>
+    """
+    string to_string "std::to_string"(size_t)
+
+
+cdef bint fail(Scanner* scanner, const char* text) noexcept nogil:
+    cdef string message
+    if not scanner.failed:
+        if scanner.at == scanner.end:
+            text = b"it ends too early"
+        message.append(b"the body is not valid JSON at byte ").append(to_string(<size_t> (scanner.at - scanner.begin)))
+        message.append(b": ").append(text)
+        scanner.status.set(kInvalidArgument, b"INVALID_JSON", message)
+    scanner.failed = True
+    scanner.at = scanner.end    # so that no loop goes on
+    return False
+
+
+cdef void append_where(string& message, const Scanner* scanner) noexcept nogil:
+    """'input "x": shape: ', as far as it is known."""
+    if scanner.kind != NULL and scanner.name != NULL:
+        message.append(scanner.kind).append(b" \"")
+        append_echo(message, string_view(scanner.name, scanner.name_size))
+        message.append(b"\": ")
+    elif scanner.kind != NULL:
+        message.append(scanner.kind).append(b"s[").append(to_string(scanner.index)).append(b"]: ")
+    if scanner.field != NULL:
+        message.append(scanner.field).append(b": ")
+
+
+cdef void append_token(string& message, const Scanner* scanner, const char* token) noexcept nogil:
+    """The value that begins at token, cut; it need not be valid."""
+    cdef const char* at = token + 1
+    cdef bint quoted = token[0] == 34
+    if token[0] == 91:
+        message.append(b"an array")
+        return
+    if token[0] == 123:
+        message.append(b"an object")
+        return
+    while at < scanner.end and at - token < TOKEN_BYTES:
+        if quoted and at[0] == 34:
+            at += 1
+            break
+        if quoted and at[0] == 92 and at + 1 < scanner.end:
+            at += 1
+        elif not quoted and at[0] in b",]}: \t\r\n":
+            break
+        at += 1
+    append_echo(message, string_view(token, at - token))
+
+
+cdef bint refuse(Scanner* scanner, const char* text) noexcept nogil:
+    cdef string message
+    if not scanner.failed:
+        append_where(message, scanner)
+        message.append(text)
+        scanner.status.set(kInvalidArgument, b"INVALID_REQUEST", message)
+    scanner.failed = True
     scanner.at = scanner.end
     return False
 
 
-cdef char peek(Scanner* scanner) noexcept nogil:
-    cdef char next
-    while scanner.at < scanner.end:
-        next = scanner.at[0]
-        if next != 32 and next != 10 and next != 13 and next != 9:
-            return next
-        scanner.at += 1
-    return 0
-
-
-cdef bint expect(Scanner* scanner, char wanted) noexcept nogil:
-    if scanner.at < scanner.end and peek(scanner) == wanted:
-        scanner.at += 1
-        return True
-    return fail(scanner, b"no JSON: another character was expected")
+cdef bint refuse_value(Scanner* scanner, const char* token, const char* wanted) noexcept nogil:
+    cdef string message
+    if token >= scanner.end or token[0] in b",]}:":
+        return fail(scanner, b"a value was expected")
+    if not scanner.failed:
+        append_where(message, scanner)
+        append_token(message, scanner, token)
+        message.append(b" given, ").append(wanted).append(b" wanted")
+        scanner.status.set(kInvalidArgument, b"INVALID_REQUEST", message)
+    scanner.failed = True
+    scanner.at = scanner.end
+    return False
 
 
 cdef int hex_value(char digit) noexcept nogil:
@@ -58,23 +113,23 @@ cdef bint scan_escape(Scanner* scanner) noexcept nogil:
     cdef char kind
     cdef int64_t code, low
     if scanner.at == scanner.end:
-        return fail(scanner, b"a JSON string is cut")
+        return fail(scanner, b"a string is cut")
     kind = scanner.at[0]
     scanner.at += 1
     if kind != 117:     # u
-        return kind in b"\"\\/bfnrt" or fail(scanner, b"a JSON string has an unknown escape")
+        return kind in b"\"\\/bfnrt" or fail(scanner, b"a string has an unknown escape")
     code = hex4(scanner.at, scanner.end)
     if code < 0:
-        return fail(scanner, b"a JSON string has a broken \\u escape")
+        return fail(scanner, b"a string has a broken \\u escape")
     scanner.at += 4
     if code >= 0xDC00 and code <= 0xDFFF:
-        return fail(scanner, b"a JSON string has half a surrogate pair")
+        return fail(scanner, b"a string has half a surrogate pair")
     if code >= 0xD800 and code <= 0xDBFF:
         if scanner.end - scanner.at < 6 or scanner.at[0] != 92 or scanner.at[1] != 117:
-            return fail(scanner, b"a JSON string has half a surrogate pair")
+            return fail(scanner, b"a string has half a surrogate pair")
         low = hex4(scanner.at + 2, scanner.end)
         if low < 0xDC00 or low > 0xDFFF:
-            return fail(scanner, b"a JSON string has half a surrogate pair")
+            return fail(scanner, b"a string has half a surrogate pair")
         scanner.at += 6
     return True
 
@@ -94,7 +149,7 @@ cdef bint scan_string(Scanner* scanner, string_view* raw, bint* escaped) noexcep
             scanner.at += 1
             return True
         if byte < 0x20:
-            return fail(scanner, b"a JSON string has a control character")
+            return fail(scanner, b"a string has a control character")
         if byte == 92:
             escaped[0] = True
             scanner.at += 1
@@ -105,9 +160,9 @@ cdef bint scan_string(Scanner* scanner, string_view* raw, bint* escaped) noexcep
         else:
             length = utf8_length(<const unsigned char*> scanner.at, scanner.end - scanner.at)
             if length == 0:
-                return fail(scanner, b"a JSON string is not UTF-8")
+                return fail(scanner, b"a string is not UTF-8")
             scanner.at += length
-    return fail(scanner, b"a JSON string is cut")
+    return fail(scanner, b"a string is cut")
 
 
 cdef void put_utf8(string& target, uint32_t code) noexcept nogil:
@@ -187,11 +242,11 @@ cdef bint scan_number(Scanner* scanner, NumberText* number) noexcept nogil:
         number.negative = True
         scanner.at += 1
     if not is_digit(scanner):
-        return fail(scanner, b"a number was expected")
+        return fail(scanner, b"a value was expected")
     if scanner.at[0] == 48:
         scanner.at += 1
         if is_digit(scanner):
-            return fail(scanner, b"a JSON number begins with 0")
+            return fail(scanner, b"a number begins with 0")
     else:
         while is_digit(scanner):
             take_digit(scanner, number)
@@ -199,7 +254,7 @@ cdef bint scan_number(Scanner* scanner, NumberText* number) noexcept nogil:
         number.integer = False
         scanner.at += 1
         if not is_digit(scanner):
-            return fail(scanner, b"a JSON number has no digit after its point")
+            return fail(scanner, b"a number has no digit after its point")
         while is_digit(scanner):
             take_digit(scanner, number)
             number.exponent -= 1
@@ -210,7 +265,7 @@ cdef bint scan_number(Scanner* scanner, NumberText* number) noexcept nogil:
             minus = scanner.at[0] == 45
             scanner.at += 1
         if not is_digit(scanner):
-            return fail(scanner, b"a JSON number has no digit in its exponent")
+            return fail(scanner, b"a number has no digit in its exponent")
         while is_digit(scanner):
             if exponent < 100000000:
                 exponent = exponent * 10 + scanner.at[0] - 48
@@ -222,7 +277,7 @@ cdef bint scan_number(Scanner* scanner, NumberText* number) noexcept nogil:
 
 cdef bint scan_literal(Scanner* scanner, const char* word, size_t size) noexcept nogil:
     if <size_t> (scanner.end - scanner.at) < size or memcmp(scanner.at, word, size):
-        return fail(scanner, b"no JSON: an unknown word")
+        return fail(scanner, b"an unknown word")
     scanner.at += size
     return True
 
@@ -256,7 +311,7 @@ cdef bint skip_value(Scanner* scanner) noexcept nogil:
         next = peek(scanner)
         if next == 91 or next == 123:
             if depth == DEPTH_MAX:
-                return fail(scanner, b"JSON nests too deep")
+                return fail(scanner, b"values nest deeper than 64")
             objects = objects << 1 | (next == 123)
             depth += 1
             scanner.at += 1

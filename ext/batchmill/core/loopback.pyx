@@ -21,6 +21,8 @@ cdef cppclass World:
     vector[InferRequest*] infers
     vector[ColdCall*] colds
     int64_t taken, recycled
+    bint full               # the queue of cold calls
+    MemoryBudget* budget
 
 
 cdef InferRequest* take(void* self) noexcept nogil:
@@ -30,6 +32,7 @@ cdef InferRequest* take(void* self) noexcept nogil:
 
 cdef void recycle(void* self, InferRequest* request) noexcept nogil:
     (<World*> self).recycled += 1
+    (<World*> self).budget.give(request.charged_bytes)
     del request
 
 
@@ -38,6 +41,8 @@ cdef void infer(void* self, InferRequest* request) noexcept nogil:
 
 
 cdef cpp_bool cold_open(void* self, ColdCall* call) noexcept nogil:
+    if (<World*> self).full:
+        return False
     call.refs.fetch_add(1)
     (<World*> self).colds.push_back(call)
     return True
@@ -78,6 +83,8 @@ cdef class Loopback:
         self.budget, self.draining, self.version = new MemoryBudget(), new atomic[cpp_bool](), new ModelVersion()
         self.version.version = b"7"
         self.limits.max_body_bytes, self.limits.max_header_bytes = max_body_bytes, max_header_bytes
+        self.world.budget = self.budget
+        self.world.full = False
         self.sink.self = self.world
         self.sink.take, self.sink.recycle, self.sink.infer = take, recycle, infer
         self.sink.cold_open, self.sink.cold_message = cold_open, cold_message
@@ -117,8 +124,8 @@ cdef class Loopback:
             return http2.feed(self.two, <const uint8_t*> <const char*> data, len(data))
         return http1.feed(self.one, <const uint8_t*> <const char*> data, len(data))
 
-    def sent(self) -> bytes:
-        """What the client gets, since the last call."""
+    def sent(self, int64_t most=1 << 62) -> bytes:
+        """What the client gets, since the last call; over HTTP/1.1 at most so many bytes."""
         cdef size_t start
         cdef Buffer* out
         if self.two != NULL:
@@ -128,7 +135,7 @@ cdef class Loopback:
             self.two.out_sent = self.two.out.size
             return got
         out = http1.output(self.one, &start)
-        got = (<const char*> out.data)[start:out.size]
+        got = (<const char*> out.data)[start:min(<int64_t> out.size, <int64_t> start + most)]
         http1.wrote(self.one, len(got))
         return got
 
@@ -200,6 +207,33 @@ cdef class Loopback:
                 self.two = NULL
         elif self.one != NULL and http1.abandon(self.one):
             self.one = NULL
+
+    # Time and load. set_now() is for both transports, what follows it for HTTP/1.1.
+    def set_now(self, int64_t ns) -> None:
+        self.sink.now_ns = ns
+
+    def set_draining(self) -> None:
+        self.draining.store(True)
+
+    def set_budget(self, int64_t limit_bytes) -> None:
+        """Bytes that requests may hold; see charged()."""
+        self.budget.limit.store(limit_bytes)
+
+    def charged(self) -> int:
+        return self.budget.used.load()
+
+    def fill_cold_queue(self) -> None:
+        self.world.full = True
+
+    def deadline(self) -> int:
+        """Monotonic ns; 0: none."""
+        return http1.next_deadline(self.one)
+
+    def time_out(self) -> None:
+        http1.on_timeout(self.one)
+
+    def paused(self) -> bool:
+        return http1.paused(self.one)
 
     def requests_alive(self) -> int:
         """Requests taken from the pool and not given back."""

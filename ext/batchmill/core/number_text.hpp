@@ -11,7 +11,7 @@ namespace batchmill {
 struct NumberText {
     const char* begin = nullptr;
     const char* end = nullptr;
-    uint64_t mantissa = 0;   // all digits, when there are at most 19 of them
+    uint64_t mantissa = 0;   // the first 19 digits: all of them, when there are no more
     int32_t digits = 0;      // significant ones
     int32_t exponent = 0;    // decimal, of the last digit
     bool negative = false;
@@ -38,9 +38,11 @@ inline bool to_double(const NumberText& text, double* value) {
     return true;
 }
 
+// The shortest text that reads back as the same value; it always shows that it is no integer (".0" or an exponent).
 template <typename Float>
 inline char* put_float(char* at, Float value) {
-    if (std::fabs(value) < 1e15 && value == std::trunc(value)) {
+    constexpr Float kExactBelow = sizeof(Float) == 4 ? Float(1 << 24) : Float(1e15);  // whole digits are the shortest there
+    if (std::fabs(value) < kExactBelow && value == std::trunc(value)) {
         if (std::signbit(value)) *at++ = '-';
         at = std::to_chars(at, at + 20, static_cast<uint64_t>(std::fabs(value))).ptr;
         std::memcpy(at, ".0", 2);

@@ -13,12 +13,18 @@ cdef int hex_value(char digit) noexcept nogil:
     return digit - 87 if digit >= 97 and digit <= 102 else -1
 
 
+cdef inline bint is_plain(unsigned char byte) noexcept nogil:
+    return byte >= 0x20 and byte != 37 and byte != 0x7F
+
+
 cdef bint decode_segment(string_view raw, string* target) noexcept nogil:
     """Percent-decodes one segment of a path; False: malformed, or a control character."""
     cdef size_t index = 0
     cdef int high, low
     cdef unsigned char byte
-    target.clear()
+    while index < raw.size() and is_plain(raw.data()[index]):
+        index += 1
+    target.assign(raw.data(), index)        # all of it, but for the rare name that is escaped
     while index < raw.size():
         byte = <unsigned char> raw.data()[index]
         if byte == 37:
@@ -83,6 +89,9 @@ cdef void classify(string_view method, string_view target, RestRoute* route) noe
     cdef bint post = method == string_view(b"POST")
     cdef bint get = method == string_view(b"GET") or method == string_view(b"HEAD")
     route.kind = RestKind.kCold
+    route.model.clear()
+    route.version.clear()
+    route.label.clear()
     if path.size() > 10 and path.substr(0, 11) == string_view(b"/v2/models/"):
         classify_model(path.substr(10), post, get, route)
     elif path == string_view(b"/v2/health/live") or path == string_view(b"/livez") or path == string_view(b"/healthz"):
@@ -125,6 +134,16 @@ cdef void append_error_json(Buffer* out, const Status& status) noexcept nogil:
 cdef const char* reason_phrase(int status) noexcept nogil:
     if status == 200:
         return b"OK"
+    if status == 201:
+        return b"Created"
+    if status == 202:
+        return b"Accepted"
+    if status == 204:
+        return b"No Content"
+    if status == 304:
+        return b"Not Modified"
+    if status == 307:
+        return b"Temporary Redirect"
     if status == 400:
         return b"Bad Request"
     if status == 401:
@@ -137,22 +156,34 @@ cdef const char* reason_phrase(int status) noexcept nogil:
         return b"Method Not Allowed"
     if status == 408:
         return b"Request Timeout"
+    if status == 409:
+        return b"Conflict"
     if status == 413:
         return b"Content Too Large"
     if status == 415:
         return b"Unsupported Media Type"
+    if status == 417:
+        return b"Expectation Failed"
+    if status == 422:
+        return b"Unprocessable Content"
     if status == 429:
         return b"Too Many Requests"
     if status == 431:
         return b"Request Header Fields Too Large"
+    if status == 499:
+        return b"Client Closed Request"
     if status == 500:
         return b"Internal Server Error"
     if status == 501:
         return b"Not Implemented"
+    if status == 502:
+        return b"Bad Gateway"
     if status == 503:
         return b"Service Unavailable"
     if status == 504:
         return b"Gateway Timeout"
+    if status == 505:
+        return b"HTTP Version Not Supported"
     return b"Status"
 
 
