@@ -131,15 +131,12 @@ class App:
         self._dispatcher.stop()
         end = time.monotonic() + config.exit_timeout_secs
         await asyncio.sleep(0.05)
-        while not self._quiet() and time.monotonic() < end and self._server.signal_count() == seen:
+        while not self._server.idle() and time.monotonic() < end and self._server.signal_count() == seen:
             await asyncio.sleep(0.01)
         self._server.drain(final=True)
         await asyncio.sleep(0.1)  # the last bytes leave
         log.info("server_stopped", unanswered=self._server.stats()["in_flight"])
         return 0
-
-    def _quiet(self) -> bool:
-        return self._server.idle()
 
 
 def make_server(config: ServerConfig) -> Server:

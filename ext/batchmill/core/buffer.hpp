@@ -76,6 +76,13 @@ struct MemoryBudget {
         used.fetch_sub(bytes, std::memory_order_relaxed);
         return false;
     }
+    // Takes, in steps, what is missing until `charged` covers `wanted` bytes. False: over the limit; charged says what was taken.
+    bool cover(int64_t* charged, int64_t wanted) {
+        constexpr int64_t kStep = 64 << 10;  // asked for at once: the counter is shared by all threads
+        for (; wanted > *charged; *charged += kStep)
+            if (!take(kStep)) return false;
+        return true;
+    }
     void give(int64_t bytes) { used.fetch_sub(bytes, std::memory_order_relaxed); }
 };
 

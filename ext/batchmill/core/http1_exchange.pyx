@@ -11,7 +11,6 @@ from batchmill.core.rest cimport RestKind
 from batchmill.core.status cimport Status, kUnavailable
 from batchmill.core.tensor cimport Buffer
 
-cdef int64_t CHARGE_STEP = 64 << 10     # the memory budget is asked once for so many bytes
 cdef size_t RESERVE_MAX = 64 << 10      # a declared length is believed so far; beyond it, memory follows the bytes
 
 
@@ -112,11 +111,9 @@ cdef bint take_body(Http1Connection* connection, const uint8_t* data, size_t siz
     if connection.body_bytes > connection.sink.limits.max_body_bytes:
         give_up(connection, 413, b"the body is larger than the server's limit")
         return False
-    while <int64_t> (body.size + size) > charged[0]:
-        if not connection.sink.budget.take(CHARGE_STEP):
-            give_up(connection, 503, b"too many bytes of requests are held: try again")
-            return False
-        charged[0] += CHARGE_STEP
+    if not connection.sink.budget.cover(charged, <int64_t> (body.size + size)):
+        give_up(connection, 503, b"too many bytes of requests are held: try again")
+        return False
     if not body.append(data, size):
         give_up(connection, 503, b"no memory for the request")
         return False

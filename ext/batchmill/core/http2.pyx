@@ -22,7 +22,6 @@ from batchmill.core.status cimport Status, kInternal, kInvalidArgument, kNotFoun
 cdef int32_t STREAM_WINDOW = 4 << 20        # 64 KiB would throttle tensors of 600 KB
 cdef int32_t CONNECTION_WINDOW = 64 << 20
 cdef size_t OUTPUT_MAX = 256 << 10          # produced ahead of the socket
-cdef int64_t CHARGE_STEP = 64 << 10         # the memory budget is asked once for so many bytes
 cdef size_t PENDING_MAX = 1024              # unanswered messages of one stream before its window is left to close
 
 cdef const char* INFER = b"/inference.GRPCInferenceService/ModelInfer"
@@ -200,11 +199,9 @@ cdef InferRequest* take_request(Http2Stream* stream) noexcept nogil:
 cdef bint collect(Http2Stream* stream, InferRequest* request, const uint8_t* data, size_t size) noexcept nogil:
     """Appends to a request's body within the memory budget; False: refused."""
     cdef Sink* sink = stream.connection.sink
-    while <int64_t> (request.body.size + size) > request.charged_bytes:
-        if not sink.budget.take(CHARGE_STEP):
-            refuse_text(stream, kUnavailable, b"PENDING_BYTES", b"too many bytes of requests are held: try again")
-            return False
-        request.charged_bytes += CHARGE_STEP
+    if not sink.budget.cover(&request.charged_bytes, <int64_t> (request.body.size + size)):
+        refuse_text(stream, kUnavailable, b"PENDING_BYTES", b"too many bytes of requests are held: try again")
+        return False
     if not request.body.append(data, size):
         refuse_text(stream, kResourceExhausted, b"OUT_OF_MEMORY", b"no memory for the request")
         return False

@@ -61,3 +61,4 @@ cdef inline bint expect(Scanner* scanner, char wanted) noexcept nogil:
 
 cdef inline bint begins_number(char next) noexcept nogil:
     return next == 45 or (next >= 48 and next <= 57)
+cdef int hex_value(char digit) noexcept nogil                    # -1: no hex digit

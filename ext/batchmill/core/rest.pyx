@@ -3,14 +3,8 @@
 Hot and native paths are decided here; every other path is the application's, which also answers 404 and 405.
 """
 
+from batchmill.core.json_scanner cimport hex_value
 from batchmill.core.json_tensor cimport write_string
-
-
-cdef int hex_value(char digit) noexcept nogil:
-    if digit >= 48 and digit <= 57:
-        return digit - 48
-    digit |= 32
-    return digit - 87 if digit >= 97 and digit <= 102 else -1
 
 
 cdef inline bint is_plain(unsigned char byte) noexcept nogil:

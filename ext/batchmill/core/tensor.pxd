@@ -44,6 +44,7 @@ cdef extern from "buffer.hpp" namespace "batchmill" nogil:
     cdef cppclass MemoryBudget:
         atomic[int64_t] used, limit
         bint take(int64_t bytes)
+        bint cover(int64_t* charged, int64_t wanted)
         void give(int64_t bytes)
 
 cdef size_t element_bytes(DataType dtype) noexcept nogil            # 0: BYTES, or invalid

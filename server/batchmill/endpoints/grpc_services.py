@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import grpc
@@ -31,26 +31,24 @@ class InferenceServicer(inference_pb2_grpc.GRPCInferenceServiceServicer):
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
 
+    async def _read(self, context: Context, read: Callable[[str, str], Any], request: Any) -> Any:
+        """What the catalog tells of the model and version asked for; its errors become statuses."""
+        try:
+            return read(request.name, request.version)
+        except BatchmillError as error:
+            return await context.abort(_CODES[error.code], str(error))
+
     async def ServerMetadata(self, request: Any, context: Context) -> Any:
         return pb.ServerMetadataResponse(**self._catalog.server())
 
     async def ModelMetadata(self, request: Any, context: Context) -> Any:
-        try:
-            return pb.ModelMetadataResponse(**self._catalog.metadata(request.name, request.version))
-        except BatchmillError as error:
-            return await context.abort(_CODES[error.code], str(error))
+        return pb.ModelMetadataResponse(**await self._read(context, self._catalog.metadata, request))
 
     async def ModelConfig(self, request: Any, context: Context) -> Any:
-        try:
-            return filled(pb.ModelConfigResponse(), {"config": self._catalog.config(request.name, request.version)})
-        except BatchmillError as error:
-            return await context.abort(_CODES[error.code], str(error))
+        return filled(pb.ModelConfigResponse(), {"config": await self._read(context, self._catalog.config, request)})
 
     async def ModelStatistics(self, request: Any, context: Context) -> Any:
-        try:
-            return filled(pb.ModelStatisticsResponse(), {"model_stats": self._catalog.statistics(request.name, request.version)})
-        except BatchmillError as error:
-            return await context.abort(_CODES[error.code], str(error))
+        return filled(pb.ModelStatisticsResponse(), {"model_stats": await self._read(context, self._catalog.statistics, request)})
 
     async def RepositoryIndex(self, request: Any, context: Context) -> Any:
         return filled(pb.RepositoryIndexResponse(), {"models": self._catalog.index(request.ready)})
