@@ -1,5 +1,8 @@
 from collections.abc import Iterable
 
+from typing_extensions import disjoint_base
+
+@disjoint_base
 class Loopback:
     def __new__(cls, http2_transport: bool, max_body_bytes: int = 1048576, max_header_bytes: int = 32768) -> Loopback: ...
     def feed(self, data: bytes) -> bool: ...
