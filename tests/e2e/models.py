@@ -55,3 +55,14 @@ def slow(registry: Path, rounds: int = 400) -> Path:
     nodes = [helper.make_node("MatMul", ["x" if i == 0 else f"t{i}", "w"], [f"t{i + 1}" if i < rounds - 1 else "y"]) for i in range(rounds)]
     return write(registry, "slow", nodes, [value("x", "FP32", ["n", 256, 256])], [value("y", "FP32", ["n", 256, 256])],
                  [numpy_helper.from_array(weights, "w")])
+
+
+def endless(registry: Path) -> Path:
+    """y = x + n by counting: as slow as the caller wishes."""
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go_in"], ["go_out"]), helper.make_node("Add", ["a", "one"], ["b"])], "count",
+        [value("i", "INT64", []), value("go_in", "BOOL", []), value("a", "INT64", ["k"])],
+        [value("go_out", "BOOL", []), value("b", "INT64", ["k"])],
+    )  # fmt: skip
+    return write(registry, "endless", [helper.make_node("Loop", ["n", "", "x"], ["y"], body=body)], [value("n", "INT64", []), value("x", "INT64", ["k"])],
+                 [value("y", "INT64", ["k"])], [numpy_helper.from_array(np.array([1], np.int64), "one")])

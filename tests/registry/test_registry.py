@@ -67,8 +67,8 @@ def test_model_yaml_is_read(tmp_path):
 
 
 def test_a_key_without_effect_is_told(tmp_path):
-    (tmp_path / "model.yaml").write_text("slo: {latency_ms: 20}\nbatching: {max_queue_delay_us: 100}\nqueue: {max_rows: 5}\n")
-    assert model_config.read(tmp_path / "model.yaml").without_effect == ("slo", "batching.max_queue_delay_us")
+    (tmp_path / "model.yaml").write_text("slo: {latency_ms: 20}\nbatching: {preferred_batch_sizes: [4]}\nqueue: {max_rows: 5}\n")
+    assert model_config.read(tmp_path / "model.yaml").without_effect == ("slo", "batching.preferred_batch_sizes")
 
 
 def proof_of(path, mode="auto"):

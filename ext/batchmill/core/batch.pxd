@@ -1,20 +1,30 @@
 # Rows of many requests into one aligned buffer an input, and the answers back out.
 from libc.stdint cimport int32_t, int64_t
+from libcpp cimport bool as cpp_bool
 from libcpp.vector cimport vector
 
 from batchmill.core.message cimport InferRequest
-from batchmill.core.ort cimport OutputSet
+from batchmill.core.ort cimport OrtRunOptions, OutputSet
 from batchmill.core.router cimport ModelVersion
 from batchmill.core.tensor cimport Buffer, TensorView
 
 cdef extern from "executor.hpp" namespace "batchmill" nogil:
+    cdef cppclass RunLimit:
+        OrtRunOptions* options
+        int64_t ends_ns
+        cpp_bool passed
+        void lock()
+        void unlock()
+
     cdef cppclass Scratch:
         vector[Buffer] gathered
         vector[TensorView] inputs, sliced
         vector[int32_t] indices
         vector[size_t] cursors
         OutputSet outputs
+        RunLimit limit
         int thread
+        cpp_bool is_executor
         Scratch(int slot)
 
 # scratch.inputs: what the run reads. False: no memory.

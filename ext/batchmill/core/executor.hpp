@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <condition_variable>
+#include <deque>
 #include <mutex>
 #include <vector>
 
@@ -38,6 +39,17 @@ struct CompletionQueue {
     }
 };
 
+// The time limit of the run that an executor has in hand; a watch on another thread ends the run.
+struct RunLimit {
+    std::mutex mutex;
+    OrtRunOptions* options = nullptr;      // made with the first run
+    int64_t ends_ns = 0;                   // 0: no run, or none with a limit
+    bool passed = false;                   // the watch has told the run to end
+
+    void lock() { mutex.lock(); }
+    void unlock() { mutex.unlock(); }
+};
+
 // What one thread needs to run batches; kept from run to run.
 struct Scratch {
     std::vector<Buffer> gathered;          // one an input
@@ -45,15 +57,26 @@ struct Scratch {
     std::vector<int32_t> indices;           // 0, 1, 2 ...
     std::vector<size_t> cursors;           // BYTES outputs: how far the rows before this one reach
     OutputSet outputs;
+    RunLimit limit;
     int thread = 0;                        // slot in Version::stats
+    bool is_executor = false;              // false: an I/O thread's, which must not stay long
 
     explicit Scratch(int slot) : thread(slot) { indices.reserve(4096); }  // never moves while a run reads it
+};
+
+// Requests whose batch failed on an I/O thread.
+struct FailedBatch {
+    Version* version;
+    InferRequest* requests;
 };
 
 struct ExecutorPool {
     std::mutex mutex;
     std::condition_variable work;
     std::vector<Version*> due;             // have rows and a free instance
+    std::deque<InferRequest*> undecoded;   // bodies that are too large to be parsed on an I/O thread
+    std::deque<FailedBatch> failed;
+    std::vector<Scratch*> scratches;       // the executors'
     std::vector<pthread_t> threads;
     std::vector<CompletionQueue*> completions;  // one an I/O thread
     bool stopping = false;

@@ -1,6 +1,7 @@
 # The shared pool: takes a batch, runs it, completes it.
 from libc.stdint cimport int64_t
 from libcpp cimport bool as cpp_bool
+from libcpp.deque cimport deque
 from libcpp.vector cimport vector
 
 from batchmill.core.batch cimport Scratch
@@ -17,8 +18,15 @@ cdef extern from "executor.hpp" namespace "batchmill" nogil:
         void push(InferRequest* first, InferRequest* last)
         InferRequest* take()
 
+    cdef cppclass FailedBatch:
+        ModelVersion* version
+        InferRequest* requests
+
     cdef cppclass ExecutorPool:
         vector[ModelVersion*] due
+        deque[InferRequest*] undecoded
+        deque[FailedBatch] failed
+        vector[Scratch*] scratches
         vector[pthread_t] threads
         vector[CompletionQueue*] completions
         cpp_bool stopping
@@ -34,6 +42,12 @@ cdef void stop(ExecutorPool* pool) noexcept nogil
 # Tells the pool that a version has rows waiting.
 cdef void offer(ExecutorPool* pool, ModelVersion* version) noexcept nogil
 
+# Has a large JSON body parsed; the request comes back by its completion queue, with its status set if it cannot be.
+cdef void decode(ExecutorPool* pool, InferRequest* request) noexcept nogil
+
+# Tells runs that take too long to end. To be called every now and then.
+cdef void end_overdue_runs(ExecutorPool* pool, int64_t now) noexcept nogil
+
 # Runs what waits for a version on the calling thread, if that is known to be fast and an instance is free.
-# The answered requests (linked by next), or NULL: nothing was run here, offer() it to the pool.
+# The answered requests (linked by next), or NULL: offer() to the pool what still waits.
 cdef InferRequest* run_inline(ExecutorPool* pool, ModelVersion* version, Scratch* scratch) noexcept nogil

@@ -1,20 +1,17 @@
 """The shared pool: takes a batch of whichever version is due, runs it, completes it.
 
-A batch that fails is run again by halves, so only the guilty request fails. A request leaves here with its answer or
-its status set, and its lease still held: the I/O thread that delivers it ends the lease last.
+Beside batches it does what would hold an I/O thread up: it parses large bodies and reruns what is left of failed batches.
+A request's lease outlives its stay here: the I/O thread that delivers it ends the lease last.
 """
 
-from libc.stdint cimport int32_t, uint64_t
-from libcpp.string cimport string
+from libc.stdint cimport int64_t
 
-from batchmill.core.batch cimport gather, scatter
+from batchmill.core cimport json_codec
 from batchmill.core.batcher cimport BatchLimits, LastBatch, Plan, plan
 from batchmill.core.clock cimport now_ns
-from batchmill.core.histogram cimport VersionStats, add
-from batchmill.core.ort cimport OrtModel, run
+from batchmill.core.ort cimport delete_run_options
 from batchmill.core.queue cimport Taken, take
-from batchmill.core.router cimport kSizeClasses
-from batchmill.core.status cimport Status, kInternal, kResourceExhausted
+from batchmill.core.runner cimport batch_limit, end_overdue, predicted_ns, rerun_halves, run_batch
 
 cdef extern from * nogil:
     """
@@ -34,104 +31,6 @@ cdef int64_t OVERRUN_NS = 1000000         # a run there that takes longer ends i
 cdef int64_t OVERRUN_PAUSE_NS = 1000000000  # ... for a second: the machine may just have been busy
 
 
-cdef inline int size_class(int64_t rows) noexcept nogil:
-    cdef int found = 0
-    while rows > 1 and found < kSizeClasses - 1:
-        rows = (rows + 1) >> 1
-        found += 1
-    return found
-
-
-cdef int64_t predicted_ns(ModelVersion* version, int64_t rows) noexcept nogil:
-    """The smoothed run time of the next size class up that was measured; 0: unknown.
-
-    A class that was not measured is guessed from a smaller one as if time grew in proportion: never too low.
-    """
-    cdef int wanted = size_class(rows), at
-    cdef int64_t found
-    for at in range(wanted, -1, -1):
-        found = version.run_ns[at].load()
-        if found:
-            return found << (wanted - at)
-    return 0
-
-
-cdef void measured(ModelVersion* version, int64_t rows, int64_t run_ns) noexcept nogil:
-    cdef int at = size_class(rows)
-    cdef int64_t before = version.run_ns[at].load()
-    version.run_ns[at].store(run_ns if before == 0 else before + (run_ns - before) // 8)
-
-
-cdef const int32_t* all_of_them(Scratch* scratch, size_t count) noexcept nogil:
-    """0, 1, 2 ...: the inputs are in the signature's order, and all outputs are computed."""
-    while scratch.indices.size() < count:
-        scratch.indices.push_back(<int32_t> scratch.indices.size())
-    return scratch.indices.data()
-
-
-cdef void run_part(ModelVersion* version, InferRequest* batch, int64_t rows, int64_t count, Scratch* scratch) noexcept nogil:
-    """Runs the requests linked by next; on failure halves them until the guilty stand alone."""
-    cdef Status status
-    cdef bint done = False
-    cdef int64_t before, half, half_rows = 0
-    cdef InferRequest* second
-    cdef InferRequest* last
-    cdef VersionStats* stats = version.stats_of(scratch.thread)
-    if not gather(version, batch, count, scratch):
-        status.set(kResourceExhausted, b"OUT_OF_MEMORY", string(b"no memory for the batch"))
-    else:
-        before = now_ns()
-        done = run(<OrtModel*> version.model, scratch.inputs.data(), all_of_them(scratch, version.inputs.size()), version.inputs.size(),
-                   all_of_them(scratch, version.outputs.size()), version.outputs.size(), &scratch.outputs, &status, NULL)
-        if done:
-            before = now_ns() - before
-            measured(version, rows, before)
-            stats.compute.record(before)
-            add(stats.batches, 1)
-            add(stats.rows, <uint64_t> rows)
-            add(stats.compute_ns, <uint64_t> (before * count))
-            done = scatter(version, batch, rows, scratch)
-            if not done:
-                status.set(kInternal, b"WRONG_ROWS", string(b"the model's outputs do not have the batch's rows"))
-        scratch.outputs.clear()
-    if done:
-        return
-    if count == 1:
-        batch.status = status
-        return
-    half = 1
-    last = batch
-    half_rows = batch.rows
-    while half < count // 2:
-        last = last.next
-        half_rows += last.rows
-        half += 1
-    second = last.next
-    last.next = NULL
-    run_part(version, batch, half_rows, half, scratch)
-    run_part(version, second, rows - half_rows, count - half, scratch)
-    last.next = second
-
-
-cdef InferRequest* run_batch(ModelVersion* version, Taken taken, Scratch* scratch) noexcept nogil:
-    """All requests that were taken, answered or failed, linked by next."""
-    cdef InferRequest* request = taken.batch
-    cdef InferRequest* last = NULL
-    cdef VersionStats* stats = version.stats_of(scratch.thread)
-    cdef int64_t now = now_ns()
-    while request != NULL:
-        request.times.started = now
-        stats.queue.record(now - request.times.queued)
-        add(stats.queue_ns, <uint64_t> (now - request.times.queued))
-        last = request
-        request = request.next
-    if taken.batch != NULL:
-        run_part(version, taken.batch, taken.rows, taken.count, scratch)
-        last.next = taken.dropped
-        return taken.batch
-    return taken.dropped
-
-
 cdef void complete(ExecutorPool* pool, InferRequest* answered) noexcept nogil:
     """Hands answers to their I/O threads: one push for each run of requests of one thread."""
     cdef InferRequest* first
@@ -148,7 +47,7 @@ cdef Plan plan_of(ModelVersion* version, int64_t now) noexcept nogil:
     cdef BatchLimits limits
     cdef LastBatch last
     cdef int64_t rows = version.queue.rows.load()
-    limits.max_batch_size = version.max_batch_size
+    limits.max_batch_size = batch_limit(version, now)
     limits.max_queue_delay_ns = version.max_queue_delay_ns
     last.rows = version.last_rows
     last.ended_ns = version.last_ended_ns
@@ -209,42 +108,97 @@ cdef void after_batch(ExecutorPool* pool, ModelVersion* version, int64_t rows) n
     offer_locked(pool, version)
 
 
+cdef void parse_json(InferRequest* request) noexcept nogil:
+    """The request goes back to its I/O thread as it would have been there; what is wrong with it is in its status."""
+    json_codec.parse(request, request.body.data, request.body.size, request.json_size)
+
+
+cdef bint do_odd_job(ExecutorPool* pool, Scratch* scratch) noexcept nogil:
+    """With the pool's mutex held, and held again after. False: there is none."""
+    cdef InferRequest* request
+    cdef FailedBatch failed
+    if pool.undecoded.size():
+        request = pool.undecoded.front()
+        pool.undecoded.pop_front()
+        pool.unlock()
+        request.next = NULL
+        parse_json(request)
+        complete(pool, request)
+    elif pool.failed.size():
+        failed = pool.failed.front()
+        pool.failed.pop_front()
+        pool.unlock()
+        complete(pool, rerun_halves(failed.version, failed.requests, scratch))
+    else:
+        return False
+    pool.lock()
+    return True
+
+
+cdef void run_due(ExecutorPool* pool, ModelVersion* version, Scratch* scratch) noexcept nogil:
+    """With the pool's mutex held, and held again after."""
+    cdef Taken taken
+    cdef InferRequest* failed
+    cdef int64_t now
+    version.running += 1
+    pool.unlock()
+    now = now_ns()
+    taken = take(&version.queue, batch_limit(version, now), now)
+    if version.instances > 1 and version.queue.rows.load() > 0:
+        offer(pool, version)
+    complete(pool, run_batch(version, taken, scratch, &failed))
+    pool.lock()
+    after_batch(pool, version, taken.rows)
+    if pool.due.size() > 1:
+        pool.notify()
+
+
 cdef void* work(void* argument) noexcept nogil:
     cdef Worker* worker = <Worker*> argument
     cdef ExecutorPool* pool = worker.pool
     cdef Scratch* scratch = new Scratch(worker.slot)
     cdef ModelVersion* version
-    cdef Taken taken
     cdef int64_t until
-    cdef bint more
+    cdef bint odd_job_first = True      # they take turns with batches: neither waits for all of the others
+    scratch.is_executor = True
     pool.lock()
+    pool.scratches.push_back(scratch)
     while not pool.stopping:
-        version = next_due(pool, &until)
-        if version == NULL:
-            pool.wait(until)
+        if odd_job_first and do_odd_job(pool, scratch):
+            odd_job_first = False
             continue
-        version.running += 1
-        pool.unlock()
-        taken = take(&version.queue, version.max_batch_size, now_ns())
-        if version.instances > 1 and version.queue.rows.load() > 0:
-            offer(pool, version)
-        complete(pool, run_batch(version, taken, scratch))
-        pool.lock()
-        after_batch(pool, version, taken.rows)
-        more = pool.due.size() > 1
-        if more:
-            pool.notify()
+        odd_job_first = True
+        version = next_due(pool, &until)
+        if version != NULL:
+            run_due(pool, version, scratch)
+        elif not do_odd_job(pool, scratch):
+            pool.wait(until)
     pool.unlock()
-    del scratch
     del worker
     return NULL
+
+
+cdef void decode(ExecutorPool* pool, InferRequest* request) noexcept nogil:
+    pool.lock()
+    pool.undecoded.push_back(request)
+    pool.unlock()
+    pool.notify()
+
+
+cdef void end_overdue_runs(ExecutorPool* pool, int64_t now) noexcept nogil:
+    cdef size_t index
+    pool.lock()
+    for index in range(pool.scratches.size()):
+        end_overdue(pool.scratches[index], now)
+    pool.unlock()
 
 
 cdef InferRequest* run_inline(ExecutorPool* pool, ModelVersion* version, Scratch* scratch) noexcept nogil:
     cdef int64_t rows = version.queue.rows.load(), predicted, now
     cdef Taken taken
+    cdef FailedBatch failed
     cdef InferRequest* answered
-    if not version.fast_ok or rows == 0:
+    if not version.fast_ok or rows == 0 or version.max_queue_delay_ns:
         return NULL
     if rows > version.max_batch_size:
         rows = version.max_batch_size
@@ -260,13 +214,18 @@ cdef InferRequest* run_inline(ExecutorPool* pool, ModelVersion* version, Scratch
         return NULL
     version.running += 1
     pool.unlock()
-    taken = take(&version.queue, version.max_batch_size, now)
-    answered = run_batch(version, taken, scratch)
+    taken = take(&version.queue, batch_limit(version, now), now)
+    answered = run_batch(version, taken, scratch, &failed.requests)
     if now_ns() - now > OVERRUN_NS:
         version.inline_again_ns.store(now + OVERRUN_PAUSE_NS)
     pool.lock()
     after_batch(pool, version, 0)       # no linger: the callers come back to this very thread
+    if failed.requests != NULL:
+        failed.version = version
+        pool.failed.push_back(failed)
     pool.unlock()
+    if failed.requests != NULL:
+        pool.notify()
     return answered
 
 
@@ -294,3 +253,8 @@ cdef void stop(ExecutorPool* pool) noexcept nogil:
     for index in range(pool.threads.size()):
         pthread_join(pool.threads[index], NULL)
     pool.threads.clear()
+    for index in range(pool.scratches.size()):
+        if pool.scratches[index].limit.options != NULL:
+            delete_run_options(pool.scratches[index].limit.options)
+        del pool.scratches[index]
+    pool.scratches.clear()

@@ -45,7 +45,7 @@ constexpr int kCodes = 17;  // gRPC status codes 0..16
 struct VersionStats {
     Histogram total, queue, compute;  // received..answered; queued..started; the run, once a batch
     Counter outcome[kCodes] = {};     // requests by status code; [0] is success
-    Counter rows{0}, batches{0};
+    Counter rows{0}, batches{0}, batch_failures{0};
     Counter queue_ns{0}, compute_ns{0};  // summed over requests, as the statistics extension wants it
 };
 

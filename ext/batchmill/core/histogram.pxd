@@ -20,6 +20,6 @@ cdef extern from "histogram.hpp" namespace "batchmill" nogil:
     cdef cppclass VersionStats:
         Histogram total, queue, compute
         Counter* outcome
-        Counter rows, batches, queue_ns, compute_ns
+        Counter rows, batches, batch_failures, queue_ns, compute_ns
 
 cdef dict merged(const Histogram** parts, int count)    # {"count", "sum_ns", "bounds_ns", "counts"}: at most 20 bounds

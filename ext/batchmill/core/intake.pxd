@@ -72,6 +72,9 @@ cdef extern from "io_thread.hpp" namespace "batchmill" nogil:
 
 cdef void connect_sink(IoThread* thread) noexcept nogil
 
+# What has come back from the executors: the answered requests, linked by next. Parsed bodies go on to be routed and queued.
+cdef InferRequest* take_completions(IoThread* thread) noexcept nogil
+
 # Runs on this thread, or offers to the pool, what the turn's events queued.
 cdef void run_touched(IoThread* thread) noexcept nogil
 

@@ -10,7 +10,7 @@ from libcpp.string_view cimport string_view
 from batchmill.core cimport json_codec, pb_codec
 from batchmill.core.bridge cimport drop, kCancel, kHalfClose, kMessage, kOpen
 from batchmill.core.clock cimport now_ns
-from batchmill.core.executor cimport offer, run_inline
+from batchmill.core.executor cimport decode as decode_elsewhere, offer, run_inline
 from batchmill.core.front cimport ColdCall
 from batchmill.core.histogram cimport VersionStats, add
 from batchmill.core.message cimport Encoding
@@ -19,6 +19,7 @@ from batchmill.core.router cimport check, pick, ready
 from batchmill.core.status cimport kDeadlineExceeded, kOk, kResourceExhausted
 
 
+cdef size_t INLINE_JSON_BYTES = 64 << 10
 cdef int64_t MAX_TIMEOUT_US = 1000000 * 3600 * 24 * 365
 
 
@@ -53,10 +54,21 @@ cdef void answer_later(IoThread* thread, InferRequest* request) noexcept nogil:
     thread.answered_last = request
 
 
+cdef bint is_large(const InferRequest* request) noexcept nogil:
+    """Whether its JSON takes too long to be parsed here."""
+    if request.encoding == Encoding.kProto:
+        return False
+    return (request.body.size if request.json_size < 0 else <size_t> request.json_size) > INLINE_JSON_BYTES
+
+
 cdef bint decode(InferRequest* request) noexcept nogil:
     if request.encoding == Encoding.kProto:
         return pb_codec.parse(request)
-    if not json_codec.parse(request, request.body.data, request.body.size, request.json_size):
+    if request.undecoded:       # an executor has parsed it meanwhile
+        request.undecoded = False
+        if not request.status.ok():
+            return False
+    elif not json_codec.parse(request, request.body.data, request.body.size, request.json_size):
         return False
     request.model_name = string_view(request.path_model.data(), request.path_model.size())
     request.model_version = string_view(request.path_version.data(), request.path_version.size())
@@ -99,8 +111,28 @@ cdef void infer(void* self, InferRequest* request) noexcept nogil:
     cdef IoThread* thread = <IoThread*> self
     request.reply_to.socket = thread.current
     thread.shared.in_flight.fetch_add(1)
-    if not admit(thread, request):
+    if is_large(request):
+        request.undecoded = True
+        decode_elsewhere(&thread.shared.pool, request)
+    elif not admit(thread, request):
         answer_later(thread, request)
+
+
+cdef InferRequest* take_completions(IoThread* thread) noexcept nogil:
+    cdef InferRequest* request = thread.completions.take()
+    cdef InferRequest* following
+    cdef InferRequest* answered = NULL
+    cdef InferRequest** end = &answered
+    while request != NULL:
+        following = request.next
+        if not request.undecoded:
+            end[0] = request
+            end = &request.next
+        elif not admit(thread, request):
+            answer_later(thread, request)
+        request = following
+    end[0] = NULL
+    return answered
 
 
 cdef void run_touched(IoThread* thread) noexcept nogil:

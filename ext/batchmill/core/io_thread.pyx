@@ -11,10 +11,11 @@ from libcpp.string_view cimport string_view
 
 from batchmill.core cimport http1, http2
 from batchmill.core.clock cimport now_ns
+from batchmill.core.executor cimport end_overdue_runs
 from batchmill.core.front cimport ColdReply
 from batchmill.core.http1 cimport Http1Connection
 from batchmill.core.http2_reply cimport Http2Connection, cold_reply as http2_cold_reply, reply as http2_reply
-from batchmill.core.intake cimport Shared, Socket, Transport, count, run_touched
+from batchmill.core.intake cimport Shared, Socket, Transport, count, run_touched, take_completions
 from batchmill.core.message cimport InferRequest
 from batchmill.core.bridge cimport drop
 from batchmill.core.tensor cimport Buffer
@@ -395,6 +396,8 @@ cdef void tick(IoThread* thread) noexcept nogil:
                 mark_dirty(thread, socket)
         socket = following
     listen_again(thread)
+    if thread.index == 0:
+        end_overdue_runs(&thread.shared.pool, now)
     thread.next_tick_ns = now + TICK_NS
 
 
@@ -446,6 +449,7 @@ cdef void* run(void* argument) noexcept nogil:
     cdef Shared* shared = thread.shared
     cdef epoll_event events[EVENTS]
     cdef InferRequest* answered
+    cdef InferRequest* completed
     cdef int ready, index
     watch(thread.epoll_fd, EPOLL_CTL_ADD, thread.wake_fd, EPOLLIN, NULL)
     for index in range(<int> shared.listeners.size()):
@@ -457,13 +461,14 @@ cdef void* run(void* argument) noexcept nogil:
         thread.table = shared.table.load()
         for index in range(ready):
             handle(thread, &events[index])
+        completed = take_completions(thread)
         if thread.touched.size():
             run_touched(thread)
         thread.sink.now_ns = now_ns()
         answered = thread.answered
         thread.answered = NULL
         deliver(thread, answered)
-        deliver(thread, thread.completions.take())
+        deliver(thread, completed)
         deliver_cold(thread)
         follow_drain(thread)
         if thread.sink.now_ns >= thread.next_tick_ns:

@@ -79,6 +79,7 @@ struct InferRequest {
     bool binary_output = false;            // REST: request parameter binary_data_output
     bool stream_reply = false;             // gRPC: the answer is wrapped in a ModelStreamInferResponse
     bool done = false;                     // answered; waits for the answers before it (streams, pipelines)
+    bool undecoded = false;                // on its way to an executor that parses it, and back
     bool raw_binary = false;               // REST: Inference-Header-Content-Length 0; shape is settled from the signature
     uint64_t priority = 0;
     int64_t timeout_us = 0;                // v2 parameter: until its run starts; 0: none
@@ -108,7 +109,7 @@ struct InferRequest {
         model_name = model_version = label = id = route_key = {};
         inputs.clear();
         outputs.clear();
-        typed_contents = binary_output = raw_binary = stream_reply = done = false;
+        typed_contents = binary_output = raw_binary = stream_reply = done = undecoded = false;
         priority = 0;
         timeout_us = 0;
         body.clear();

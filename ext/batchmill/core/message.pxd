@@ -36,7 +36,7 @@ cdef extern from "message.hpp" namespace "batchmill" nogil:
         string_view model_name, model_version, label, id, route_key
         vector[TensorView] inputs
         vector[RequestedOutput] outputs
-        cpp_bool typed_contents, binary_output, raw_binary, stream_reply, done
+        cpp_bool typed_contents, binary_output, raw_binary, stream_reply, done, undecoded
         uint64_t priority
         int64_t timeout_us
         Buffer body, arena

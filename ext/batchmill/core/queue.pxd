@@ -26,3 +26,6 @@ cdef Taken take(RequestQueue* queue, int64_t max_rows, int64_t now_ns) noexcept 
 
 # Whether two requests' rows may share a run: same datatypes and the same axes but the first.
 cdef bint same_key(const InferRequest* a, const InferRequest* b) noexcept nogil
+
+# Whether nobody waits for it any more: cancelled, or its deadline has passed. Then its status says so.
+cdef bint is_dead(InferRequest* request, int64_t now_ns) noexcept nogil

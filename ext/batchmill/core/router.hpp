@@ -26,12 +26,15 @@ struct Version {
     int64_t max_batch_size = 64;       // rows
     int64_t max_queue_delay_ns = 0;
     int64_t default_timeout_ns = 0;
+    int64_t run_timeout_ns = 0;        // a longer run is ended; 0: never
     int32_t instances = 1;             // batches of it that may run at once
 
     RequestQueue queue;
     std::atomic<int64_t> leases{0};
     std::atomic<int64_t> run_ns[kSizeClasses] = {};   // smoothed run time by size class; 0: not measured
     std::atomic<int64_t> inline_again_ns{0};          // an overrun ends running on I/O threads until then
+    std::atomic<int32_t> batch_failures{0};           // up with each batch that fails, down with each that does not
+    std::atomic<int64_t> unbatched_until_ns{0};       // its batches kept failing: until then requests run alone
     std::atomic<VersionStats*> stats[kMaxThreads] = {};
 
     // Guarded by the executor pool's mutex.

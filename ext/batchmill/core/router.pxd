@@ -25,12 +25,14 @@ cdef extern from "router.hpp" namespace "batchmill" nogil:
         const vector[TensorSpec]* inputs
         const vector[TensorSpec]* outputs
         cpp_bool batched, fast_ok, due
-        int64_t max_batch_size, max_queue_delay_ns, default_timeout_ns
+        int64_t max_batch_size, max_queue_delay_ns, default_timeout_ns, run_timeout_ns
         int32_t instances, running
         RequestQueue queue
         atomic[int64_t] leases
         atomic[int64_t]* run_ns
         atomic[int64_t] inline_again_ns
+        atomic[int32_t] batch_failures
+        atomic[int64_t] unbatched_until_ns
         atomic[VersionStats*]* stats
         int64_t last_rows, last_ended_ns
         VersionStats* stats_of(int thread)

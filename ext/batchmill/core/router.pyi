@@ -17,6 +17,7 @@ class VersionStats(TypedDict):
     failure: dict[str, int]
     rows: int
     batches: int
+    batch_failures: int
     queue_ns: int
     compute_ns: int
     queue_rows: int
@@ -36,7 +37,9 @@ class Version:
         max_batch_size: int,
         instances: int,
         max_queue_rows: int,
+        max_queue_delay_us: int,
         default_timeout_us: int,
+        run_timeout_ms: int,
         fast_ok: bool,
     ) -> Version: ...
     @property

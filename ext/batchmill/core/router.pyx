@@ -227,7 +227,7 @@ cdef class Version:
     """
 
     def __cinit__(self, str name, str version, Model model, *, bint batched, int64_t max_batch_size, int32_t instances,
-                  int64_t max_queue_rows, int64_t default_timeout_us, bint fast_ok):
+                  int64_t max_queue_rows, int64_t max_queue_delay_us, int64_t default_timeout_us, int64_t run_timeout_ms, bint fast_ok):
         self.native = new ModelVersion()
         self.model = model
         self.native.name = name.encode()
@@ -240,7 +240,9 @@ cdef class Version:
         self.native.max_batch_size = max_batch_size if batched else 1
         self.native.instances = instances
         self.native.queue.max_rows = max_queue_rows
+        self.native.max_queue_delay_ns = max_queue_delay_us * 1000
         self.native.default_timeout_ns = default_timeout_us * 1000
+        self.native.run_timeout_ns = run_timeout_ms * 1000000
 
     def __dealloc__(self):
         del self.native
@@ -265,7 +267,7 @@ cdef class Version:
         cdef const Histogram* queues[128]
         cdef const Histogram* computes[128]
         cdef int thread, code, count = 0
-        result = {"success": 0, "failure": {}, "rows": 0, "batches": 0, "queue_ns": 0, "compute_ns": 0,
+        result = {"success": 0, "failure": {}, "rows": 0, "batches": 0, "batch_failures": 0, "queue_ns": 0, "compute_ns": 0,
                   "queue_rows": self.native.queue.rows.load()}
         for thread in range(kMaxThreads):
             part = self.native.stats[thread].load()
@@ -280,6 +282,7 @@ cdef class Version:
                     failures[CODE_NAMES[code]] = failures.get(CODE_NAMES[code], 0) + part.outcome[code].load()
             result["rows"] += part.rows.load()
             result["batches"] += part.batches.load()
+            result["batch_failures"] += part.batch_failures.load()
             result["queue_ns"] += part.queue_ns.load()
             result["compute_ns"] += part.compute_ns.load()
         result["total"], result["queue"], result["compute"] = merged(totals, count), merged(queues, count), merged(computes, count)

@@ -24,7 +24,9 @@ class ServingLimits:
     max_batch_size: int
     instances: int
     max_queue_rows: int
+    max_queue_delay_us: int
     default_timeout_us: int
+    run_timeout_ms: int
     fast_ok: bool
 
 

@@ -35,8 +35,8 @@ class OnnxRuntime:
     def serve(self, name: str, version: str, model: LoadedModel, limits: ServingLimits) -> Version:
         return Version(
             name, version, cast(ort.Model, model), batched=limits.batched, max_batch_size=limits.max_batch_size,
-            instances=limits.instances, max_queue_rows=limits.max_queue_rows, default_timeout_us=limits.default_timeout_us,
-            fast_ok=limits.fast_ok,
+            instances=limits.instances, max_queue_rows=limits.max_queue_rows, max_queue_delay_us=limits.max_queue_delay_us,
+            default_timeout_us=limits.default_timeout_us, run_timeout_ms=limits.run_timeout_ms, fast_ok=limits.fast_ok,
         )  # fmt: skip
 
     def close(self, raw_a: bytes, raw_b: bytes, datatype: str, rtol: float, atol: float) -> bool:

@@ -31,6 +31,7 @@ class DataPlaneCollector(Collector):
         requests = CounterMetricFamily("batchmill_requests", "Requests answered, by outcome: ok or a gRPC code", labels=[*_VERSION, "outcome"])
         rows = CounterMetricFamily("batchmill_rows", "Rows computed", labels=_VERSION)
         batches = CounterMetricFamily("batchmill_batches", "Batches run", labels=_VERSION)
+        failed = CounterMetricFamily("batchmill_failed_batches", "Batches that failed and were run again in parts", labels=_VERSION)
         queued = GaugeMetricFamily("batchmill_queue_rows", "Rows that wait now", labels=_VERSION)
         histograms = {
             "total": HistogramMetricFamily("batchmill_request_duration_seconds", "From the last byte read to the answer", labels=_VERSION),
@@ -46,10 +47,11 @@ class DataPlaneCollector(Collector):
                 requests.add_metric([*labels, code.lower()], count)
             rows.add_metric(labels, stats["rows"])
             batches.add_metric(labels, stats["batches"])
+            failed.add_metric(labels, stats["batch_failures"])
             queued.add_metric(labels, stats["queue_rows"])
             for stage, snapshot in (("total", stats["total"]), ("queue", stats["queue"]), ("compute", stats["compute"])):
                 add_histogram(histograms[stage], labels, snapshot)
-        yield from (requests, rows, batches, queued, *histograms.values())
+        yield from (requests, rows, batches, failed, queued, *histograms.values())
 
     def _server_families(self) -> Iterator[Metric]:
         stats = self._server.stats()

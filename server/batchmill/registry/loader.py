@@ -66,7 +66,9 @@ def open_version(name: str, number: str, path: Path, settings: ModelSettings, ex
         max_batch_size=settings.max_batch_size,
         instances=settings.instances or executors,
         max_queue_rows=settings.max_queue_rows,
+        max_queue_delay_us=settings.max_queue_delay_us,
         default_timeout_us=settings.default_timeout_us,
+        run_timeout_ms=settings.run_timeout_ms,
         fast_ok=has_static_rows(model),
     )
     served = backend.serve(name, number, model, limits)

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 MAX_BYTES = 1 << 20
 # Valid keys that this release does not act on; a file that has one is told so.
 _NOT_YET = (
-    "slo", "golden", "run_timeout_ms", "signature_change", "batching.max_queue_delay_us", "batching.preferred_batch_sizes",
-    "queue.max_wait_ms", "queue.timeout_action",
+    "slo", "golden", "signature_change", "batching.preferred_batch_sizes", "queue.max_wait_ms", "queue.timeout_action",
 )  # fmt: skip
 
 
@@ -176,7 +175,9 @@ def settings_of(model: Any) -> ModelSettings:
         batching=model.batching.mode,
         max_batch_size=model.batching.max_batch_size,
         max_queue_rows=model.queue.max_rows,
+        max_queue_delay_us=model.batching.max_queue_delay_us,
         default_timeout_us=model.queue.default_timeout_us,
+        run_timeout_ms=model.run_timeout_ms,
         instances=0 if count == "auto" else count,
         intra_op_threads=1 if threads == "auto" else threads,
         execution_providers=tuple(model.execution_providers),

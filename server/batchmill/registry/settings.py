@@ -14,7 +14,9 @@ class ModelSettings:
     batching: str = "auto"  # auto: proved at load; on: declared, axis 0 of all inputs and outputs; off
     max_batch_size: int = 64  # rows
     max_queue_rows: int = 4096
+    max_queue_delay_us: int = 0  # how long the oldest row may wait for company
     default_timeout_us: int = 0  # 0: none
+    run_timeout_ms: int = 30000  # a longer run is ended; 0: never
     instances: int = 0  # batches at once; 0: one for each executor
     intra_op_threads: int = 1
     execution_providers: tuple[str, ...] = ("CPUExecutionProvider",)

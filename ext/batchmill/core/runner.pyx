@@ -1,0 +1,228 @@
+"""Runs one batch. One that fails is run again by halves, so that only the guilty request fails.
+
+A version whose batches keep failing runs its requests alone for a while: else one bad caller would cost several runs a batch.
+A request leaves here with its answer or its status set.
+"""
+
+from libc.stdint cimport int32_t, uint64_t
+from libcpp.string cimport string
+
+from batchmill.core.batch cimport gather, scatter
+from batchmill.core.clock cimport now_ns
+from batchmill.core.histogram cimport VersionStats, add
+from batchmill.core.ort cimport OrtModel, OrtRunOptions, new_run_options, run, set_terminate
+from batchmill.core.queue cimport is_dead
+from batchmill.core.router cimport kSizeClasses
+from batchmill.core.status cimport Status, kDeadlineExceeded, kInternal, kResourceExhausted
+
+cdef extern from * nogil:
+    string to_string "std::to_string"(int64_t)
+
+cdef int32_t FAILURE_WEIGHT = 4             # one failed batch weighs as much as so many good ones
+cdef int32_t FAILURES_MAX = 16
+cdef int64_t UNBATCHED_NS = 1000000000
+
+
+cdef inline int size_class(int64_t rows) noexcept nogil:
+    cdef int found = 0
+    while rows > 1 and found < kSizeClasses - 1:
+        rows = (rows + 1) >> 1
+        found += 1
+    return found
+
+
+cdef int64_t predicted_ns(ModelVersion* version, int64_t rows) noexcept nogil:
+    """A class that was not measured is guessed from a smaller one as if time grew in proportion: never too low."""
+    cdef int wanted = size_class(rows), at
+    cdef int64_t found
+    for at in range(wanted, -1, -1):
+        found = version.run_ns[at].load()
+        if found:
+            return found << (wanted - at)
+    return 0
+
+
+cdef void measured(ModelVersion* version, int64_t rows, int64_t run_ns) noexcept nogil:
+    cdef int at = size_class(rows)
+    cdef int64_t before = version.run_ns[at].load()
+    version.run_ns[at].store(run_ns if before == 0 else before + (run_ns - before) // 8)
+
+
+# The time limit of a run.
+cdef const OrtRunOptions* begin_run(ModelVersion* version, Scratch* scratch, int64_t now) noexcept nogil:
+    """Null: the run has no limit."""
+    if not scratch.is_executor or version.run_timeout_ns == 0:
+        return NULL
+    if scratch.limit.options == NULL:
+        scratch.limit.options = new_run_options()
+    if scratch.limit.options != NULL:
+        scratch.limit.lock()
+        scratch.limit.ends_ns = now + version.run_timeout_ns
+        scratch.limit.unlock()
+    return scratch.limit.options
+
+
+cdef bint end_run(Scratch* scratch) noexcept nogil:
+    """Whether the run was told to end."""
+    cdef bint passed
+    scratch.limit.lock()
+    passed = scratch.limit.passed
+    if passed:
+        set_terminate(scratch.limit.options, False)
+    scratch.limit.passed = False
+    scratch.limit.ends_ns = 0
+    scratch.limit.unlock()
+    return passed
+
+
+cdef void end_overdue(Scratch* scratch, int64_t now) noexcept nogil:
+    scratch.limit.lock()
+    if scratch.limit.ends_ns and scratch.limit.ends_ns <= now and not scratch.limit.passed:
+        scratch.limit.passed = True
+        set_terminate(scratch.limit.options, True)
+    scratch.limit.unlock()
+
+
+# Runs.
+cdef const int32_t* all_of_them(Scratch* scratch, size_t count) noexcept nogil:
+    """0, 1, 2 ...: the inputs are in the signature's order, and all outputs are computed."""
+    while scratch.indices.size() < count:
+        scratch.indices.push_back(<int32_t> scratch.indices.size())
+    return scratch.indices.data()
+
+
+cdef bint run_once(ModelVersion* version, InferRequest* batch, int64_t rows, int64_t count, Scratch* scratch,
+                   Status* status) noexcept nogil:
+    """Gathers, runs and scatters. False: status says why, and no request was touched."""
+    cdef bint done
+    cdef int64_t before
+    cdef const OrtRunOptions* options
+    cdef VersionStats* stats = version.stats_of(scratch.thread)
+    if not gather(version, batch, count, scratch):
+        status.set(kResourceExhausted, b"OUT_OF_MEMORY", string(b"no memory for the batch"))
+        return False
+    before = now_ns()
+    options = begin_run(version, scratch, before)
+    done = run(<OrtModel*> version.model, scratch.inputs.data(), all_of_them(scratch, version.inputs.size()), version.inputs.size(),
+               all_of_them(scratch, version.outputs.size()), version.outputs.size(), &scratch.outputs, status, options)
+    if options != NULL and end_run(scratch) and not done:
+        status.set(kDeadlineExceeded, b"RUN_TIMEOUT", string(b"the run took longer than run_timeout_ms, "))
+        status.message.append(to_string(version.run_timeout_ns // 1000000))
+    if done:
+        before = now_ns() - before
+        measured(version, rows, before)
+        stats.compute.record(before)
+        add(stats.batches, 1)
+        add(stats.rows, <uint64_t> rows)
+        add(stats.compute_ns, <uint64_t> (before * count))
+        done = scatter(version, batch, rows, scratch)
+        if not done:
+            status.set(kInternal, b"WRONG_ROWS", string(b"the model's outputs do not have the batch's rows"))
+    scratch.outputs.clear()
+    return done
+
+
+cdef int64_t batch_limit(ModelVersion* version, int64_t now) noexcept nogil:
+    return 1 if now < version.unbatched_until_ns.load() else version.max_batch_size
+
+
+cdef void judge(ModelVersion* version, bint failed, int64_t now) noexcept nogil:
+    """Counts batches that fail against those that do not. Threads may overwrite each other's count: it need not be exact."""
+    cdef int32_t failures = version.batch_failures.load()
+    if not failed:
+        if failures:
+            version.batch_failures.store(failures - 1)
+    elif failures + FAILURE_WEIGHT < FAILURES_MAX:
+        version.batch_failures.store(failures + FAILURE_WEIGHT)
+    else:
+        version.batch_failures.store(0)
+        version.unbatched_until_ns.store(now + UNBATCHED_NS)
+
+
+cdef InferRequest* run_batch(ModelVersion* version, Taken taken, Scratch* scratch, InferRequest** failed) noexcept nogil:
+    cdef InferRequest* request = taken.batch
+    cdef InferRequest* last = NULL
+    cdef VersionStats* stats = version.stats_of(scratch.thread)
+    cdef int64_t now = now_ns()
+    cdef Status status
+    cdef bint done
+    failed[0] = NULL
+    while request != NULL:
+        request.times.started = now
+        stats.queue.record(now - request.times.queued)
+        add(stats.queue_ns, <uint64_t> (now - request.times.queued))
+        last = request
+        request = request.next
+    if taken.batch == NULL:
+        return taken.dropped
+    done = run_once(version, taken.batch, taken.rows, taken.count, scratch, &status)
+    if taken.count > 1:
+        judge(version, not done, now)
+    if done or taken.count == 1 or status.code == kDeadlineExceeded:
+        if not done:
+            fail(taken.batch, status)
+        last.next = taken.dropped
+        return taken.batch
+    add(stats.batch_failures, 1)
+    if not scratch.is_executor:
+        failed[0] = taken.batch
+        return taken.dropped
+    return joined(rerun_halves(version, taken.batch, scratch), taken.dropped)
+
+
+# What is left of a failed batch.
+cdef void fail(InferRequest* request, const Status& status) noexcept nogil:
+    while request != NULL:
+        request.status = status
+        request = request.next
+
+
+cdef InferRequest* joined(InferRequest* first, InferRequest* second) noexcept nogil:
+    cdef InferRequest* last = first
+    if first == NULL:
+        return second
+    while last.next != NULL:
+        last = last.next
+    last.next = second
+    return first
+
+
+cdef InferRequest* rerun(ModelVersion* version, InferRequest* batch, Scratch* scratch) noexcept nogil:
+    """Runs these requests once more, without those whose deadline has passed meanwhile; by halves when they fail."""
+    cdef InferRequest* request = batch
+    cdef InferRequest* following
+    cdef InferRequest* dead = NULL
+    cdef InferRequest* alive = NULL
+    cdef InferRequest** end = &alive
+    cdef int64_t rows = 0, count = 0, now = now_ns()
+    cdef Status status
+    while request != NULL:
+        following = request.next
+        if is_dead(request, now):
+            request.next = dead
+            dead = request
+        else:
+            end[0] = request
+            end = &request.next
+            rows += request.rows
+            count += 1
+        request = following
+    end[0] = NULL
+    if alive != NULL and not run_once(version, alive, rows, count, scratch, &status):
+        if count > 1 and status.code != kDeadlineExceeded:
+            alive = rerun_halves(version, alive, scratch)
+        else:
+            fail(alive, status)
+    return joined(alive, dead)
+
+
+cdef InferRequest* rerun_halves(ModelVersion* version, InferRequest* batch, Scratch* scratch) noexcept nogil:
+    cdef InferRequest* middle = batch
+    cdef InferRequest* end = batch.next
+    cdef InferRequest* second
+    while end != NULL and end.next != NULL:     # end goes two steps for each of middle's
+        middle = middle.next
+        end = end.next.next
+    second = middle.next
+    middle.next = NULL
+    return joined(rerun(version, batch, scratch), rerun(version, second, scratch))
