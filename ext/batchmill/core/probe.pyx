@@ -1,0 +1,172 @@
+"""The queue and the router without a server around them. For tests."""
+
+from libc.stdint cimport int64_t, uint8_t
+from libcpp.string cimport string
+from libcpp.string_view cimport string_view
+from libcpp.utility cimport pair
+from libcpp.vector cimport vector
+
+from batchmill.core.message cimport InferRequest, RequestedOutput
+from batchmill.core.queue cimport RequestQueue, Taken, put, take
+from batchmill.core.router cimport ModelRoute, ModelVersion, RouteTable, VersionPointer, check as check_request, pick as pick_version
+from batchmill.core.tensor cimport TensorSpec, TensorView, datatype_of, kMaxRank
+
+
+cdef string_view view(bytes text):
+    return string_view(<const char*> text, len(text))
+
+
+cdef int fill(TensorView* tensor, bytes name, bytes datatype, shape, bytes raw) except -1:
+    """Borrows name and raw."""
+    cdef int axis
+    if len(shape) > kMaxRank:
+        raise ValueError("more than 16 dimensions")
+    tensor.name, tensor.dtype = view(name), datatype_of(view(datatype))
+    tensor.shape.rank = <int> len(shape)
+    for axis in range(tensor.shape.rank):
+        tensor.shape.dims[axis] = shape[axis]
+    tensor.data, tensor.size = <const uint8_t*> <const char*> raw, len(raw)
+    return 0
+
+
+cdef class Queue:
+    """The queue of one version. Requests are known by the numbers their maker gives them."""
+
+    cdef RequestQueue queue
+    cdef dict requests
+
+    def __cinit__(self, int64_t max_rows):
+        self.queue.max_rows = max_rows
+        self.requests = {}
+
+    def __dealloc__(self):
+        for number in list(self.requests):
+            self.drop(number)
+
+    cdef drop(self, number):
+        cdef InferRequest* request = <InferRequest*> <size_t> self.requests.pop(number)
+        del request
+
+    def put(self, number: int, int64_t rows, shape, int64_t queued_ns, int64_t deadline_ns) -> bool:
+        """shape: of the one input's axes but the first. False: full."""
+        cdef InferRequest* request = new InferRequest()
+        cdef TensorView tensor
+        fill(&tensor, b"x", b"FP32", [rows, *shape], b"")
+        request.inputs.push_back(tensor)
+        request.rows = rows
+        request.times.queued = queued_ns
+        request.deadline_ns = deadline_ns
+        if not put(&self.queue, request):
+            del request
+            return False
+        self.requests[number] = <size_t> request
+        return True
+
+    def cancel(self, number: int) -> None:
+        (<InferRequest*> <size_t> self.requests[number]).cancelled.store(True)
+
+    def take(self, int64_t max_rows, int64_t now_ns) -> tuple:
+        """(numbers of the batch in order, its rows, numbers that were dropped, in order)."""
+        cdef Taken taken = take(&self.queue, max_rows, now_ns)
+        batch, dropped = self.numbers(taken.batch), self.numbers(taken.dropped)
+        assert len(batch) == taken.count
+        return batch, taken.rows, sorted(dropped)
+
+    cdef list numbers(self, InferRequest* request):
+        cdef InferRequest* following
+        known = {pointer: number for number, pointer in self.requests.items()}
+        found = []
+        while request != NULL:
+            following = request.next
+            number = known[<size_t> request]
+            found.append(number)
+            self.drop(number)
+            request = following
+        return found
+
+    @property
+    def rows(self) -> int:
+        return self.queue.rows.load()
+
+    @property
+    def oldest_ns(self) -> int:
+        return self.queue.oldest_ns.load()
+
+
+def pick(routes, bytes model, bytes version, bytes label) -> bytes:
+    """The version that a request gets. routes: (model, versions, standard version or b"", {label: version}) each. Raises LookupError."""
+    cdef RouteTable* table = new RouteTable()
+    cdef vector[VersionPointer] made
+    cdef VersionPointer one
+    cdef ModelRoute* route
+    cdef InferRequest* request = new InferRequest()
+    cdef pair[string, VersionPointer] entry
+    try:
+        for name, versions, standard, labels in routes:
+            route = new ModelRoute()
+            route.name = name
+            for number in versions:
+                entry.first, entry.second = number, new ModelVersion()
+                entry.second.version = number
+                made.push_back(entry.second)
+                route.versions.push_back(entry)
+                if number == standard:
+                    route.standard = entry.second
+                for key, wanted in labels.items():
+                    if wanted == number:
+                        entry.first = key
+                        route.labels.push_back(entry)
+            table.insert(route)
+        request.model_name, request.model_version, request.label = view(model), view(version), view(label)
+        if not pick_version(table, request):
+            raise LookupError((<bytes> request.status.message).decode())
+        assert (<ModelVersion*> request.version).leases.load() == 1
+        return (<ModelVersion*> request.version).version
+    finally:
+        del request
+        del table
+        for one in made:
+            del one
+
+
+def check(inputs, outputs, bint batched, given, asked=()) -> tuple:
+    """(rows, names of the inputs in the signature's order). inputs, outputs: (name, datatype, shape); given: (name, datatype, shape, raw).
+
+    Raises ValueError with the refusal's text.
+    """
+    cdef ModelVersion* version = new ModelVersion()
+    cdef InferRequest* request = new InferRequest()
+    cdef vector[TensorSpec] input_specs, output_specs
+    cdef TensorView tensor
+    cdef RequestedOutput wish
+    cdef size_t index
+    try:
+        specify(&input_specs, inputs)
+        specify(&output_specs, outputs)
+        version.name, version.version, version.batched = b"m", b"1", batched
+        version.inputs, version.outputs = &input_specs, &output_specs
+        for name, datatype, shape, raw in given:
+            fill(&tensor, name, datatype, shape, raw)
+            request.inputs.push_back(tensor)
+        for name in asked:
+            wish.name = view(name)
+            request.outputs.push_back(wish)
+        if not check_request(version, request):
+            raise ValueError((<bytes> request.status.message).decode())
+        names = []
+        for index in range(request.inputs.size()):
+            names.append((<bytes> string(request.inputs[index].name.data(), request.inputs[index].name.size())))
+        return request.rows, names
+    finally:
+        del request
+        del version
+
+
+cdef int specify(vector[TensorSpec]* specs, given) except -1:
+    cdef TensorSpec spec
+    cdef TensorView tensor
+    for name, datatype, shape in given:
+        fill(&tensor, name, datatype, shape, b"")
+        spec.name, spec.dtype, spec.shape = name, tensor.dtype, tensor.shape
+        specs.push_back(spec)
+    return 0
