@@ -19,12 +19,12 @@ def test_plan_equals_its_obvious_twin(arguments):
     assert batcher.decide(*arguments) == reference.decide(*arguments)
 
 
-@pytest.mark.parametrize(("rows", "now_ns", "last_rows", "closes"), [
+@pytest.mark.parametrize(("rows", "now_ns", "expected_rows", "closes"), [
     (1, 1000, 0, True),          # idle: at once
-    (8, 1000, 8, True),          # as many as last time: at once
+    (8, 1000, 8, True),          # as many as can be expected: at once
     (7, 1000, 8, False),         # one caller is about to come back: linger
     (7, 1_000_000, 8, True),     # but not for long
     (64, 1000, 80, True),        # full
 ])
-def test_an_idle_instance_starts_at_once_and_lingers_only_for_callers_about_to_return(rows, now_ns, last_rows, closes):
-    assert batcher.decide(rows, 500, now_ns, 64, 0, last_rows, 900, 29_000_000)[0] is closes
+def test_an_idle_instance_starts_at_once_and_lingers_only_for_callers_about_to_return(rows, now_ns, expected_rows, closes):
+    assert batcher.decide(rows, 500, now_ns, 64, 0, expected_rows, 900, 29_000_000)[0] is closes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def decide(
-    rows: int, oldest_ns: int, now_ns: int, max_batch_size: int, max_queue_delay_ns: int, last_rows: int, last_ended_ns: int, run_ns: int
+    rows: int, oldest_ns: int, now_ns: int, max_batch_size: int, max_queue_delay_ns: int, expected_rows: int, last_ended_ns: int, run_ns: int
 ) -> tuple[bool, int]:
     """Every reason to wait is a time; the batch is closed when it is full or the last of these times has passed."""
     if rows >= max_batch_size:
@@ -12,7 +12,7 @@ def decide(
     times = [0]
     if max_queue_delay_ns:
         times.append(oldest_ns + max_queue_delay_ns)
-    if rows < last_rows and run_ns:
+    if rows < expected_rows and run_ns:
         times.append(last_ended_ns + min(run_ns // 64, 2_000_000))
     return (True, 0) if max(times) <= now_ns else (False, max(times))
 

@@ -10,7 +10,7 @@ from libcpp.string_view cimport string_view
 
 from batchmill.core cimport json_codec, pb_codec
 from batchmill.core.message cimport Encoding
-from batchmill.core.tensor cimport DataType
+from batchmill.core.tensor cimport DataType, kKeepScratchBytes
 
 cdef extern from * nogil:
     """
@@ -43,7 +43,7 @@ cdef bint gather(ModelVersion* version, InferRequest* batch, int64_t count, Scra
             rows += request.rows
             request = request.next
         buffer = &scratch.gathered[index]
-        buffer.clear()
+        buffer.clear(kKeepScratchBytes)
         if not buffer.reserve(size if size else 1):
             return False
         request = batch

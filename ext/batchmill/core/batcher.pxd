@@ -6,7 +6,7 @@ cdef struct BatchLimits:
     int64_t max_queue_delay_ns
 
 cdef struct LastBatch:
-    int64_t rows                    # 0: none yet
+    int64_t expected_rows           # that may be there soon: its callers and who waited when it ended; 0: no batch yet
     int64_t ended_ns                # monotonic
     int64_t run_ns                  # predicted time of the next run
 

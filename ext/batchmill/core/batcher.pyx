@@ -9,8 +9,8 @@ cdef Plan plan(int64_t rows, int64_t oldest_ns, int64_t now_ns, BatchLimits limi
 
     rows: rows waiting, at least 1. oldest_ns: when the first of them was queued.
     max_queue_delay: the oldest row may wait that long for company (Clipper, NSDI 2017, section 4.3: delayed batching).
-    Linger: just after a batch, fewer rows than it had wait for at most 1/64 of the predicted run: callers in a closed
-    loop come back a moment after their answers, and would otherwise lock into batches of 1, 7, 1, 7.
+    Linger: just after a batch, rows wait for at most 1/64 of the predicted run until those of the batch are back too:
+    callers in a closed loop return a moment after their answers, and eight of them would lock into batches of 4, 4 or 1, 7.
     """
     cdef Plan decision
     cdef int64_t until = 0, linger
@@ -20,7 +20,7 @@ cdef Plan plan(int64_t rows, int64_t oldest_ns, int64_t now_ns, BatchLimits limi
         return decision
     if limits.max_queue_delay_ns:
         until = oldest_ns + limits.max_queue_delay_ns
-    if rows < last.rows and last.run_ns:
+    if rows < last.expected_rows and last.run_ns:
         linger = last.run_ns // LINGER_SHARE
         linger = last.ended_ns + (linger if linger < LINGER_MAX_NS else LINGER_MAX_NS)
         until = linger if linger > until else until
@@ -31,9 +31,9 @@ cdef Plan plan(int64_t rows, int64_t oldest_ns, int64_t now_ns, BatchLimits limi
 
 
 def decide(int64_t rows, int64_t oldest_ns, int64_t now_ns, int64_t max_batch_size, int64_t max_queue_delay_ns,
-           int64_t last_rows, int64_t last_ended_ns, int64_t run_ns) -> tuple:
+           int64_t expected_rows, int64_t last_ended_ns, int64_t run_ns) -> tuple:
     """plan() for tests: (close, wait_until_ns)."""
     cdef BatchLimits limits = BatchLimits(max_batch_size, max_queue_delay_ns)
-    cdef LastBatch last = LastBatch(last_rows, last_ended_ns, run_ns)
+    cdef LastBatch last = LastBatch(expected_rows, last_ended_ns, run_ns)
     cdef Plan decision = plan(rows, oldest_ns, now_ns, limits, last)
     return bool(decision.close), decision.wait_until_ns

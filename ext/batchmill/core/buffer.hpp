@@ -13,6 +13,7 @@ namespace batchmill {
 struct Buffer {
     static constexpr size_t kAlignment = 64;
     static constexpr size_t kKeepBytes = 64 << 10;  // clear() gives larger blocks back: one big request must not pin its memory
+    static constexpr size_t kKeepScratchBytes = 16 << 20;  // the same of a thread's scratch, of which there are few
 
     uint8_t* data = nullptr;
     size_t size = 0;
@@ -26,7 +27,8 @@ struct Buffer {
     // False when there is no memory; the content is kept then.
     bool reserve(size_t wanted) {
         if (data && wanted <= capacity) return true;
-        size_t grown = capacity < 512 ? 512 : capacity + capacity / 2;
+        // Large blocks grow fast: each step copies, and pages that are not written cost nothing.
+        size_t grown = capacity < 512 ? 512 : capacity < kKeepBytes ? capacity + capacity / 2 : 4 * capacity;
         if (grown < wanted) grown = wanted;
         grown = (grown + kAlignment - 1) & ~(kAlignment - 1);
         auto* moved = static_cast<uint8_t*>(std::aligned_alloc(kAlignment, grown));
@@ -50,9 +52,9 @@ struct Buffer {
         size += count;
         return room;
     }
-    void clear() {
+    void clear(size_t keep = kKeepBytes) {
         size = 0;
-        if (capacity > kKeepBytes) release();
+        if (capacity > keep) release();
     }
     void release() {
         std::free(data);

@@ -49,9 +49,9 @@ cdef Plan plan_of(ModelVersion* version, int64_t now) noexcept nogil:
     cdef int64_t rows = version.queue.rows.load()
     limits.max_batch_size = batch_limit(version, now)
     limits.max_queue_delay_ns = version.max_queue_delay_ns
-    last.rows = version.last_rows
+    last.expected_rows = version.expected_rows
     last.ended_ns = version.last_ended_ns
-    last.run_ns = predicted_ns(version, rows) if version.last_rows > 1 else 0
+    last.run_ns = predicted_ns(version, rows) if version.expected_rows > 1 else 0
     return plan(rows, version.queue.oldest_ns.load(), now, limits, last)
 
 
@@ -103,7 +103,7 @@ cdef ModelVersion* next_due(ExecutorPool* pool, int64_t* wait_until) noexcept no
 cdef void after_batch(ExecutorPool* pool, ModelVersion* version, int64_t rows) noexcept nogil:
     """With the pool's mutex held: gives the instance back and lines the version up again."""
     version.running -= 1
-    version.last_rows = rows
+    version.expected_rows = rows + version.queue.rows.load() if rows else 0
     version.last_ended_ns = now_ns()
     offer_locked(pool, version)
 

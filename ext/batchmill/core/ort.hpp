@@ -77,8 +77,8 @@ struct OutputSet {
             if (value) release(value);
         values.clear();
         views.clear();
-        bytes.clear();
-        aligned.clear();
+        bytes.clear(Buffer::kKeepScratchBytes);
+        aligned.clear(Buffer::kKeepScratchBytes);
     }
 };
 

@@ -40,7 +40,7 @@ struct Version {
     // Guarded by the executor pool's mutex.
     int32_t running = 0;
     bool due = false;                  // in the pool's list
-    int64_t last_rows = 0, last_ended_ns = 0;
+    int64_t expected_rows = 0, last_ended_ns = 0;   // who may be there soon after the last batch: its callers and who waited then
 
     ~Version() {
         for (auto& one : stats) delete one.load();

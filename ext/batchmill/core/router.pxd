@@ -34,7 +34,7 @@ cdef extern from "router.hpp" namespace "batchmill" nogil:
         atomic[int32_t] batch_failures
         atomic[int64_t] unbatched_until_ns
         atomic[VersionStats*]* stats
-        int64_t last_rows, last_ended_ns
+        int64_t expected_rows, last_ended_ns
         VersionStats* stats_of(int thread)
 
     ctypedef ModelVersion* VersionPointer   # Cython takes no '*' inside a nested template

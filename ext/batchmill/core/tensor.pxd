@@ -30,6 +30,8 @@ cdef extern from "tensor.hpp" namespace "batchmill" nogil:
         Shape shape                 # -1: free
 
 cdef extern from "buffer.hpp" namespace "batchmill" nogil:
+    size_t kKeepScratchBytes "batchmill::Buffer::kKeepScratchBytes"
+
     cdef cppclass Buffer:
         uint8_t* data
         size_t size
@@ -38,6 +40,7 @@ cdef extern from "buffer.hpp" namespace "batchmill" nogil:
         bint append(const void* bytes, size_t count)
         uint8_t* extend(size_t count)
         void clear()
+        void clear(size_t keep)
         void release()
         void swap(Buffer& other)
 
