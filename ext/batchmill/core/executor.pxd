@@ -42,6 +42,9 @@ cdef void stop(ExecutorPool* pool) noexcept nogil
 # Tells the pool that a version has rows waiting.
 cdef void offer(ExecutorPool* pool, ModelVersion* version) noexcept nogil
 
+# Whether no executor knows of a version, or will: nobody may offer it any more.
+cdef bint forget(ExecutorPool* pool, ModelVersion* version) noexcept nogil
+
 # Has a large JSON body parsed; the request comes back by its completion queue, with its status set if it cannot be.
 cdef void decode(ExecutorPool* pool, InferRequest* request) noexcept nogil
 

@@ -68,6 +68,21 @@ cdef void offer(ExecutorPool* pool, ModelVersion* version) noexcept nogil:
     pool.notify()
 
 
+cdef bint forget(ExecutorPool* pool, ModelVersion* version) noexcept nogil:
+    cdef size_t index = 0
+    cdef bint idle
+    pool.lock()
+    idle = version.running == 0 and version.queue.rows.load() == 0
+    while idle and version.due and index < pool.due.size():
+        if pool.due[index] == version:      # an I/O thread took the rows it was offered for
+            pool.due[index] = pool.due.back()
+            pool.due.pop_back()
+            version.due = False
+        index += 1
+    pool.unlock()
+    return idle
+
+
 cdef ModelVersion* next_due(ExecutorPool* pool, int64_t* wait_until) noexcept nogil:
     """Removes and returns the due version whose oldest row is oldest; NULL and a time when all of them linger."""
     cdef size_t index = 0

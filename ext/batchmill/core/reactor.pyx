@@ -10,7 +10,7 @@ from libcpp.vector cimport vector
 
 from batchmill.core.batch cimport Scratch
 from batchmill.core.bridge cimport Bridge
-from batchmill.core.executor cimport pthread_t, start as start_pool, stop as stop_pool
+from batchmill.core.executor cimport forget, pthread_t, start as start_pool, stop as stop_pool
 from batchmill.core.intake cimport IoThread, Shared, connect_sink, kMaxIoThreads
 from batchmill.core.io_thread cimport run as run_io_thread
 from batchmill.core.router cimport ModelRoute, RouteTable, Version, VersionPointer, kMaxThreads
@@ -77,6 +77,9 @@ cdef extern from * nogil:
     int listen_on "batchmill_listen"(const char* host, const char* port, int* fd)
     int listen_on_path "batchmill_listen_unix"(const char* path, int* fd)
 
+cdef extern from "<unistd.h>" nogil:
+    int usleep(unsigned int microseconds)
+
 cdef extern from "<pthread.h>" nogil:
     int pthread_create(pthread_t*, void*, void* (*)(void*) noexcept nogil, void*)
     int pthread_join(pthread_t, void**)
@@ -94,7 +97,7 @@ cdef class Server:
     cdef readonly Bridge bridge
     cdef int executors, signal_fd
     cdef bint started
-    cdef list versions          # every version that was ever published: the data plane points at them
+    cdef set routed, versions   # in the table; and all that were and are not released: the data plane points at them
 
     def __cinit__(self, *, int io_threads, int executor_threads, int64_t max_body_bytes, int64_t max_response_bytes,
                   int64_t max_pending_bytes, int64_t max_connections, int64_t max_streams, int64_t max_header_bytes,
@@ -116,7 +119,7 @@ cdef class Server:
         self.shared.cold_queue.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.signal_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.executors = executor_threads
-        self.versions = []
+        self.routed, self.versions = set(), set()
         self.bridge = Bridge()
         self.bridge.queue = &self.shared.cold_queue
         self.bridge.calls = {}
@@ -173,12 +176,12 @@ cdef class Server:
         cdef ModelRoute* route
         cdef pair[string, VersionPointer] entry
         cdef Version version, standard
+        routed = set()
         for name, versions, default, labels in table:
             route = new ModelRoute()
             route.name = name.encode()
             for version in versions:
-                if version not in self.versions:
-                    self.versions.append(version)
+                routed.add(version)
                 entry.first, entry.second = version.native.version, version.native
                 route.versions.push_back(entry)
                 for label, number in labels.items():
@@ -192,6 +195,8 @@ cdef class Server:
         self.shared.table.store(fresh)
         self.shared.generation.fetch_add(1)
         self.await_generation()
+        self.routed = routed
+        self.versions |= routed
         del old
 
     def await_generation(self) -> None:
@@ -201,9 +206,26 @@ cdef class Server:
         if not self.started:
             return
         self.wake()
-        for index in range(self.threads.size()):
-            while self.threads[index].seen_generation.load() < wanted:
-                os.sched_yield()
+        with nogil:
+            for index in range(self.threads.size()):
+                while self.threads[index].seen_generation.load() < wanted:
+                    usleep(50)
+
+    def release(self, Version version) -> bool:
+        """True: the data plane has let go of a version that is in no table any more, and it may be destroyed. False: ask again.
+
+        Requests hold leases on it; after the last, an I/O thread may still name it in the turn in hand, and an executor
+        until it has given the instance back.
+        """
+        if version in self.routed or version.native.leases.load():
+            return False
+        self.shared.generation.fetch_add(1)
+        self.await_generation()
+        if not forget(&self.shared.pool, version.native):
+            return False
+        if version in self.versions:
+            self.versions.remove(version)
+        return True
 
     cdef wake(self):
         cdef size_t index
