@@ -3,6 +3,8 @@
 #pragma once
 #include <atomic>
 #include <cstdint>
+#include <cstring>
+#include <memory>
 
 namespace batchmill {
 
@@ -39,14 +41,56 @@ struct Histogram {
     }
 };
 
-constexpr int kCodes = 17;  // gRPC status codes 0..16
+constexpr int kCodes = 17;    // gRPC status codes 0..16
+constexpr int kReasons = 24;  // different reasons of refusals that are told apart
+
+// Batches of one size; times in ns, summed over the batches.
+struct BatchCounts {
+    Counter batches{0}, assembly_ns{0}, compute_ns{0}, encode_ns{0};
+};
+
+struct ReasonCount {
+    std::atomic<const char*> reason{nullptr};  // a static string
+    Counter count{0};
+};
 
 // What one thread has seen of one version.
 struct VersionStats {
-    Histogram total, queue, compute;  // received..answered; queued..started; the run, once a batch
-    Counter outcome[kCodes] = {};     // requests by status code; [0] is success
-    Counter rows{0}, batches{0}, batch_failures{0};
-    Counter queue_ns{0}, compute_ns{0};  // summed over requests, as the statistics extension wants it
+    Histogram decode, queue, total[2];      // a request: read and checked; queued..started; received..answered, by Encoding
+    Histogram assembly, compute, encode;    // a batch: rows gathered; the run; answers written
+    Counter outcome[kCodes] = {};           // requests by status code; [0] is success
+    ReasonCount reasons[kReasons];          // requests that were not answered well
+    Counter bytes_in{0}, bytes_out{0};      // bodies of requests and answers
+    Counter rows{0}, batch_failures{0};
+    // Summed over requests, each of which counts its batch's whole time, as the statistics extension wants it.
+    Counter failed_ns{0}, assembly_ns{0}, compute_ns{0}, encode_ns{0};
+    Counter last_ns{0};                     // when the last request was answered; monotonic
+    const int64_t largest;                  // batches of more rows count as this many
+    std::unique_ptr<BatchCounts[]> by_rows; // [rows - 1]
+
+    explicit VersionStats(int64_t max_batch_size) : largest(max_batch_size), by_rows(new BatchCounts[max_batch_size]) {}
+
+    void count_reason(const char* reason) {
+        for (ReasonCount& one : reasons) {
+            const char* known = one.reason.load(std::memory_order_relaxed);
+            if (!known) one.reason.store(known = reason, std::memory_order_release);
+            if (!std::strcmp(known, reason)) return add(one.count, 1);
+        }
+    }
+    void count_batch(int64_t batch_rows, int64_t requests, int64_t assembly, int64_t run, int64_t encoding) {
+        this->assembly.record(assembly);
+        compute.record(run);
+        encode.record(encoding);
+        add(rows, static_cast<uint64_t>(batch_rows));
+        add(assembly_ns, static_cast<uint64_t>(assembly * requests));
+        add(compute_ns, static_cast<uint64_t>(run * requests));
+        add(encode_ns, static_cast<uint64_t>(encoding * requests));
+        BatchCounts& counts = by_rows[(batch_rows < 1 ? 1 : batch_rows > largest ? largest : batch_rows) - 1];
+        add(counts.batches, 1);
+        add(counts.assembly_ns, static_cast<uint64_t>(assembly));
+        add(counts.compute_ns, static_cast<uint64_t>(run));
+        add(counts.encode_ns, static_cast<uint64_t>(encoding));
+    }
 };
 
 }  // namespace batchmill

@@ -1,9 +1,11 @@
 # Latency histograms and counters, one writer each (histogram.hpp), and their merged snapshots.
 from libc.stdint cimport int64_t, uint64_t
+from libcpp.atomic cimport atomic
 
 cdef extern from "histogram.hpp" namespace "batchmill" nogil:
     cdef cppclass Counter:
         uint64_t load()
+        void store(uint64_t)
 
     void add(Counter& counter, uint64_t by)
     int kCodes
@@ -17,9 +19,26 @@ cdef extern from "histogram.hpp" namespace "batchmill" nogil:
     int bucket_of "batchmill::Histogram::bucket_of"(int64_t ns)
     int64_t upper_bound_ns "batchmill::Histogram::upper_bound_ns"(int bucket)
 
-    cdef cppclass VersionStats:
-        Histogram total, queue, compute
-        Counter* outcome
-        Counter rows, batches, batch_failures, queue_ns, compute_ns
+    int kReasons
 
-cdef dict merged(const Histogram** parts, int count)    # {"count", "sum_ns", "bounds_ns", "counts"}: at most 20 bounds
+    cdef cppclass BatchCounts:
+        Counter batches, assembly_ns, compute_ns, encode_ns
+
+    cdef cppclass ReasonCount:
+        atomic[const char*] reason
+        Counter count
+
+    cdef cppclass VersionStats:
+        Histogram decode, queue, assembly, compute, encode
+        Histogram* total            # by Encoding
+        Counter* outcome
+        ReasonCount* reasons
+        Counter bytes_in, bytes_out, rows, batch_failures, failed_ns, last_ns, assembly_ns, compute_ns, encode_ns
+        int64_t largest
+        BatchCounts* sizes "by_rows.get"()  # [rows - 1], largest of them
+        void count_reason(const char* reason)
+        void count_batch(int64_t rows, int64_t requests, int64_t assembly_ns, int64_t compute_ns, int64_t encode_ns)
+
+# What Python sees; slots: one a thread, null where it has seen nothing.
+cdef dict statistics(atomic[VersionStats*]* slots, int slot_count)
+cdef dict latencies(atomic[VersionStats*]* slots, int slot_count)    # {stage: {upper bound of a fine bucket, ns: how many}}

@@ -67,7 +67,7 @@ cdef extern from "io_thread.hpp" namespace "batchmill" nogil:
         Socket* current
         Socket* sockets
         Socket* dirty
-        int64_t next_tick_ns
+        int64_t next_tick_ns, busy_since_ns
         uint8_t* buffer
 
 cdef void connect_sink(IoThread* thread) noexcept nogil

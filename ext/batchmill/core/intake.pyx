@@ -88,6 +88,7 @@ cdef void set_deadline(ModelVersion* version, InferRequest* request) noexcept no
 
 cdef bint admit(IoThread* thread, InferRequest* request) noexcept nogil:
     cdef ModelVersion* version
+    cdef int64_t now
     if not decode(request) or not pick(thread.table, request):
         return False
     version = <ModelVersion*> request.version
@@ -97,7 +98,10 @@ cdef bint admit(IoThread* thread, InferRequest* request) noexcept nogil:
     if request.deadline_ns and request.deadline_ns <= thread.sink.now_ns:
         request.status.set(kDeadlineExceeded, b"DEADLINE_EXCEEDED", string(b"the deadline has passed"))
         return False
-    request.times.queued = thread.sink.now_ns
+    now = now_ns()
+    request.times.queued = now
+    version.stats_of(thread.index).decode.record(now - thread.busy_since_ns)
+    thread.busy_since_ns = now
     if not put(&version.queue, request):
         request.status.set(kResourceExhausted, b"QUEUE_FULL", string(b"the queue of this model is full"))
         request.status.http_status = thread.shared.limits.busy_status
@@ -160,15 +164,23 @@ cdef void run_touched(IoThread* thread) noexcept nogil:
 cdef void count(IoThread* thread, InferRequest* request) noexcept nogil:
     cdef ModelVersion* version = <ModelVersion*> request.version
     cdef VersionStats* stats
+    cdef int64_t took
     cdef int32_t code = <int32_t> request.status.code
     thread.shared.in_flight.fetch_sub(1)
     if version == NULL:
         thread.shared.outcome[code].fetch_add(1)
         return
     stats = version.stats_of(thread.index)
+    took = thread.sink.now_ns - request.times.received
     add(stats.outcome[code], 1)
+    stats.last_ns.store(thread.sink.now_ns)
+    add(stats.bytes_in, request.body.size)
+    add(stats.bytes_out, request.response.size - request.response_start)
     if code == <int32_t> kOk:
-        stats.total.record(thread.sink.now_ns - request.times.received)
+        stats.total[<int> request.encoding].record(took)
+    else:
+        add(stats.failed_ns, <uint64_t> took)
+        stats.count_reason(request.status.reason)
 
 
 # Cold calls.

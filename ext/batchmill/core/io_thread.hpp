@@ -75,6 +75,7 @@ struct IoThread {
     Socket* sockets = nullptr;
     Socket* dirty = nullptr;
     int64_t next_tick_ns = 0;
+    int64_t busy_since_ns = 0;             // when it began with what it does now: the turn, or the request after another
     uint8_t buffer[256 << 10];
 
     ~IoThread() {

@@ -456,7 +456,7 @@ cdef void* run(void* argument) noexcept nogil:
         watch_listener(thread, index)
     while not shared.stopping.load():
         ready = wait_events(thread.epoll_fd, events, EVENTS, 100 if thread.sockets != NULL or not thread.accepting else 1000)
-        thread.sink.now_ns = now_ns()
+        thread.sink.now_ns = thread.busy_since_ns = now_ns()
         thread.seen_generation.store(shared.generation.load())
         thread.table = shared.table.load()
         for index in range(ready):

@@ -15,7 +15,7 @@ from batchmill.core.intake cimport IoThread, Shared, connect_sink, kMaxIoThreads
 from batchmill.core.io_thread cimport run as run_io_thread
 from batchmill.core.router cimport ModelRoute, RouteTable, Version, VersionPointer, kMaxThreads
 
-from batchmill.core.router import CODE_NAMES
+from batchmill.core.histogram import CODE_NAMES
 
 cdef extern from * nogil:
     """

@@ -1,5 +1,6 @@
 // The versions that serve, and the immutable table that says who gets a request.
 #pragma once
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -13,6 +14,7 @@ namespace batchmill {
 struct OrtModel;  // ort.hpp
 
 constexpr int kMaxThreads = 128;       // data-plane threads that may record
+constexpr int64_t kCountedRows = 1024; // batches of so many rows and more are counted as one size
 constexpr int kSizeClasses = 16;       // batch sizes 1, 2, 4, ... rows
 
 // One version of one model, while it serves. Owned by Python's Version object; requests hold leases.
@@ -47,7 +49,7 @@ struct Version {
     }
     VersionStats* stats_of(int thread) {
         VersionStats* mine = stats[thread].load(std::memory_order_relaxed);
-        if (!mine) stats[thread].store(mine = new VersionStats(), std::memory_order_release);
+        if (!mine) stats[thread].store(mine = new VersionStats(std::min<int64_t>(max_batch_size, kCountedRows)), std::memory_order_release);
         return mine;
     }
 };

@@ -8,22 +8,25 @@ from batchmill.core.ort import Model
 class HistogramSnapshot(TypedDict):
     count: int
     sum_ns: int
-    bounds_ns: list[int]
     counts: list[int]
 
 @type_check_only
 class VersionStats(TypedDict):
     success: int
     failure: dict[str, int]
+    reasons: dict[str, int]
     rows: int
     batches: int
     batch_failures: int
-    queue_ns: int
+    bytes_in: int
+    bytes_out: int
+    failed_ns: int
+    last_ns: int
+    assembly_ns: int
     compute_ns: int
-    queue_rows: int
-    total: HistogramSnapshot
-    queue: HistogramSnapshot
-    compute: HistogramSnapshot
+    encode_ns: int
+    batch_sizes: dict[int, tuple[int, int, int, int]]
+    stages: dict[str, HistogramSnapshot]
 
 @disjoint_base
 class Version:
@@ -48,6 +51,9 @@ class Version:
     def version(self) -> str: ...
     @property
     def leases(self) -> int: ...
+    @property
+    def queue_rows(self) -> int: ...
+    @property
+    def oldest_wait_ns(self) -> int: ...
     def stats(self) -> VersionStats: ...
-
-CODE_NAMES: tuple[str, ...]
+    def latencies(self) -> dict[str, dict[int, int]]: ...

@@ -4,7 +4,7 @@ A version whose batches keep failing runs its requests alone for a while: else o
 A request leaves here with its answer or its status set.
 """
 
-from libc.stdint cimport int32_t, uint64_t
+from libc.stdint cimport int32_t
 from libcpp.string cimport string
 
 from batchmill.core.batch cimport gather, scatter
@@ -95,28 +95,25 @@ cdef bint run_once(ModelVersion* version, InferRequest* batch, int64_t rows, int
                    Status* status) noexcept nogil:
     """Gathers, runs and scatters. False: status says why, and no request was touched."""
     cdef bint done
-    cdef int64_t before
+    cdef int64_t began = now_ns(), gathered, ran
     cdef const OrtRunOptions* options
-    cdef VersionStats* stats = version.stats_of(scratch.thread)
     if not gather(version, batch, count, scratch):
         status.set(kResourceExhausted, b"OUT_OF_MEMORY", string(b"no memory for the batch"))
         return False
-    before = now_ns()
-    options = begin_run(version, scratch, before)
+    gathered = now_ns()
+    options = begin_run(version, scratch, gathered)
     done = run(<OrtModel*> version.model, scratch.inputs.data(), all_of_them(scratch, version.inputs.size()), version.inputs.size(),
                all_of_them(scratch, version.outputs.size()), version.outputs.size(), &scratch.outputs, status, options)
     if options != NULL and end_run(scratch) and not done:
         status.set(kDeadlineExceeded, b"RUN_TIMEOUT", string(b"the run took longer than run_timeout_ms, "))
         status.message.append(to_string(version.run_timeout_ns // 1000000))
     if done:
-        before = now_ns() - before
-        measured(version, rows, before)
-        stats.compute.record(before)
-        add(stats.batches, 1)
-        add(stats.rows, <uint64_t> rows)
-        add(stats.compute_ns, <uint64_t> (before * count))
+        ran = now_ns()
         done = scatter(version, batch, rows, scratch)
-        if not done:
+        if done:
+            measured(version, rows, ran - gathered)
+            version.stats_of(scratch.thread).count_batch(rows, count, gathered - began, ran - gathered, now_ns() - ran)
+        else:
             status.set(kInternal, b"WRONG_ROWS", string(b"the model's outputs do not have the batch's rows"))
     scratch.outputs.clear()
     return done
@@ -150,7 +147,6 @@ cdef InferRequest* run_batch(ModelVersion* version, Taken taken, Scratch* scratc
     while request != NULL:
         request.times.started = now
         stats.queue.record(now - request.times.queued)
-        add(stats.queue_ns, <uint64_t> (now - request.times.queued))
         last = request
         request = request.next
     if taken.batch == NULL:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -89,11 +90,12 @@ def config_type(datatype: str) -> str:
 
 
 def statistics_of(name: str, version: VersionStatus) -> dict[str, Any]:
-    """The v2 statistics extension; durations in ns, summed over requests."""
+    """The v2 statistics extension; durations in ns. Those of inference_stats are summed over requests, each of which counts
+    its batch's whole time, those of batch_stats over batches. compute_input gathers rows, compute_output writes answers.
+    """
     assert version.served
     stats = version.served.stats()
-    success, failed = stats["success"], sum(stats["failure"].values())
-    total = stats["total"]["sum_ns"]
+    success, stages = stats["success"], stats["stages"]
 
     def duration(count: int, ns: int) -> dict[str, int]:
         return {"count": count, "ns": ns}
@@ -101,16 +103,24 @@ def statistics_of(name: str, version: VersionStatus) -> dict[str, Any]:
     return {
         "name": name,
         "version": version.number,
-        "last_inference": 0,
+        "last_inference": int((time.time_ns() - time.monotonic_ns() + stats["last_ns"]) // 1_000_000) if stats["last_ns"] else 0,
         "inference_count": stats["rows"],
         "execution_count": stats["batches"],
         "inference_stats": {
-            "success": duration(success, total),
-            "fail": duration(failed, 0),
-            "queue": duration(success, stats["queue_ns"]),
-            "compute_input": duration(success, 0),
+            "success": duration(success, stages["total_grpc"]["sum_ns"] + stages["total_rest"]["sum_ns"]),
+            "fail": duration(sum(stats["failure"].values()), stats["failed_ns"]),
+            "queue": duration(stages["queue"]["count"], stages["queue"]["sum_ns"]),
+            "compute_input": duration(success, stats["assembly_ns"]),
             "compute_infer": duration(success, stats["compute_ns"]),
-            "compute_output": duration(success, 0),
+            "compute_output": duration(success, stats["encode_ns"]),
         },
-        "batch_stats": [],
+        "batch_stats": [
+            {
+                "batch_size": rows,
+                "compute_input": duration(batches, assembly_ns),
+                "compute_infer": duration(batches, compute_ns),
+                "compute_output": duration(batches, encode_ns),
+            }
+            for rows, (batches, assembly_ns, compute_ns, encode_ns) in stats["batch_sizes"].items()
+        ],
     }

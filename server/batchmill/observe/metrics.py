@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -9,14 +10,22 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from batchmill.core.histogram import BOUNDS_NS
 from batchmill.core.reactor import Server
 from batchmill.core.router import Version
 
 if TYPE_CHECKING:
-    from batchmill.core.router import HistogramSnapshot  # stands in the stub alone
+    from batchmill.core.router import HistogramSnapshot, VersionStats  # stand in the stub alone
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _VERSION = ("model", "version")
+_STAGES = {
+    "decode": "Request: read, parsed, routed and checked",
+    "queue": "Request: from queued to the start of its run",
+    "assembly": "Batch: rows gathered",
+    "compute": "Batch: the model's run",
+    "encode": "Batch: answers written",
+}
 
 
 class DataPlaneCollector(Collector):
@@ -28,30 +37,12 @@ class DataPlaneCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield from self._server_families()
-        requests = CounterMetricFamily("batchmill_requests", "Requests answered, by outcome: ok or a gRPC code", labels=[*_VERSION, "outcome"])
-        rows = CounterMetricFamily("batchmill_rows", "Rows computed", labels=_VERSION)
-        batches = CounterMetricFamily("batchmill_batches", "Batches run", labels=_VERSION)
-        failed = CounterMetricFamily("batchmill_failed_batches", "Batches that failed and were run again in parts", labels=_VERSION)
-        queued = GaugeMetricFamily("batchmill_queue_rows", "Rows that wait now", labels=_VERSION)
-        histograms = {
-            "total": HistogramMetricFamily("batchmill_request_duration_seconds", "From the last byte read to the answer", labels=_VERSION),
-            "queue": HistogramMetricFamily("batchmill_queue_duration_seconds", "From queued to the start of the run", labels=_VERSION),
-            "compute": HistogramMetricFamily("batchmill_compute_duration_seconds", "One run of the model, a batch", labels=_VERSION),
-        }
+        families = VersionFamilies()
         for version in self._versions():
-            stats, labels = version.stats(), [version.name, version.version]
-            if not stats["success"] and not stats["failure"]:
-                continue
-            requests.add_metric([*labels, "ok"], stats["success"])
-            for code, count in stats["failure"].items():
-                requests.add_metric([*labels, code.lower()], count)
-            rows.add_metric(labels, stats["rows"])
-            batches.add_metric(labels, stats["batches"])
-            failed.add_metric(labels, stats["batch_failures"])
-            queued.add_metric(labels, stats["queue_rows"])
-            for stage, snapshot in (("total", stats["total"]), ("queue", stats["queue"]), ("compute", stats["compute"])):
-                add_histogram(histograms[stage], labels, snapshot)
-        yield from (requests, rows, batches, failed, queued, *histograms.values())
+            stats = version.stats()
+            if stats["success"] or stats["failure"]:
+                families.add(version, stats)
+        yield from families
 
     def _server_families(self) -> Iterator[Metric]:
         stats = self._server.stats()
@@ -65,13 +56,62 @@ class DataPlaneCollector(Collector):
         yield CounterMetricFamily("batchmill_refused_connections", "Connections over the limit", stats["refused"]["connections"])
 
 
+class VersionFamilies:
+    """What is told of each version."""
+
+    def __init__(self) -> None:
+        self.requests = CounterMetricFamily("batchmill_requests", "Requests answered, by outcome: ok or a gRPC code", labels=[*_VERSION, "outcome"])
+        self.refused = CounterMetricFamily("batchmill_request_failures", "Requests not answered well, by reason", labels=[*_VERSION, "reason"])
+        self.counters = {
+            "rows": CounterMetricFamily("batchmill_rows", "Rows computed", labels=_VERSION),
+            "batches": CounterMetricFamily("batchmill_batches", "Batches run", labels=_VERSION),
+            "batch_failures": CounterMetricFamily("batchmill_failed_batches", "Batches that failed and were run again in parts", labels=_VERSION),
+            "bytes_in": CounterMetricFamily("batchmill_request_bytes", "Bytes of request bodies", labels=_VERSION),
+            "bytes_out": CounterMetricFamily("batchmill_response_bytes", "Bytes of answers", labels=_VERSION),
+        }
+        self.queue_rows = GaugeMetricFamily("batchmill_queue_rows", "Rows that wait now", labels=_VERSION)
+        self.oldest = GaugeMetricFamily("batchmill_queue_oldest_seconds", "For how long the oldest of them has waited", labels=_VERSION)
+        self.in_flight = GaugeMetricFamily("batchmill_version_in_flight_requests", "Requests a version holds now", labels=_VERSION)
+        self.sizes = HistogramMetricFamily("batchmill_batch_rows", "Rows of a batch", labels=_VERSION)
+        self.total = HistogramMetricFamily(
+            "batchmill_request_duration_seconds", "From the last byte read to the answer, of requests answered well", labels=[*_VERSION, "protocol"]
+        )
+        self.stages = {stage: HistogramMetricFamily(f"batchmill_{stage}_duration_seconds", text, labels=_VERSION) for stage, text in _STAGES.items()}
+
+    def add(self, version: Version, stats: VersionStats) -> None:
+        labels = [version.name, version.version]
+        self.requests.add_metric([*labels, "ok"], stats["success"])
+        for code, count in stats["failure"].items():
+            self.requests.add_metric([*labels, code.lower()], count)
+        for reason, count in stats["reasons"].items():
+            self.refused.add_metric([*labels, reason.lower()], count)
+        for name, family in self.counters.items():
+            family.add_metric(labels, stats[name])  # type: ignore[literal-required]
+        self.queue_rows.add_metric(labels, version.queue_rows)
+        self.oldest.add_metric(labels, version.oldest_wait_ns / 1e9)
+        self.in_flight.add_metric(labels, version.leases)
+        add_batch_sizes(self.sizes, labels, {rows: batches for rows, (batches, *_) in stats["batch_sizes"].items()})
+        for protocol in ("grpc", "rest"):
+            if stats["stages"][f"total_{protocol}"]["count"]:
+                add_histogram(self.total, [*labels, protocol], stats["stages"][f"total_{protocol}"])
+        for stage, histogram in self.stages.items():
+            add_histogram(histogram, labels, stats["stages"][stage])
+
+    def __iter__(self) -> Iterator[Metric]:
+        yield from (self.requests, self.refused, *self.counters.values(), self.queue_rows, self.oldest, self.in_flight)
+        yield from (self.sizes, self.total, *self.stages.values())
+
+
 def add_histogram(family: HistogramMetricFamily, labels: list[str], snapshot: HistogramSnapshot) -> None:
-    total, buckets = 0, []
-    for bound_ns, count in zip(snapshot["bounds_ns"], snapshot["counts"], strict=False):
-        total += count
-        buckets.append((repr(bound_ns / 1e9), float(total)))
-    buckets.append(("+Inf", float(snapshot["count"])))
-    family.add_metric(labels, buckets, snapshot["sum_ns"] / 1e9)
+    counts = itertools.accumulate(snapshot["counts"])
+    buckets = [(repr(bound_ns / 1e9), float(count)) for bound_ns, count in zip(BOUNDS_NS, counts, strict=False)]
+    family.add_metric(labels, [*buckets, ("+Inf", float(snapshot["count"]))], snapshot["sum_ns"] / 1e9)
+
+
+def add_batch_sizes(family: HistogramMetricFamily, labels: list[str], sizes: dict[int, int]) -> None:
+    bounds = [1 << power for power in range(11)]
+    buckets = [(str(bound), float(sum(count for rows, count in sizes.items() if rows <= bound))) for bound in bounds]
+    family.add_metric(labels, [*buckets, ("+Inf", float(sum(sizes.values())))], sum(rows * count for rows, count in sizes.items()))
 
 
 class Metrics:
