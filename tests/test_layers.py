@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 CORE = (
-    "clock status histogram tensor message closeness ort_api ort_library ort_session ort pb_codec json_scanner json_tensor json_request json_codec "
+    "clock status histogram tensor message closeness ort_api ort_library ort_session ort pb_request pb_response json_scanner json_tensor json_request json_codec "
     "queue batcher router batch runner executor front bridge grpc rest http1_parser http1_reply http1_exchange http1 nghttp2 http2_reply http2 loopback probe intake io_thread reactor"
 ).split()
 SERVER = "core errors logs config proto backends observe registry endpoints client app cli __main__".split()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchmill.core import pb_codec
+from batchmill.core import pb_request, pb_response
 from reference import proto
 
 pb = proto.Messages()
@@ -65,7 +65,7 @@ def requests(draw):
 @given(requests())
 def test_a_request_reads_as_protobuf_reads_it(case):
     message, parts, typed = case
-    got = pb_codec.decode(message.SerializeToString())
+    got = pb_request.decode(message.SerializeToString())
     assert got["model_name"].decode() == message.model_name
     assert got["model_version"].decode() == message.model_version
     assert got["id"].decode() == message.id
@@ -80,7 +80,7 @@ def test_a_request_reads_as_protobuf_reads_it(case):
 @given(NAMES, st.lists(tensors(True), min_size=1, max_size=4), st.booleans(), st.booleans())
 def test_an_answer_reads_as_it_was_meant(request_id, parts, typed, stream):
     outputs = [(name.encode(), datatype, shape, raw_of(datatype, values)) for name, datatype, shape, values in parts]
-    frame = pb_codec.encode_response(b"m", b"7", request_id.encode(), outputs, typed=typed, stream=stream)
+    frame = pb_response.encode_response(b"m", b"7", request_id.encode(), outputs, typed=typed, stream=stream)
     flag, size = struct.unpack(">BI", frame[:5])
     assert (flag, size) == (0, len(frame) - 5)
     answer = pb.ModelStreamInferResponse.FromString(frame[5:]).infer_response if stream else pb.ModelInferResponse.FromString(frame[5:])
@@ -102,7 +102,7 @@ def test_no_mutation_of_a_request_crashes_or_reads_past_it(case, data):
         message[data.draw(st.integers(0, len(message) - 1))] = data.draw(st.integers(0, 255))
     message = bytes(message[:data.draw(st.integers(0, len(message)))])
     with contextlib.suppress(ValueError):
-        pb_codec.decode(message)
+        pb_request.decode(message)
 
 
 @pytest.mark.parametrize("message", [
@@ -117,4 +117,4 @@ def test_no_mutation_of_a_request_crashes_or_reads_past_it(case, data):
 ])
 def test_what_is_no_request_is_refused_with_a_text(message):
     with pytest.raises(ValueError, match="."):
-        pb_codec.decode(message)
+        pb_request.decode(message)

@@ -206,3 +206,13 @@ def response(answer: dict[str, Any], binary: bytes) -> list[tuple[bytes, bytes, 
         outputs.append((output["name"].encode(), datatype.encode(), output["shape"], given))
     require(binary == b"", "left over")
     return outputs
+
+
+# Bodies for tests.
+def one(data="[1]", datatype="FP32", shape="[1]", more=""):
+    return f'{{"inputs":[{{"name":"x","datatype":"{datatype}","shape":{shape},"data":{data}{more}}}]}}'.encode()
+
+
+def binary_body(datatype, shape, size, payload):
+    head = f'{{"inputs":[{{"name":"x","datatype":"{datatype}","shape":{shape},"parameters":{{"binary_data_size":{size}}}}}]}}'.encode()
+    return head + payload, len(head)

@@ -8,7 +8,7 @@ from libc.stdint cimport uint32_t, uintptr_t
 from libc.string cimport memcpy
 from libcpp.string_view cimport string_view
 
-from batchmill.core cimport json_codec, pb_codec
+from batchmill.core cimport json_codec, pb_response
 from batchmill.core.message cimport Encoding
 from batchmill.core.tensor cimport DataType, kKeepScratchBytes
 
@@ -135,7 +135,7 @@ cdef bint scatter(ModelVersion* version, InferRequest* batch, int64_t rows, Scra
         if request.outputs.size() > 1:
             sort_as_asked(request, scratch)
         if request.encoding == Encoding.kProto:
-            pb_codec.encode(request, name, number, scratch.sliced.data(), scratch.sliced.size())
+            pb_response.encode(request, name, number, scratch.sliced.data(), scratch.sliced.size())
         else:
             json_codec.encode(request, name, number, scratch.sliced.data(), scratch.sliced.size(),
                               &request.response, &request.json_size)

@@ -15,7 +15,7 @@ from batchmill.core.http2_reply cimport (
 )
 from batchmill.core.message cimport Encoding, InferRequest
 from batchmill.core.nghttp2 cimport *
-from batchmill.core.pb_codec cimport parse_two_strings
+from batchmill.core.pb_request cimport parse_two_strings
 from batchmill.core.rest cimport RestKind, RestRoute, classify, parse_header_length, parse_timeout_ms
 from batchmill.core.status cimport Status, kInternal, kInvalidArgument, kNotFound, kResourceExhausted, kUnavailable, kUnimplemented
 

@@ -5,7 +5,7 @@ from libcpp.string_view cimport string_view
 from libcpp.utility cimport pair
 from libcpp.vector cimport vector
 
-from batchmill.core cimport pb_codec
+from batchmill.core cimport pb_response
 from batchmill.core.bridge cimport drop
 from batchmill.core.front cimport ColdReplyKind
 from batchmill.core.grpc cimport append_status_details, percent_encode
@@ -343,7 +343,7 @@ cdef void reply(Http2Connection* connection, InferRequest* request) noexcept nog
         return
     if request.stream_reply:        # stays in `pending`, also when the stream was refused meanwhile
         if not request.status.ok():
-            pb_codec.encode_stream_error(request, string_view(request.status.message.data(), request.status.message.size()))
+            pb_response.encode_stream_error(request, string_view(request.status.message.data(), request.status.message.size()))
         request.done = True
         resume(stream)
         return

@@ -7,7 +7,7 @@ from libc.stdint cimport int32_t
 from libcpp.string cimport string
 from libcpp.string_view cimport string_view
 
-from batchmill.core cimport json_codec, pb_codec
+from batchmill.core cimport json_codec, pb_request
 from batchmill.core.bridge cimport drop, kCancel, kHalfClose, kMessage, kOpen
 from batchmill.core.clock cimport now_ns
 from batchmill.core.executor cimport decode as decode_elsewhere, offer, run_inline
@@ -63,7 +63,7 @@ cdef bint is_large(const InferRequest* request) noexcept nogil:
 
 cdef bint decode(InferRequest* request) noexcept nogil:
     if request.encoding == Encoding.kProto:
-        return pb_codec.parse(request)
+        return pb_request.parse(request)
     if request.undecoded:       # an executor has parsed it meanwhile
         request.undecoded = False
         if not request.status.ok():
