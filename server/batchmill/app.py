@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+import signal
 import sys
 import threading
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +19,7 @@ from batchmill.core.reactor import Server
 from batchmill.errors import StartError
 from batchmill.logs import Log
 from batchmill.registry import layout
+from batchmill.registry.first_pass import PUBLISH_SECS, FirstPass
 from batchmill.registry.loader import load_model
 from batchmill.registry.status import ModelStatus
 
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
     from batchmill.endpoints.grpc_services import Services
 
 log = Log(__name__)
+FIRST_MODEL_SECS = 0.5  # what the endpoints' imports wait for the first model, which they would slow down
 NICE = 7  # of Python's threads: the data plane goes first, and Python still gets a fifth of a busy core
 
 
@@ -33,10 +38,9 @@ class App:
     def __init__(self, registry: Path, config: ServerConfig) -> None:
         self._registry = registry
         self._config = config
-        self._models: dict[str, ModelStatus] = {}
+        self._models: Mapping[str, ModelStatus] = {}  # replaced as a whole by the thread that publishes
+        self._all_loaded = self._ready = False
         self._server = make_server(config)
-        self._services: Services | None = None
-        self._dispatcher: Dispatcher | None = None
 
     def run(self) -> int:
         folders = layout.scan(self._registry)
@@ -50,9 +54,14 @@ class App:
                 version = ort.initialise()
             except RuntimeError as error:
                 raise StartError(f"ONNX Runtime: {error}") from None
-            self._load(folders)
-            log.info("server_ready", addresses=" ".join(addresses), models=len(self._models), onnxruntime=version)
-            return self._serve()
+            log.info("server_started", addresses=" ".join(addresses), onnxruntime=version)
+            self._start_loading(folders)
+            code = self._serve()
+            if not self._server.idle() or threading.active_count() > 1:
+                # Inside of a run, a load or a plain handler, which nothing can break off: the end does not wait for them.
+                logging.shutdown()
+                os._exit(code)
+            return code
         finally:
             self._server.stop()
 
@@ -69,39 +78,50 @@ class App:
             raise StartError(f"cannot listen on {error.strerror or error}") from None
         return addresses
 
-    def _load(self, folders: list[layout.ModelFolder]) -> None:
-        """The first pass over the registry; each model serves as soon as it is loaded."""
+    def _start_loading(self, folders: list[layout.ModelFolder]) -> None:
+        """Starts the first pass over the registry; returns when the first model serves, or when it takes long."""
         executors = self._config.executor_count()
-        for folder in folders:
-            if self._server.signal_count():
-                return
-            self._models[folder.name] = load_model(folder, executors)
-            self._server.publish([model.route() for model in self._models.values()])
         if not folders:
             log.warning("registry_empty", path=str(self._registry))
-        broken = [m.name for m in self._models.values() if m.reason or len(m.ready()) < len(m.versions)]
-        self._server.set_ready(not (broken and self._config.strict_readiness))
+        first_pass = FirstPass(folders, lambda folder: load_model(folder, executors), self._publish, lambda: self._server.signal_count() > 0)
+        first_pass.start()
+        first_pass.published.wait(FIRST_MODEL_SECS)
+
+    def _publish(self, models: Mapping[str, ModelStatus], complete: bool) -> None:
+        self._models = models
+        self._server.publish([model.route() for model in models.values()])
+        if complete and not self._server.signal_count():
+            broken = [m.name for m in models.values() if m.reason or len(m.ready()) < len(m.versions)]
+            self._ready = not (broken and self._config.strict_readiness)
+            self._server.set_ready(self._ready)
+            log.info("server_ready" if self._ready else "server_not_ready", models=len(models), broken=len(broken))
+        self._all_loaded = complete
 
     def _serve(self) -> int:
         import uvloop
 
-        return uvloop.run(self._main())
+        # Not uvloop.run: its Runner puts a SIGINT handler of its own in the place of the data plane's.
+        loop = uvloop.new_event_loop()
+        try:
+            return loop.run_until_complete(self._main())
+        finally:
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.close()
 
     async def _main(self) -> int:
         loop = asyncio.get_running_loop()
         signalled = asyncio.Event()
         loop.add_reader(self._server.signal_fileno(), signalled.set)
-        if self._server.signal_count():
-            signalled.set()
-        await asyncio.sleep(0)
-        self._start_endpoints()
-        assert self._services
-        await self._services.set_serving(True, [name for name, model in self._models.items() if model.ready()])
+        services, dispatcher = self._start_endpoints()
+        telling = loop.create_task(self._tell_health(services))
         await signalled.wait()
         loop.remove_reader(self._server.signal_fileno())
-        return await self._drain(time.monotonic())
+        telling.cancel()
+        await services.set_whole(False)
+        await services.set_models(False, self._models)
+        return await self._drain(dispatcher)
 
-    def _start_endpoints(self) -> None:
+    def _start_endpoints(self) -> tuple[Services, Dispatcher]:
         # Imported only now: together they take longer than everything that is needed to answer an inference.
         from batchmill.endpoints.catalog import Catalog
         from batchmill.endpoints.dispatch import Dispatcher
@@ -112,31 +132,48 @@ class App:
 
         catalog = Catalog(lambda: self._models)
         server = GrpcServer()
-        self._services = Services(server, catalog)
-        self._dispatcher = Dispatcher(self._server.bridge, application(catalog, Metrics(self._server, catalog.served)), server)
-        self._dispatcher.start()
+        dispatcher = Dispatcher(self._server.bridge, application(catalog, Metrics(self._server, catalog.served)), server)
+        dispatcher.start()
+        return Services(server, catalog), dispatcher
 
-    async def _drain(self, since: float) -> int:
-        """Not ready (the data plane said so at the signal), serve on, GOAWAY, answer what was accepted, end."""
-        assert self._services
-        assert self._dispatcher
-        config, seen = self._config, self._server.signal_count()
-        lame_duck = 0.0 if sys.stdin is not None and sys.stdin.isatty() else config.lame_duck_secs
+    async def _tell_health(self, services: Services) -> None:
+        """Health's watchers learn of models as they come, and of the whole when the first pass has ended."""
+        told: set[str] = set()
+        await services.set_whole(False)
+        while True:
+            complete = self._all_loaded
+            fresh = {name for name, model in self._models.items() if model.pick()} - told
+            await services.set_models(True, fresh)
+            told |= fresh
+            if complete:
+                break
+            await asyncio.sleep(PUBLISH_SECS)
+        await services.set_whole(self._ready)
+
+    async def _drain(self, dispatcher: Dispatcher) -> int:
+        """Not ready (the data plane said so at the signal), serve on, GOAWAY, answer what was accepted, end. A second signal cuts it short."""
+        server, config = self._server, self._config
+        ctrl_c = server.first_signal() == signal.SIGINT and sys.stdin is not None and sys.stdin.isatty()
+        lame_duck = 0.0 if ctrl_c else config.lame_duck_secs
         log.info("server_draining", lame_duck_secs=lame_duck)
-        await self._services.set_serving(False, self._models)
-        end = since + lame_duck
-        while time.monotonic() < end and self._server.signal_count() == seen:
-            await asyncio.sleep(min(0.05, end - time.monotonic()))
-        self._server.drain()
-        self._dispatcher.stop()
-        end = time.monotonic() + config.exit_timeout_secs
+        await until(lambda: server.signal_count() > 1, lame_duck)
+        server.drain()
+        dispatcher.drain()
         await asyncio.sleep(0.05)
-        while not self._server.idle() and time.monotonic() < end and self._server.signal_count() == seen:
-            await asyncio.sleep(0.01)
-        self._server.drain(final=True)
+        await until(lambda: server.signal_count() > 1 or (server.idle() and not server.bridge.open_calls), config.exit_timeout_secs)
+        unanswered = server.stats()["in_flight"] + server.bridge.open_calls
+        await dispatcher.stop()
+        server.drain(final=True)
         await asyncio.sleep(0.1)  # the last bytes leave
-        log.info("server_stopped", unanswered=self._server.stats()["in_flight"])
+        log.info("server_stopped", unanswered=unanswered)
         return 0
+
+
+async def until(done: Callable[[], bool], seconds: float) -> None:
+    """Returns when done() is true, or when the time is over."""
+    end = time.monotonic() + seconds
+    while not done() and time.monotonic() < end:
+        await asyncio.sleep(0.01)
 
 
 def make_server(config: ServerConfig) -> Server:

@@ -16,13 +16,14 @@ from types import TracebackType
 class ServerProcess:
     """`batchmill serve` on a registry; ready when entered, SIGTERM when left. port speaks everything."""
 
-    def __init__(self, registry: Path, *flags: str, port: int = 0) -> None:
+    def __init__(self, registry: Path, *flags: str, port: int = 0, stdin: int | None = None) -> None:
         self.log_path = registry.parent / f"{registry.name}.log"
         self.port = port or free_port()
         command = [sys.executable, "-m", "batchmill", "serve", str(registry), "--port", str(self.port), "--grpc-port", "0",
                    "--state-dir", str(registry.parent / "state"), "--lame-duck-secs", "0", *flags]
         self.log = self.log_path.open("w")
-        self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        self.process = subprocess.Popen(command, stdin=stdin, stdout=self.log, stderr=self.log, env=environment)
 
     @property
     def url(self) -> str:
@@ -39,13 +40,14 @@ class ServerProcess:
         except urllib.error.HTTPError as error:
             return error.code, error.read()
 
-    def wait_ready(self, seconds: float = 30) -> None:
+    def wait_ready(self, seconds: float = 30, path: str = "/v2/health/ready") -> None:
+        """Returns when that path answers 200."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             if self.process.poll() is not None:
                 raise RuntimeError(f"the server ended with {self.process.returncode}: {self.log_path.read_text()}")
             try:
-                if self.get("/v2/health/ready")[0] == 200:
+                if self.get(path)[0] == 200:
                     return
             except OSError:
                 pass

@@ -131,10 +131,11 @@ def test_sigterm_answers_what_was_accepted_and_exits_0(tmp_path):
         assert all(future.result() > 256 * 256 * 4 for future in waiting)
 
 
-def test_sigterm_flips_readiness_at_once_and_serves_in_the_lame_duck_time(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_flips_readiness_at_once_and_serves_in_the_lame_duck_time(tmp_path, number):
     models.linear(tmp_path / "registry")
     with ServerProcess(tmp_path / "registry", "--lame-duck-secs", "1") as server:
-        server.process.send_signal(signal.SIGTERM)
+        server.process.send_signal(number)
         time.sleep(0.1)
         assert server.get("/v2/health/ready")[0] == 503
         assert server.get("/v2/health/live")[0] == 200

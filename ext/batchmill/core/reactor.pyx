@@ -27,12 +27,12 @@ cdef extern from * nogil:
 
     static batchmill::Shared* volatile batchmill_shared = nullptr;
     static volatile int batchmill_signal_fd = -1;
-    static std::atomic<int> batchmill_signals{0};
+    static std::atomic<int> batchmill_signals{0}, batchmill_first_signal{0};
 
     // Not ready at once, even when Python is late. Only async-signal-safe calls.
-    static void batchmill_on_signal(int) {
+    static void batchmill_on_signal(int number) {
         int error = errno;
-        batchmill_signals.fetch_add(1);
+        if (batchmill_signals.fetch_add(1) == 0) batchmill_first_signal.store(number);
         if (batchmill_shared) batchmill_shared->draining.store(true);
         uint64_t one = 1;
         if (write(batchmill_signal_fd, &one, sizeof one) < 0) {}
@@ -74,6 +74,7 @@ cdef extern from * nogil:
     void install_handlers "batchmill_install"(Shared* shared, int fd)
     void uninstall_handlers "batchmill_uninstall"()
     int signals_seen "batchmill_signals.load"()
+    int first_signal_seen "batchmill_first_signal.load"()
     int listen_on "batchmill_listen"(const char* host, const char* port, int* fd)
     int listen_on_path "batchmill_listen_unix"(const char* path, int* fd)
 
@@ -245,6 +246,10 @@ cdef class Server:
 
     def signal_count(self) -> int:
         return signals_seen()
+
+    def first_signal(self) -> int:
+        """The number of the signal that came first; 0 while none has."""
+        return first_signal_seen()
 
     def drain(self, bint final=False) -> None:
         """Accepts what has connected, closes the listeners, sends GOAWAY: the notice, or with final the last word."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 from urllib.parse import unquote
 
@@ -60,11 +61,24 @@ async def handle(application: Application, call: ColdCall) -> None:
 
     try:
         await application(scope_of(call), receive, send)
+    except asyncio.CancelledError:  # the caller has gone, or the server's time is over
+        if not started:
+            refuse(call)
+        raise
     except Exception:
         log.exception("application_failed", path=call.target[:200])
         if not started:
-            body = b'{"error":"internal error"}'
-            call.start(500, [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())])
-            call.write(body)
+            fail(call, 500, b"internal error")
     finally:
         call.finish()
+
+
+def refuse(call: ColdCall) -> None:
+    fail(call, 503, b"the server is shutting down", [(b"retry-after", b"1")])
+    call.finish()
+
+
+def fail(call: ColdCall, status: int, text: bytes, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
+    body = b'{"error":"%s"}' % text
+    call.start(status, [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), *headers])
+    call.write(body)

@@ -10,24 +10,41 @@ from batchmill.endpoints.grpc_server import GrpcServer
 
 
 class Dispatcher:
+    """start(), then at the end drain() and stop()."""
+
     def __init__(self, bridge: Bridge, application: asgi.Application, server: GrpcServer) -> None:
         self._bridge = bridge
         self._application = application
         self._server = server
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._draining = False
 
     def start(self) -> None:
         loop = asyncio.get_running_loop()
         loop.add_reader(self._bridge.fileno(), self.pump)
         loop.call_soon(self.pump)  # what came before anybody listened
 
-    def stop(self) -> None:
+    def drain(self) -> None:
+        """From here on calls are refused, and those that would never end by themselves (watches) are ended."""
+        self.pump()
+        self._draining = True
+        self._server.end_streams()
+
+    async def stop(self) -> None:
+        """Cuts what is still unanswered."""
         asyncio.get_running_loop().remove_reader(self._bridge.fileno())
-        self._server.cancel_all()
+        tasks = [*self._tasks.values(), *self._server.end_all()]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=1)
 
     def pump(self) -> None:
         for call, kind, payload in self._bridge.take():
-            if not call.is_grpc:
+            if kind == OPEN and self._draining:
+                refuse = self._server.refuse if call.is_grpc else asgi.refuse
+                refuse(call)
+            elif not call.is_grpc:
                 self._http(call, kind)
             elif kind == OPEN:
                 self._server.open(call)

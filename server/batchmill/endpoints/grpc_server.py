@@ -1,143 +1,40 @@
-"""grpcio's registration surface over the bridge: what `add_...Servicer_to_server` calls, and the context its handlers get.
+"""grpcio's registration surface over the bridge: what `add_...Servicer_to_server` calls.
 
-Handlers may be plain functions, coroutines, generators or async generators. Plain functions run on the event loop: they
-must not block. Source: grpc.aio.Server and grpc.aio.ServicerContext.
+Handlers may be plain functions, coroutines, generators or async generators. As with grpc.aio.Server, plain ones run on
+threads and may block; the others run on the event loop and must not.
 """
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 
 import grpc
 
 from batchmill.core.bridge import ColdCall
+from batchmill.endpoints.grpc_context import EOF, Aborted, BlockingContext, Call, Context
 from batchmill.logs import Log
 
 log = Log(__name__)
-Metadata = Sequence[tuple[str, str | bytes]]
-_END = object()
-EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]
-_HOP = {"te", "content-type", "user-agent", "host", "grpc-timeout", "grpc-encoding", "grpc-accept-encoding"}
+PLAIN_THREADS = 8  # plain handlers at once; more wait
+_SHUTTING_DOWN = "the server is shutting down"
 
 
-class Aborted(Exception):
-    """Raised by abort(); ends the handler."""
+@dataclass(slots=True)
+class Running:
+    """A call that a handler answers."""
 
+    context: Call
+    task: asyncio.Task[None]
+    unary: bool  # one message in, one out
+    has_message: bool = False
 
-class Context:
-    """One call. State is set by the handler and sent by the server when the handler ends."""
-
-    def __init__(self, call: ColdCall, serialize: Any, deserialize: Any) -> None:
-        self._call = call
-        self._serialize = serialize or (lambda message: message)
-        self._deserialize = deserialize or (lambda data: data)
-        self._messages: asyncio.Queue[Any] = asyncio.Queue()
-        self._started = False
-        self._code: grpc.StatusCode | None = None
-        self._details = ""
-        self._trailers: Metadata = ()
-        self._callbacks: list[Any] = []
-
-    # What arrives.
-    def push(self, message: bytes | None) -> None:
-        self._messages.put_nowait(_END if message is None else message)
-
-    async def read(self) -> Any:
-        """The next message, or grpc.aio.EOF."""
-        data = await self._messages.get()
-        if data is _END:
-            self._messages.put_nowait(_END)
-            return EOF
-        try:
-            return self._deserialize(data)
-        except Exception:
-            await self.abort(grpc.StatusCode.INVALID_ARGUMENT, "the bytes are no such message")
-
-    async def requests(self) -> AsyncIterator[Any]:
-        while (message := await self.read()) is not EOF:
-            yield message
-
-    # What leaves.
-    async def send_initial_metadata(self, metadata: Metadata) -> None:
-        if not self._started:
-            self._started = True
-            self._call.start(200, encoded(metadata))
-
-    async def write(self, message: Any) -> None:
-        await self.send_initial_metadata(())
-        self._call.write(self._serialize(message))
-
-    def set_trailing_metadata(self, metadata: Metadata) -> None:
-        self._trailers = metadata
-
-    def trailing_metadata(self) -> Metadata:
-        return self._trailers
-
-    def set_code(self, code: grpc.StatusCode) -> None:
-        self._code = code
-
-    def set_details(self, details: str) -> None:
-        self._details = details
-
-    def code(self) -> grpc.StatusCode | None:
-        return self._code
-
-    def details(self) -> str:
-        return self._details
-
-    async def abort(self, code: grpc.StatusCode, details: str = "", trailing_metadata: Metadata = ()) -> Any:
-        self._code, self._details = code, details
-        self._trailers = trailing_metadata or self._trailers
-        raise Aborted
-
-    async def abort_with_status(self, status: Any) -> Any:
-        await self.abort(status.code, status.details, status.trailing_metadata or ())
-
-    # What the handler may ask.
-    def invocation_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
-        return tuple((name.decode(), value.decode("latin-1")) for name, value in self._call.headers if name.decode() not in _HOP)
-
-    def peer(self) -> str:
-        return self._call.peer
-
-    def time_remaining(self) -> float | None:
-        return max(0.0, (self._call.deadline_ns - time.monotonic_ns()) / 1e9) if self._call.deadline_ns else None
-
-    def cancelled(self) -> bool:
-        return self._call.cancelled
-
-    def done(self) -> bool:
-        return self._call.cancelled
-
-    def is_active(self) -> bool:
-        return not self._call.cancelled
-
-    def add_done_callback(self, callback: Any) -> None:
-        self._callbacks.append(callback)
-
-    def finish(self) -> None:
-        code = self._code or grpc.StatusCode.OK
-        trailers = [(b"grpc-status", str(code.value[0]).encode())]
-        if self._details:
-            trailers.append((b"grpc-message", quote(self._details, safe=" !\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~").encode()))
-        self._call.finish([*trailers, *encoded(self._trailers)])
-        for callback in self._callbacks:
-            callback(self)
-
-
-def encoded(metadata: Metadata) -> list[tuple[bytes, bytes]]:
-    import base64
-
-    pairs = []
-    for name, value in metadata:
-        data = value.encode() if isinstance(value, str) else bytes(value)
-        pairs.append((name.encode(), base64.b64encode(data).rstrip(b"=") if name.endswith("-bin") else data))
-    return pairs
+    def ends_by_itself(self) -> bool:
+        return self.unary and self.has_message
 
 
 class GrpcServer:
@@ -146,7 +43,8 @@ class GrpcServer:
     def __init__(self) -> None:
         self._generic: list[Any] = []
         self._methods: dict[str, Any] = {}
-        self._running: dict[int, tuple[Context, asyncio.Task[None]]] = {}
+        self._running: dict[int, Running] = {}
+        self._threads = ThreadPoolExecutor(PLAIN_THREADS, "grpc-handler")
 
     def add_generic_rpc_handlers(self, handlers: Sequence[Any]) -> None:
         self._generic.extend(handlers)
@@ -165,31 +63,43 @@ class GrpcServer:
         if handler is None:
             call.finish([(b"grpc-status", b"12"), (b"grpc-message", b"unknown service or method")])
             return
-        context = Context(call, handler.response_serializer, handler.request_deserializer)
-        task = asyncio.get_running_loop().create_task(self._run(handler, context, call))
-        self._running[id(call)] = context, task
+        behaviour = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+        on_loop = inspect.iscoroutinefunction(behaviour) or inspect.isasyncgenfunction(behaviour)
+        context = (Context if on_loop else BlockingContext)(call, handler.response_serializer, handler.request_deserializer)
+        task = asyncio.get_running_loop().create_task(self._run(handler, behaviour, context, call))
+        self._running[id(call)] = Running(context, task, handler.unary_unary is not None)
+
+    def refuse(self, call: ColdCall) -> None:
+        call.finish([(b"grpc-status", b"14"), (b"grpc-message", _SHUTTING_DOWN.encode())])
 
     def message(self, call: ColdCall, data: bytes | None) -> None:
         if found := self._running.get(id(call)):
-            found[0].push(data)
+            found.has_message |= data is not None
+            found.context.push(data)
 
     def cancel(self, call: ColdCall) -> None:
         if found := self._running.get(id(call)):
-            found[1].cancel()
+            found.task.cancel()
 
-    def cancel_all(self) -> None:
-        """Ends what never ends by itself (watches) when the server drains: UNAVAILABLE."""
-        for context, task in list(self._running.values()):
-            context.set_code(grpc.StatusCode.UNAVAILABLE)
-            context.set_details("the server is shutting down")
-            task.cancel()
+    def end_streams(self) -> None:
+        """Ends what may never end by itself, such as watches: UNAVAILABLE."""
+        self._end(running for running in self._running.values() if not running.ends_by_itself())
 
-    async def _run(self, handler: Any, context: Context, call: ColdCall) -> None:
+    def end_all(self) -> list[asyncio.Task[None]]:
+        """Ends every call; returns their tasks, which end soon."""
+        tasks = [running.task for running in self._running.values()]
+        self._end(self._running.values())
+        return tasks
+
+    def _end(self, calls: Iterable[Running]) -> None:
+        for running in calls:
+            running.context.set_code(grpc.StatusCode.UNAVAILABLE)
+            running.context.set_details(_SHUTTING_DOWN)
+            running.task.cancel()
+
+    async def _run(self, handler: Any, behaviour: Any, context: Context | BlockingContext, call: ColdCall) -> None:
         try:
-            if (remaining := context.time_remaining()) is None:
-                await self._answer(handler, context)
-            else:
-                await asyncio.wait_for(self._answer(handler, context), remaining)
+            await asyncio.wait_for(self._answer(handler, behaviour, context), context.time_remaining())
         except Aborted:
             pass
         except TimeoutError:
@@ -206,22 +116,34 @@ class GrpcServer:
             self._running.pop(id(call), None)
             context.finish()
 
-    async def _answer(self, handler: Any, context: Context) -> None:
-        request: Any
-        if handler.request_streaming:
-            behaviour, request = handler.stream_stream or handler.stream_unary, context.requests()
-        else:
-            behaviour, request = handler.unary_stream or handler.unary_unary, await context.read()
-            if request is EOF:
-                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a message was expected, none came")
-        result = behaviour(request, context)
-        if inspect.isawaitable(result):
-            result = await result
-        if inspect.isasyncgen(result):
+    async def _answer(self, handler: Any, behaviour: Any, context: Context | BlockingContext) -> None:
+        request: Any = context.requests()
+        if not handler.request_streaming and (request := await context.next_message()) is EOF:
+            context.give_up(grpc.StatusCode.INVALID_ARGUMENT, "a message was expected, none came")
+        if isinstance(context, BlockingContext):
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._threads, answer_plainly, behaviour, request, context, handler.response_streaming)
+        elif inspect.isasyncgen(result := behaviour(request, context)):
             async for message in result:
-                await context.write(message)
-        elif inspect.isgenerator(result):
-            for message in result:
-                await context.write(message)
-        elif not handler.response_streaming and context.code() in (None, grpc.StatusCode.OK):
-            await context.write(result)
+                context.send(message)
+        else:
+            answer = await result
+            if not handler.response_streaming:
+                send_unless_failed(context, answer)
+
+
+def answer_plainly(behaviour: Any, request: Any, context: BlockingContext, streaming: bool) -> None:
+    """Runs a plain handler to its end, or until nobody waits for its next message."""
+    result = behaviour(request, context)
+    if not streaming:
+        send_unless_failed(context, result)
+        return
+    for message in result:
+        if context.done():
+            break
+        context.send(message)
+
+
+def send_unless_failed(context: Call, message: Any) -> None:
+    if context.code() in (None, grpc.StatusCode.OK):
+        context.send(message)

@@ -11,7 +11,8 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from batchmill.endpoints.catalog import Catalog
-from batchmill.endpoints.grpc_server import Context, GrpcServer
+from batchmill.endpoints.grpc_context import Context
+from batchmill.endpoints.grpc_server import GrpcServer
 from batchmill.errors import BatchmillError
 from batchmill.proto import inference_pb2 as pb
 from batchmill.proto import inference_pb2_grpc
@@ -65,7 +66,11 @@ class Services:
         # Registered itself: enable_server_reflection() would pick the synchronous servicer for a server like ours.
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflection.aio.ReflectionServicer(names), server)  # type: ignore[attr-defined]
 
-    async def set_serving(self, serving: bool, models: Iterable[str]) -> None:
+    async def set_whole(self, serving: bool) -> None:
+        """What watchers of the server and of the inference service are told."""
+        await self.set_models(serving, ("", SERVICE))
+
+    async def set_models(self, serving: bool, names: Iterable[str]) -> None:
         status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
-        for name in ("", SERVICE, *models):
+        for name in names:
             await self._health.set(name, status)

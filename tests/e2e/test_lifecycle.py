@@ -1,0 +1,75 @@
+"""Start and end: what answers while models load, and what the two signals do."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+
+import pytest
+
+from . import models
+from .server import ServerProcess
+
+STAYS = 0.5  # seconds; the lame-duck time of these tests is many times longer
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_at_once(tmp_path, number):
+    models.linear(tmp_path / "registry")
+    with ServerProcess(tmp_path / "registry", "--lame-duck-secs", "60") as server:
+        server.process.send_signal(number)
+        assert not ends_within(server, STAYS)
+        server.process.send_signal(number)
+        assert server.process.wait(5) == 0
+
+
+@pytest.mark.parametrize(("number", "at_a_terminal", "skips"), [
+    (signal.SIGINT, True, True), (signal.SIGINT, False, False), (signal.SIGTERM, True, False),
+])
+def test_only_ctrl_c_at_a_terminal_skips_the_lame_duck_time(tmp_path, number, at_a_terminal, skips):
+    models.linear(tmp_path / "registry")
+    primary, secondary = pty.openpty()
+    with ServerProcess(tmp_path / "registry", "--lame-duck-secs", "60", stdin=secondary if at_a_terminal else subprocess.DEVNULL) as server:
+        server.process.send_signal(number)
+        assert ends_within(server, 10 if skips else STAYS) == skips
+        server.process.kill()
+    os.close(primary)
+    os.close(secondary)
+
+
+@pytest.fixture
+def loading(tmp_path):
+    """A server whose first model serves while its second still loads, for a long time."""
+    models.linear(tmp_path / "registry", "a")
+    models.slow(tmp_path / "registry", 8000)
+    server = ServerProcess(tmp_path / "registry")
+    try:
+        server.wait_ready(path="/v2/models/a/ready")
+        yield server
+    finally:
+        server.process.kill()
+        server.process.wait()
+        server.log.close()
+
+
+def test_cold_calls_are_answered_while_models_load(loading):
+    assert loading.get("/metrics")[0] == 200
+    assert json.loads(loading.get("/v2/models")[1])["models"] == ["a"]
+    assert loading.get("/v2/models/a")[0] == 200
+    assert loading.get("/v2/health/ready")[0] == 503  # still loading, or this proved nothing
+
+
+def test_a_signal_while_a_model_loads_ends_cleanly(loading):
+    assert loading.get("/v2/health/ready")[0] == 503
+    assert loading.stop(signal.SIGTERM, 5) == 0
+
+
+def ends_within(server, seconds):
+    try:
+        server.process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
