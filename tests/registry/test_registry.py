@@ -109,6 +109,48 @@ def test_a_dynamically_quantised_model_is_caught_by_its_large_neighbour(tmp_path
     assert "row" in proof.reason
 
 
+@pytest.mark.parametrize("width", [1, 4])
+@pytest.mark.parametrize("with_index", [False, True], ids=["floats", "floats and an index"])
+def test_a_model_that_only_a_large_row_upsets_is_found(tmp_path, width, with_index):
+    """As with dynamic quantisation, the largest value of the batch scales every row; up to 5 it does not."""
+    nodes = [
+        helper.make_node("ReduceMax", ["x"], ["largest"], keepdims=0),
+        helper.make_node("Max", ["largest", "five"], ["scale"]),
+        helper.make_node("Div", ["x", "scale"], ["scaled"]),
+        helper.make_node("Gather", ["table", "i"], ["row"]) if with_index else helper.make_node("Identity", ["five"], ["row"]),
+        helper.make_node("Add", ["scaled", "row"], ["y"]),
+    ]
+    constants = [numpy_helper.from_array(np.float32(5), "five"), numpy_helper.from_array(np.zeros((10, width), np.float32), "table")]
+    inputs = [models.value("x", "FP32", ["n", width])] + [models.value("i", "INT64", ["n"])] * with_index
+    proof = proof_of(models.write(tmp_path, "scaled", nodes, inputs, [models.value("y", "FP32", ["n", width])], constants))
+    assert not proof.batched
+    assert "beside a large row" in proof.reason
+
+
+@pytest.mark.parametrize("datatype", ["FP32", "BF16"])
+def test_a_row_of_nan_that_spreads_is_found(tmp_path, datatype):
+    nodes = [
+        helper.make_node("Cast", ["x"], ["f"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceSum", ["f", "axes"], ["sum"], keepdims=1),
+        helper.make_node("Mul", ["sum", "none"], ["nothing"]),  # 0, or NaN
+        helper.make_node("Add", ["f", "nothing"], ["y"]),
+    ]
+    constants = [numpy_helper.from_array(np.array([0]), "axes"), numpy_helper.from_array(np.zeros(1, np.float32), "none")]
+    path = models.write(tmp_path, "spread", nodes, [models.value("x", datatype, ["n", 3])], [models.value("y", "FP32", ["n", 3])], constants)
+    proof = proof_of(path)
+    assert not proof.batched
+    assert "NaN" in proof.reason
+
+
+@pytest.mark.parametrize(("table_rows", "batched", "words"), [(10, False, "no run beside a large row"), (1000, True, "a row of NaN fails its run")])
+def test_a_neighbour_that_does_not_run_is_told(tmp_path, table_rows, batched, words):
+    nodes = [helper.make_node("Cast", ["x"], ["i"], to=TensorProto.INT64), helper.make_node("Gather", ["table", "i"], ["y"])]
+    table = numpy_helper.from_array(np.arange(table_rows, dtype=np.float32), "table")
+    path = models.write(tmp_path, "cast", nodes, [models.value("x", "FP32", ["n"])], [models.value("y", "FP32", ["n"])], [table])
+    proof = proof_of(path)
+    assert (proof.batched, words in proof.reason) == (batched, True), proof.reason
+
+
 def test_a_broken_version_fails_alone_and_says_why(tmp_path):
     models.linear(tmp_path, "m", "1")
     broken = models.linear(tmp_path, "m", "2")

@@ -11,7 +11,7 @@ from batchmill.errors import BatchmillError, ModelError
 from batchmill.logs import Log
 from batchmill.registry import model_config, policy
 from batchmill.registry.layout import ModelFolder
-from batchmill.registry.prove import prove, sample_row, stack
+from batchmill.registry.prove import prove, sample
 from batchmill.registry.settings import ModelSettings
 from batchmill.registry.status import ModelStatus, VersionStatus
 
@@ -29,16 +29,27 @@ def load_model(folder: ModelFolder, executors: int) -> ModelStatus:
         status.reason = str(error)
         log.error("model_failed", name=folder.name, reason=status.reason)
         return status
-    for key in status.settings.without_effect:
-        log.warning("model_note", name=folder.name, note=f"model.yaml: {key} has no effect in this release")
-    numbers = policy.wanted(folder.versions, status.settings.versions)
+    for note in notes_on(status.settings, folder):
+        log.warning("model_note", name=folder.name, note=f"model.yaml: {note}")
+    labelled = {int(number) for number in status.settings.labels.values()}
+    pinned = policy.pinned(folder.versions, status.settings.versions, labelled)
+    numbers = sorted([*policy.wanted(folder.versions, status.settings.versions), *pinned])
     if not numbers:
-        status.reason = "no version folder with a model.onnx in it"
+        there = ", ".join(map(str, sorted(folder.versions)))
+        status.reason = f"versions.policy wants none of the versions that are there: {there}" if there else "no version folder with a model.onnx in it"
         log.warning("model_empty", name=folder.name, reason=status.reason)
     for number in numbers:
         version = load_version(folder.name, str(number), folder.versions[number], status.settings, executors)
+        version.pinned = number in pinned
         status.versions[str(number)] = version
     return status
+
+
+def notes_on(settings: ModelSettings, folder: ModelFolder) -> list[str]:
+    """What a model.yaml asks for and does not get."""
+    without_effect = [f"{key} has no effect in this release" for key in settings.without_effect]
+    lost = [f"label {label!r} names version {number}, which is not there" for label, number in settings.labels.items() if int(number) not in folder.versions]
+    return without_effect + lost
 
 
 def load_version(name: str, number: str, path: Path, settings: ModelSettings, executors: int) -> VersionStatus:
@@ -69,27 +80,25 @@ def open_version(name: str, number: str, path: Path, settings: ModelSettings, ex
         max_queue_delay_us=settings.max_queue_delay_us,
         default_timeout_us=settings.default_timeout_us,
         run_timeout_ms=settings.run_timeout_ms,
-        fast_ok=has_static_rows(model),
+        fast_ok=has_static_runs(model, proof.batched),
     )
     served = backend.serve(name, number, model, limits)
     batch = settings.max_batch_size if proof.batched else 0
     return VersionStatus(number, "READY", "", proof.batched, proof.reason, batch, served, model)
 
 
-def has_static_rows(model: LoadedModel) -> bool:
-    """Whether all axes but the first are static, so that a run's time follows from its rows."""
-    return all(size >= 0 for _, _, shape, _ in model.inputs for size in shape[1:])
+def has_static_runs(model: LoadedModel, batched: bool) -> bool:
+    """Whether all axes but the batch are static, so that a run's time follows from its rows."""
+    return all(size >= 0 for _, _, shape, _ in model.inputs for size in shape[batched:])
 
 
 def warm_up(model: LoadedModel, runs: int, batched: bool) -> None:
-    """A few runs on sample rows, so that the first caller does not pay for allocations."""
-    if not batched:
-        return
+    """A few runs on a sample, so that the first caller does not pay for allocations."""
+    if not batched and not has_static_runs(model, batched):
+        return  # a shape made up may be one that the model cannot take, or a very slow one
     try:
-        row = sample_row(model, 1, 0, 1)
-        feed = {name: stack(datatype, [row[name]]) for name, datatype, _, _ in model.inputs}
+        feed = sample(model, 1)
         for _ in range(runs):
             model.run(feed)
     except (RuntimeError, ValueError):
         return  # a sample that does not run is no fault of the model
-

@@ -1,4 +1,4 @@
-"""Which versions of a model are wanted: a pure function of what is there and the version policy."""
+"""Which versions of a model are wanted: pure functions of what is there, the version policy and the labels."""
 
 from __future__ import annotations
 
@@ -16,9 +16,14 @@ class VersionPolicy:
 
 
 def wanted(present: Collection[int], policy: VersionPolicy) -> list[int]:
-    """The version numbers to load, oldest first."""
+    """The version numbers that may get default traffic, oldest first."""
     if policy.kind == "all":
         return sorted(present)
     if policy.kind == "specific":
         return sorted(set(present) & set(policy.numbers))
     return sorted(present)[-policy.count :]
+
+
+def pinned(present: Collection[int], policy: VersionPolicy, labelled: Collection[int]) -> list[int]:
+    """The version numbers to load for their labels alone, oldest first."""
+    return sorted((set(present) & set(labelled)) - set(wanted(present, policy)))

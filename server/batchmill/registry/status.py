@@ -11,7 +11,10 @@ from batchmill.registry.settings import ModelSettings
 
 @dataclass(slots=True)
 class VersionStatus:
-    """state: READY or FAILED. reason: why it failed; batching: whether its rows share batches, and why."""
+    """state: READY or FAILED. reason: why it failed; batching: whether its rows share batches, and why.
+
+    pinned: loaded for a label alone, gets no default traffic.
+    """
 
     number: str
     state: str
@@ -22,6 +25,7 @@ class VersionStatus:
     served: Version | None = None
     model: LoadedModel | None = None
     load_ms: float = 0.0
+    pinned: bool = False
 
     @property
     def inputs(self) -> Signature:
@@ -45,14 +49,14 @@ class ModelStatus:
         return [version for version in self.versions.values() if version.state == "READY"]
 
     def pick(self, number: str = "") -> VersionStatus | None:
-        """The version of that number; without one, the newest that is ready."""
+        """The version of that number, when it is ready; without one, the version that gets default traffic: the newest."""
         if number:
             found = self.versions.get(number)
             return found if found and found.state == "READY" else None
-        ready = self.ready()
-        return ready[-1] if ready else None
+        return next((version for version in reversed(self.ready()) if not version.pinned), None)
 
     def route(self) -> tuple[str, list[Version], Version | None, dict[str, str]]:
         """The model's entry of the route table."""
         served = [version.served for version in self.ready() if version.served]
-        return self.name, served, served[-1] if served else None, self.settings.labels
+        standard = self.pick()
+        return self.name, served, standard.served if standard else None, self.settings.labels
