@@ -16,7 +16,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NoReturn, get_args
 
 import batchmill
 from batchmill import logs
@@ -24,6 +24,7 @@ from batchmill.config import ServerConfig
 from batchmill.errors import BatchmillError, ConfigError, UsageError
 
 _UNSET = object()
+_WANTED = {bool: "true or false", int: "a whole number", float: "a number"}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -38,8 +39,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(130)
 
 
+class Parser(argparse.ArgumentParser):
+    """Tells a mistake in one line, as all others are told."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see {self.prog} --help")
+
+
 def parser() -> argparse.ArgumentParser:
-    root = argparse.ArgumentParser("batchmill", description="Serves ONNX models over gRPC and HTTP from one process.")
+    root = Parser("batchmill", description="Serves ONNX models over gRPC and HTTP from one process.")
     root.add_argument("--version", action="version", version=f"batchmill {batchmill.__version__}")
     commands = root.add_subparsers(required=True, metavar="COMMAND")
     add_serve(commands.add_parser("serve", help="serve a registry directory, or one .onnx file"))
@@ -92,7 +100,7 @@ def converted(text: object, field: dataclasses.Field[Any], where: str) -> Any:
             return {"1": True, "true": True, "on": True, "yes": True, "0": False, "false": False, "off": False, "no": False}[str(text).lower()]
         value = kind(str(text))
     except (ValueError, KeyError):
-        raise UsageError(f"{where}: {text!r} given, {kind.__name__} wanted") from None
+        raise UsageError(f"{where}: {text!r} given, {_WANTED[kind]} wanted") from None
     choices = choices_of(field)
     if choices and value not in choices:
         raise UsageError(f"{where}: {text!r} given, one of {', '.join(map(str, choices))} wanted")
@@ -125,7 +133,7 @@ def from_file(path: Path, fields: Mapping[str, dataclasses.Field[Any]]) -> dict[
 
     try:
         given = yaml.safe_load(path.read_text()) or {}
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: {str(error).splitlines()[0]}") from None
     if not isinstance(given, dict):
         raise ConfigError(f"{path}: keys and values wanted")

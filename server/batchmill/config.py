@@ -12,6 +12,8 @@ from batchmill.logs import LogFormat, LogLevel
 
 MIB = 1 << 20
 MAX_IO_THREADS = 16
+MAX_EXECUTOR_THREADS = 64
+MAX_NUMBER = 2**31 - 1  # of anything else; multiplied to bytes or ns it stays far from 64 bits
 MAX_PENDING_MIB = 4096
 
 
@@ -81,11 +83,11 @@ class ServerConfig:
             _check(0 <= getattr(self, name) <= 65535, name, getattr(self, name), "0 to 65535")
         for name in _POSITIVE:
             value = getattr(self, name)
-            _check(value is None or value >= 1, name, value, "at least 1")
+            most = _MOST.get(name, MAX_NUMBER)
+            _check(value is None or 1 <= value <= most, name, value, f"1 to {most}")
         for name in ("lame_duck_secs", "exit_timeout_secs", "min_body_rate"):
-            _check(getattr(self, name) >= 0 and math.isfinite(getattr(self, name)), name, getattr(self, name), "at least 0")
-        _check(self.cpu_budget is None or 0 < self.cpu_budget < 4096, "cpu_budget", self.cpu_budget, "more than 0")
-        _check(self.io_threads is None or self.io_threads <= MAX_IO_THREADS, "io_threads", self.io_threads, f"at most {MAX_IO_THREADS}")
+            _check(0 <= getattr(self, name) <= MAX_NUMBER, name, getattr(self, name), f"0 to {MAX_NUMBER}")
+        _check(self.cpu_budget is None or 0 < self.cpu_budget <= 4096, "cpu_budget", self.cpu_budget, "more than 0, at most 4096")
         if not (self.port or self.grpc_port or self.uds):
             raise ValueError("nothing to listen on: --port, --grpc-port and --uds are all off")
 
@@ -96,7 +98,7 @@ class ServerConfig:
         return self.io_threads or min(MAX_IO_THREADS, max(1, int(self.cores()) // 8))
 
     def executor_count(self) -> int:
-        return self.executor_threads or min(64, max(1, math.ceil(self.cores())))
+        return self.executor_threads or min(MAX_EXECUTOR_THREADS, max(1, math.ceil(self.cores())))
 
     def pending_bytes(self) -> int:
         return (self.max_pending_mib or min(MAX_PENDING_MIB, max(1, detect_memory_bytes() // 4 // MIB))) * MIB
@@ -106,6 +108,8 @@ _POSITIVE = (
     "io_threads", "executor_threads", "max_body_mib", "max_response_mib", "max_pending_mib", "max_connections", "max_streams",
     "max_header_kib", "header_timeout_ms", "idle_timeout_secs", "max_resets", "max_resets_per_s", "cold_calls", "cold_mib",
 )  # fmt: skip
+
+_MOST = {"io_threads": MAX_IO_THREADS, "executor_threads": MAX_EXECUTOR_THREADS}
 
 
 def _check(fine: bool, name: str, value: object, wanted: str) -> None:

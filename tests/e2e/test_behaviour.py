@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 import urllib.request
@@ -16,7 +14,7 @@ import numpy as np
 import pytest
 
 from . import models
-from .server import ServerProcess, free_port
+from .server import ServerProcess
 
 
 def post(server, model, inputs, timeout=30):
@@ -174,25 +172,6 @@ def test_a_body_over_the_limit_is_refused_early(tmp_path):
             client.sendall(b"POST /v2/models/linear/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 2000000\r\n\r\n")
             assert client.recv(65536).startswith(b"HTTP/1.1 413")
         assert post(server, "linear", [tensor("x", "FP32", [1, 8], [0] * 8)])[0] == 200
-
-
-@pytest.mark.parametrize("arguments", [["serve", "/no/such/registry"], ["serve", ".", "--no-such-flag"]])
-def test_a_start_that_cannot_work_says_so_in_one_line(arguments):
-    started = time.monotonic()
-    done = subprocess.run([sys.executable, "-m", "batchmill", *arguments, "--port", str(free_port()), "--grpc-port", "0"],
-                          capture_output=True, text=True, timeout=20, check=False)
-    assert done.returncode in (1, 2)
-    assert time.monotonic() - started < 5
-    assert "Traceback" not in done.stderr
-
-
-def test_a_port_that_is_taken_says_so(tmp_path, server):
-    models.linear(tmp_path / "registry")
-    done = subprocess.run([sys.executable, "-m", "batchmill", "serve", str(tmp_path / "registry"), "--port", str(server.port), "--grpc-port", "0"],
-                          capture_output=True, text=True, timeout=20, check=False)
-    assert done.returncode == 1
-    assert str(server.port) in done.stderr
-    assert "Traceback" not in done.stderr
 
 
 def test_one_file_is_served_without_a_directory(tmp_path):

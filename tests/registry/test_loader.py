@@ -32,7 +32,7 @@ def loaded(tmp_path, text, versions=("1", "2", "3"), broken=()):
 ])
 def test_a_label_pins_its_version_without_default_traffic(tmp_path, text, versions, standard):
     status = loaded(tmp_path, text)
-    name, served, default, labels = status.route()
+    _, served, default, labels = status.route()
     assert (list(status.versions), [version.version for version in served], default.version) == (versions, versions, standard)
     assert set(labels.values()) <= set(versions)
     assert status.pick(versions[0]).number == versions[0]
@@ -80,3 +80,15 @@ def test_models_are_warmed_up_where_their_shape_is_known(given, warmed):
     model = model_of(shape)
     warm_up(model, 2, batched)
     assert [fed["x"][1] for fed in model.fed] == [[1 if size < 0 else size for size in shape]] * (2 if warmed else 0)
+
+
+@pytest.mark.parametrize("given", ["[NoSuchExecutionProvider]", "[NoSuchExecutionProvider, CPUExecutionProvider]", "[cpu]"])
+def test_a_provider_that_this_runtime_lacks_is_told_with_those_it_has(tmp_path, given):
+    (version,) = loaded(tmp_path, f"execution_providers: {given}", ("1",)).versions.values()
+    provider = given.strip("[]").split(",")[0]
+    assert version.reason == f"this ONNX Runtime has no execution provider {provider!r}; it has {', '.join(ort.available_providers())}"
+
+
+@pytest.mark.parametrize("given", ["[CPUExecutionProvider]", "[]"])
+def test_the_cpu_serves_by_its_name_and_by_default(tmp_path, given):
+    assert loaded(tmp_path, f"execution_providers: {given}", ("1",)).pick()

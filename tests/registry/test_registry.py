@@ -1,13 +1,15 @@
 """What a registry directory holds, what of it is wanted, and whether it may be batched."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from batchmill import backends
 from batchmill.core import ort
-from batchmill.errors import ConfigError, ModelError, StartError
-from batchmill.registry import layout, model_config, policy
+from batchmill.errors import ModelError, StartError
+from batchmill.registry import layout, policy
 from batchmill.registry.loader import load_model
 from batchmill.registry.policy import VersionPolicy
 from batchmill.registry.prove import prove
@@ -45,30 +47,26 @@ def test_a_registry_that_is_not_there_is_told(tmp_path):
         layout.scan(tmp_path / "nothing")
 
 
-@pytest.mark.parametrize(("text", "wanted"), [
-    ("batchin: {mode: on}", r"model\.yaml:1: batchin: unknown key; did you mean 'batching'"),
-    ("queue:\n  max_row: 3", r"model\.yaml:2: queue\.max_row: unknown key; did you mean 'max_rows'"),
-    ("queue: {max_rows: many}", r"model\.yaml:1: queue\.max_rows"),
-    ("queue: [", r"model\.yaml:1"),
-    ("a: &x 1\nb: *x", "anchors"),
-    ("- 1", "keys and values"),
-    ("batching: {max_batch_size: 0}", "max_batch_size"),
+@pytest.mark.parametrize(("path", "name", "version"), [
+    ("digits/7/model.onnx", "digits", 7), ("digits/07/model.onnx", "model", 1), ("digits/7/other.onnx", "other", 1), ("model.onnx", "model", 1),
 ])
-def test_a_mistake_in_model_yaml_is_told_with_its_place(tmp_path, text, wanted):
-    (tmp_path / "model.yaml").write_text(text)
-    with pytest.raises(ConfigError, match=wanted):
-        model_config.read(tmp_path / "model.yaml")
+def test_a_single_file_has_the_name_and_version_of_its_folders(tmp_path, monkeypatch, path, name, version):
+    file = tmp_path / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch()
+    monkeypatch.chdir(file.parent)
+    for given in (file, Path(file.name)):
+        (found,) = layout.scan(given)
+        assert (found.name, found.versions) == (name, {version: file})
 
 
-def test_model_yaml_is_read(tmp_path):
-    (tmp_path / "model.yaml").write_text("versions: {policy: [1, 3]}\nlabels: {stable: 1}\nbatching: {mode: 'off'}\nqueue: {max_rows: 5}\n")
-    got = model_config.read(tmp_path / "model.yaml")
-    assert (got.versions, got.labels, got.batching, got.max_queue_rows) == (VersionPolicy("specific", numbers=(1, 3)), {"stable": "1"}, "off", 5)
-
-
-def test_a_key_without_effect_is_told(tmp_path):
-    (tmp_path / "model.yaml").write_text("slo: {latency_ms: 20}\nbatching: {preferred_batch_sizes: [4]}\nqueue: {max_rows: 5}\n")
-    assert model_config.read(tmp_path / "model.yaml").without_effect == ("slo", "batching.preferred_batch_sizes")
+@pytest.mark.parametrize(("files", "noted"), [(["config.pbtxt"], True), (["config.pbtxt", "model.yaml"], False), ([], False)])
+def test_a_config_that_is_not_read_is_noted(tmp_path, files, noted):
+    models.linear(tmp_path, "m")
+    for file in files:
+        (tmp_path / "m" / file).touch()
+    (found,) = layout.scan(tmp_path)
+    assert any("config.pbtxt is not read" in note for note in found.notes) == noted
 
 
 def proof_of(path, mode="auto"):

@@ -28,16 +28,21 @@ def scan(registry: Path) -> list[ModelFolder]:
     if registry.is_file():
         if registry.suffix != ".onnx":
             raise StartError(f"{registry}: a registry directory or a .onnx file wanted")
-        name = registry.stem
-        if name == "model" and _VERSION.fullmatch(registry.parent.name):  # <model>/<version>/model.onnx
-            name = registry.parent.parent.name
-        return [ModelFolder(name, registry.parent, {1: registry})]
+        return [single_file(registry.absolute())]
     if not registry.is_dir():
         raise StartError(f"{registry}: no such registry directory or file")
     try:
         return [scan_model(entry, registry) for entry in sorted(registry.iterdir()) if is_model(entry)]
     except OSError as error:
         raise StartError(f"{registry}: {error.strerror}") from None
+
+
+def single_file(path: Path) -> ModelFolder:
+    """The model of one file: <model>/<version>/model.onnx says its name and version, any other file is version 1 of its own name."""
+    version, model = path.parent, path.parent.parent
+    if path.name == "model.onnx" and _VERSION.fullmatch(version.name) and _NAME.fullmatch(model.name):
+        return ModelFolder(model.name, model, {int(version.name): path})
+    return ModelFolder(path.stem, path.parent, {1: path})
 
 
 def is_model(entry: Path) -> bool:
@@ -48,6 +53,8 @@ def is_model(entry: Path) -> bool:
 def scan_model(folder: Path, registry: Path) -> ModelFolder:
     versions: dict[int, Path] = {}
     notes: list[str] = []
+    if (folder / "config.pbtxt").is_file() and not (folder / "model.yaml").is_file():
+        notes.append("config.pbtxt is not read in this release: what it says has no effect; model.yaml may say it")
     root = registry.resolve()
     for entry in sorted(folder.iterdir()):
         if entry.name.startswith(".") or not entry.is_dir():

@@ -36,7 +36,7 @@ def load_model(folder: ModelFolder, executors: int) -> ModelStatus:
     numbers = sorted([*policy.wanted(folder.versions, status.settings.versions), *pinned])
     if not numbers:
         there = ", ".join(map(str, sorted(folder.versions)))
-        status.reason = f"versions.policy wants none of the versions that are there: {there}" if there else "no version folder with a model.onnx in it"
+        status.reason = f"versions.policy wants none of the versions that are there: {there}" if there else "no version folder with a model.onnx"
         log.warning("model_empty", name=folder.name, reason=status.reason)
     for number in numbers:
         version = load_version(folder.name, str(number), folder.versions[number], status.settings, executors)
@@ -48,8 +48,8 @@ def load_model(folder: ModelFolder, executors: int) -> ModelStatus:
 def notes_on(settings: ModelSettings, folder: ModelFolder) -> list[str]:
     """What a model.yaml asks for and does not get."""
     without_effect = [f"{key} has no effect in this release" for key in settings.without_effect]
-    lost = [f"label {label!r} names version {number}, which is not there" for label, number in settings.labels.items() if int(number) not in folder.versions]
-    return without_effect + lost
+    lost = {label: number for label, number in settings.labels.items() if int(number) not in folder.versions}
+    return without_effect + [f"label {label!r} names version {number}, which is not there" for label, number in lost.items()]
 
 
 def load_version(name: str, number: str, path: Path, settings: ModelSettings, executors: int) -> VersionStatus:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from batchmill.errors import ConfigError
 from batchmill.registry.policy import VersionPolicy
@@ -15,9 +15,13 @@ if TYPE_CHECKING:
     import yaml
 
 MAX_BYTES = 1 << 20
+MAX_ECHO = 100  # characters of what was given
+MAX_VERSION = 10**19 - 1  # what a folder's name can say
+HOUR_MS = 3_600_000
 # Valid keys that this release does not act on; a file that has one is told so.
 _NOT_YET = (
-    "slo", "golden", "signature_change", "batching.preferred_batch_sizes", "queue.max_wait_ms", "queue.timeout_action",
+    "slo", "golden", "signature_change", "batching.preferred_batch_sizes", "queue.max_wait_ms", "queue.timeout_action", "lineage",
+    "parameters",
 )  # fmt: skip
 
 
@@ -51,14 +55,20 @@ def validated(path: Path, node: yaml.Node | None, given: Any) -> ModelSettings:
         model = schema().model_validate(given)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
-        place = [str(part) for part in first["loc"]]
-        line = line_of(node, place)
-        text = first["msg"].removeprefix("Value error, ")
-        if first["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(place[-1], known_keys(place[:-1]), 1)
-            text = "unknown key" + (f"; did you mean {near[0]!r}?" if near else "")
-        raise ConfigError(f"{path}:{line}: {'.'.join(place)}: {text}") from None
+        place = [str(part) for part in first["loc"] if part != "[key]"]
+        raise ConfigError(f"{path}:{line_of(node, place)}: {'.'.join(place)}: {complaint(first, place)}") from None
     return dataclasses.replace(settings_of(model), without_effect=tuple(key for key in _NOT_YET if is_given(given, key)))
+
+
+def complaint(error: Any, place: list[str]) -> str:
+    """What was given and what is wanted, of one of pydantic's errors."""
+    if error["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(place[-1], known_keys(place[:-1]), 1)
+        return "unknown key" + (f"; did you mean {near[0]!r}?" if near else "")
+    if error["type"] == "missing":
+        return "missing"
+    wanted = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    return f"{repr(error['input'])[:MAX_ECHO]} given, {wanted} wanted"
 
 
 def is_given(given: Any, key: str) -> bool:
@@ -74,11 +84,11 @@ def line_of(node: Any, place: list[str]) -> int:
     """The line of a key, counted from 1; of the closest thing above it when the key itself is not there."""
     line = 1
     for part in place:
-        pairs = node.value if node is not None and isinstance(node.value, list) else []
-        found = [pair for pair in pairs if isinstance(pair, tuple) and str(pair[0].value) == part]
-        if not found:
+        inside = node.value if node is not None and isinstance(node.value, list) else []
+        entries = {str(one[0].value): one for one in inside if isinstance(one, tuple)} or {str(index): (one, one) for index, one in enumerate(inside)}
+        if part not in entries:
             break
-        line, node = found[0][0].start_mark.line + 1, found[0][1]
+        line, node = entries[part][0].start_mark.line + 1, entries[part][1]
     return line
 
 
@@ -94,42 +104,59 @@ def schema() -> Any:
 
 
 def make_schema() -> Any:
-    from pydantic import BaseModel, ConfigDict, Field
+    from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+    def number(low: float, high: float, also: str = "") -> Any:
+        """Checks a range, with fractions where its lower end is a float, or lets that word pass."""
+        fractions = isinstance(low, float)
+
+        def check(value: Any) -> Any:
+            if (also and value == also) or (type(value) in (int, float if fractions else int) and low <= value <= high):
+                return value
+            raise ValueError(f"a {'' if fractions else 'whole '}number from {low} to {high}" + (f", or {also}," if also else ""))
+
+        return BeforeValidator(check)
+
+    def one_of_the_policies(value: Any) -> Any:
+        numbers = value if isinstance(value, list) else []
+        if value in ("latest", "all") or (numbers and all(type(one) is int and 1 <= one <= MAX_VERSION for one in numbers)):
+            return value
+        raise ValueError("latest, all or a list of version numbers")
 
     class Part(BaseModel):
         model_config = ConfigDict(extra="forbid", strict=True)
 
     class Versions(Part):
-        policy: Literal["latest", "all"] | list[int] = "latest"
-        count: int = Field(default=1, ge=1)
+        policy: Annotated[Any, BeforeValidator(one_of_the_policies)] = "latest"
+        count: Annotated[int, number(1, 1_000_000)] = 1
 
     class Batching(Part):
         mode: Literal["auto", "on", "off"] = "auto"
-        max_batch_size: int = Field(default=64, ge=1, le=65536)
-        max_queue_delay_us: int = Field(default=0, ge=0)
-        preferred_batch_sizes: list[int] = []
+        max_batch_size: Annotated[int, number(1, 65536)] = 64
+        max_queue_delay_us: Annotated[int, number(0, 1000 * HOUR_MS)] = 0
+        preferred_batch_sizes: list[Annotated[int, number(1, 65536)]] = []
 
     class Queue(Part):
-        max_rows: int = Field(default=4096, ge=1)
-        max_wait_ms: int = Field(default=2000, ge=0)
-        default_timeout_us: int = Field(default=0, ge=0)
+        max_rows: Annotated[int, number(1, 1_000_000_000)] = 4096
+        max_wait_ms: Annotated[int, number(0, HOUR_MS)] = 2000
+        default_timeout_us: Annotated[int, number(0, 1000 * HOUR_MS)] = 0
         timeout_action: Literal["reject", "delay"] = "reject"
 
     class Instances(Part):
-        count: int | Literal["auto"] = "auto"
-        intra_op_threads: int | Literal["auto"] = "auto"
+        count: Annotated[int | Literal["auto"], number(1, 1024, "auto")] = "auto"
+        intra_op_threads: Annotated[int | Literal["auto"], number(1, 1024, "auto")] = "auto"
 
     class Slo(Part):
-        latency_ms: float = Field(gt=0)
-        target: float = Field(default=0.99, gt=0, le=1)
+        latency_ms: Annotated[float, number(0.001, HOUR_MS)]
+        target: Annotated[float, number(0.001, 1)] = 0.99
 
     class Warmup(Part):
-        runs: int = Field(default=3, ge=0, le=1000)
+        runs: Annotated[int, number(0, 1000)] = 3
 
     class Golden(Part):
-        rtol: float = 1e-4
-        atol: float = 1e-6
-        p99_ms: float | None = None
+        rtol: Annotated[float, number(0.0, 1e9)] = 1e-4
+        atol: Annotated[float, number(0.0, 1e9)] = 1e-6
+        p99_ms: Annotated[float, number(0.001, HOUR_MS)] | None = None
 
     class Lineage(Part):
         git_commit: str = ""
@@ -140,13 +167,13 @@ def make_schema() -> Any:
     class Model(Part):
         backend: Literal["onnxruntime"] = "onnxruntime"
         versions: Versions = Versions()
-        labels: dict[str, int] = {}
+        labels: dict[str, Annotated[int, number(1, MAX_VERSION)]] = {}
         batching: Batching = Batching()
         queue: Queue = Queue()
         instances: Instances = Instances()
         slo: Slo | None = None
         execution_providers: list[str] = ["CPUExecutionProvider"]
-        run_timeout_ms: int = Field(default=30000, ge=0)
+        run_timeout_ms: Annotated[int, number(0, 24 * HOUR_MS)] = 30000
         warmup: Warmup = Warmup()
         golden: Golden = Golden()
         signature_change: Literal["hold", "allow"] = "hold"

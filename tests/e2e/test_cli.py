@@ -1,0 +1,64 @@
+"""Commands as processes: exit codes 0, 1, 2, 3, and one clear line on stderr in good time."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from .server import free_port
+
+SECONDS = 2
+HERE = os.path.dirname(__file__)
+
+
+def run(*arguments):
+    started = time.monotonic()
+    done = subprocess.run([sys.executable, "-m", "batchmill", *arguments], capture_output=True, text=True, timeout=20, check=False)
+    return done, time.monotonic() - started
+
+
+@pytest.mark.parametrize(("arguments", "code", "wanted"), [
+    (["serve", "/no/such/registry"], 1, "/no/such/registry: no such registry directory or file"),
+    (["serve", __file__], 1, "a registry directory or a .onnx file wanted"),
+    (["serve", HERE, "--host", "192.0.2.1"], 1, "cannot listen on 192.0.2.1:"),
+    (["serve", HERE, "--port", "0", "--grpc-port", "0", "--uds", "/no/such/folder/x"], 1, "cannot listen on /no/such/folder/x"),
+    (["serve", HERE, "--no-such-flag"], 2, "--no-such-flag"),
+    (["serve", HERE, "--port", "many"], 2, "--port: 'many' given"),
+    (["serve", HERE, "--executor-threads", "65"], 2, "--executor-threads: 65 given"),
+    (["serve", HERE, "--config", "/no/such/file"], 2, "/no/such/file"),
+    (["serve"], 2, "serve needs a registry directory"),
+    ([], 2, "required: COMMAND"),
+    (["infer", "m", "--url", "http://127.0.0.1:1"], 3, "no server answers at http://127.0.0.1:1/"),
+    (["infer", "m", "--url", "rubbish"], 3, "no server answers at rubbish/"),
+])
+def test_what_cannot_work_says_so_in_one_line(arguments, code, wanted):
+    done, took = run(*arguments)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith("batchmill: ")
+    assert wanted in done.stderr
+    assert took < SECONDS
+
+
+@pytest.mark.parametrize("flags", [["--port", "{taken}", "--grpc-port", "0"], ["--port", "{free}", "--grpc-port", "{taken}"]])
+def test_a_port_that_is_taken_says_so(server, flags):
+    done, took = run("serve", HERE, *[flag.format(taken=server.port, free=free_port()) for flag in flags])
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert f"127.0.0.1:{server.port}: Address already in use" in done.stderr
+    assert took < SECONDS
+
+
+@pytest.mark.parametrize(("arguments", "code", "wanted"), [
+    (["linear"], 0, "linear version 2"), (["linear", "--model-version", "1", "--json"], 0, '"version": "1"'),
+    (["nobody"], 1, "404: unknown model 'nobody'"), (["linear", "--model-version", "9"], 1, "404: "),
+    (["linear", "--input", "/no/such.npy"], 2, "/no/such.npy: "), (["linear", "--input", f"z={HERE}/conftest.py"], 2, "conftest.py: "),
+])
+def test_infer_says_how_it_went(server, arguments, code, wanted):
+    done, _ = run("infer", *arguments, "--url", server.url)
+    assert done.returncode == code, done.stderr
+    assert wanted in (done.stderr if code else done.stdout)
+    assert done.stderr.count("\n") == (1 if code else 0)

@@ -1,0 +1,79 @@
+"""model.yaml: every mistake is told with file, line, key, what was given and what is wanted."""
+
+import pytest
+
+from batchmill.errors import ConfigError
+from batchmill.registry import model_config
+from batchmill.registry.policy import VersionPolicy
+
+
+@pytest.mark.parametrize(("text", "wanted"), [
+    ("batchin: {mode: on}", ":1: batchin: unknown key; did you mean 'batching'?"),
+    ("queue:\n  max_row: 3", ":2: queue.max_row: unknown key; did you mean 'max_rows'?"),
+    ("queue: {max_rows: many}", ":1: queue.max_rows: 'many' given, a whole number from 1 to 1000000000 wanted"),
+    ("queue: {max_rows: 0}", ":1: queue.max_rows: 0 given, a whole number from 1 to "),
+    ("queue: {max_wait_ms: -1}", ":1: queue.max_wait_ms: -1 given, a whole number from 0 to 3600000 wanted"),
+    ("queue: {default_timeout_us: 9999999999999999999}", ":1: queue.default_timeout_us: 9999999999999999999 given, a whole"),
+    ("queue: {timeout_action: wait}", ":1: queue.timeout_action: 'wait' given, 'reject' or 'delay' wanted"),
+    ("batching:\n  mode: auto\n  max_batch_size: 0", ":3: batching.max_batch_size: 0 given, a whole number from 1 to 65536 wanted"),
+    ("batching: {max_batch_size: 65537}", ":1: batching.max_batch_size: 65537 given, "),
+    ("batching: {max_batch_size: 6.5}", ":1: batching.max_batch_size: 6.5 given, "),
+    ("batching: {max_batch_size: true}", ":1: batching.max_batch_size: True given, "),
+    ("batching: {mode: sometimes}", ":1: batching.mode: 'sometimes' given, 'auto', 'on' or 'off' wanted"),
+    ("batching:\n  preferred_batch_sizes:\n  - 4\n  - 0", ":4: batching.preferred_batch_sizes.1: 0 given, "),
+    ("instances: {count: 0}", ":1: instances.count: 0 given, a whole number from 1 to 1024, or auto, wanted"),
+    ("instances: {intra_op_threads: 1025}", ":1: instances.intra_op_threads: 1025 given, "),
+    ("instances: {count: some}", ":1: instances.count: 'some' given, "),
+    ("versions: {policy: newest}", ":1: versions.policy: 'newest' given, latest, all or a list of version numbers wanted"),
+    ("versions: {policy: [1, 0]}", ":1: versions.policy: [1, 0] given, "),
+    ("versions: {policy: []}", ":1: versions.policy: [] given, "),
+    ("versions: {count: 0}", ":1: versions.count: 0 given, "),
+    ("labels:\n  stable: 1\n  canary: 0", ":3: labels.canary: 0 given, a whole number from 1 to "),
+    ("labels: {stable: latest}", ":1: labels.stable: 'latest' given, "),
+    ("run_timeout_ms: -5", ":1: run_timeout_ms: -5 given, a whole number from 0 to 86400000 wanted"),
+    ("warmup: {runs: 1001}", ":1: warmup.runs: 1001 given, a whole number from 0 to 1000 wanted"),
+    ("slo: {latency_ms: 0}", ":1: slo.latency_ms: 0 given, a number from 0.001 to "),
+    ("slo: {target: 0.9}", ":1: slo.latency_ms: missing"),
+    ("golden: {rtol: .nan}", ":1: golden.rtol: nan given, a number from 0.0 to "),
+    ("golden: {p99_ms: fast}", ":1: golden.p99_ms: 'fast' given, a number from 0.001 to "),
+    ("execution_providers: CPUExecutionProvider", ":1: execution_providers: 'CPUExecutionProvider' given, a valid list wanted"),
+    ("parameters: [1]", ":1: parameters: [1] given, a valid dictionary wanted"),
+    ("parameters: {1: 2}", ":1: parameters.1: 1 given, a valid string wanted"),
+    ("queue: [", ":1:"),
+    ("a: &x 1\nb: *x", ": anchors and aliases are not allowed"),
+    ("- 1", ":1: keys and values wanted"),
+])
+def test_a_mistake_is_told_with_its_place_what_was_given_and_what_is_wanted(tmp_path, text, wanted):
+    path = tmp_path / "model.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        model_config.read(path)
+    assert str(caught.value).startswith(f"{path}{wanted}")
+
+
+def test_what_is_given_is_echoed_in_part(tmp_path):
+    (tmp_path / "model.yaml").write_text(f"batching: {{mode: {'x' * 100_000}}}")
+    with pytest.raises(ConfigError) as caught:
+        model_config.read(tmp_path / "model.yaml")
+    assert len(str(caught.value)) < 400
+
+
+def read(tmp_path, text):
+    (tmp_path / "model.yaml").write_text(text)
+    return model_config.read(tmp_path / "model.yaml")
+
+
+def test_a_file_is_read(tmp_path):
+    got = read(tmp_path, "versions: {policy: [1, 3]}\nlabels: {stable: 1}\nbatching: {mode: 'off'}\nqueue: {max_rows: 5}\ninstances: {count: auto}\n")
+    assert (got.versions, got.labels, got.batching) == (VersionPolicy("specific", numbers=(1, 3)), {"stable": "1"}, "off")
+    assert (got.max_queue_rows, got.instances) == (5, 0)
+
+
+@pytest.mark.parametrize(("text", "without_effect"), [
+    ("slo: {latency_ms: 20}\nbatching: {preferred_batch_sizes: [4]}\nqueue: {max_rows: 5}", ("slo", "batching.preferred_batch_sizes")),
+    ("parameters: {team: vision}", ("parameters",)),
+    ("lineage: {note: first}", ("lineage",)),
+    ("warmup: {runs: 1}", ()),
+])
+def test_keys_without_effect_are_told(tmp_path, text, without_effect):
+    assert read(tmp_path, text).without_effect == without_effect
