@@ -19,6 +19,8 @@ from batchmill.proto import inference_pb2, inference_pb2_grpc
 
 MAX_BATCH_SIZE = 64  # rows
 
+Context = grpc.aio.ServicerContext[inference_pb2.ModelInferRequest, inference_pb2.ModelInferResponse]
+
 
 class Batcher:
     """Owns the session and the requests that wait; used on the event loop alone."""
@@ -55,7 +57,7 @@ class Servicer(inference_pb2_grpc.GRPCInferenceServiceServicer):
     def __init__(self, batcher: Batcher) -> None:
         self.batcher = batcher
 
-    async def ModelInfer(self, request: inference_pb2.ModelInferRequest, context: grpc.aio.ServicerContext):
+    async def ModelInfer(self, request: inference_pb2.ModelInferRequest, context: Context) -> inference_pb2.ModelInferResponse:
         rows = np.frombuffer(request.raw_input_contents[0], np.float32).reshape(request.inputs[0].shape)
         result = await self.batcher.infer(rows)
         answer = inference_pb2.ModelInferResponse(model_name=request.model_name, model_version="1", id=request.id)
@@ -66,7 +68,7 @@ class Servicer(inference_pb2_grpc.GRPCInferenceServiceServicer):
 
 async def main(path: str, port: str) -> None:
     server = grpc.aio.server()
-    inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(Servicer(Batcher(path)), server)
+    inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(Servicer(Batcher(path)), server)  # type: ignore[no-untyped-call]
     server.add_insecure_port(f"127.0.0.1:{port}")
     await server.start()
     await server.wait_for_termination()

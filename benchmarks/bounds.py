@@ -1,28 +1,84 @@
-"""What the server promises of its CPU time a request, beside the yardsticks of the same run. Pure functions.
+"""What the server promises, held against the yardsticks of the same run. Pure functions.
 
-H(n), F(n): the floors of gRPC and of HTTP with n requests in flight; R(n): ONNX Runtime's time of a row in batches of n.
+H, F, U: CPU time a request of floor_h2, floor and grpcio_echo; R(n): of a row in ONNX Runtime, in batches of n.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
-Floor = Callable[[int], float]
+Key = tuple[str, str]  # (server, point)
+OURS, BASELINE = "batchmill", "baseline_grpcio"
+P99_OF_P50 = 4.0
+HEAVY_SHARE = 0.97
+TAIL_RATIO, TAIL_US = 2.0, 1000.0
 
 
-def bound_us(point: str, h: Floor, f: Floor, r: Floor) -> float | None:
-    """The promised limit of a point in microseconds, None where nothing is promised."""
-    kind, _, number = point.partition(" ")
-    n = int(number)
-    match kind:
-        case "grpc" if n == 1:
-            return 1.5 * h(1) + r(1)
-        case "grpc":
-            return 1.75 * h(n) + r(8)
-        case "stream":
-            return h(32) / 3 + r(32)
-        case "rest-binary" if n == 32:
-            return 2 * f(32) + r(8)
-        case "rest-json" if n == 32:
-            return 3 * f(32) + r(8)
-    return None
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """CPU time a request at the point: at most the sum of weight times yardstick."""
+
+    point: str
+    text: str
+    terms: Mapping[Key, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """A figure beside its limit, in one unit: at most the limit, or with at_least at least it."""
+
+    point: str
+    text: str
+    got: float
+    limit: float
+    at_least: bool = False
+
+    @property
+    def kept(self) -> bool:
+        return self.got >= self.limit if self.at_least else self.got <= self.limit
+
+
+def floor_h2(point: str, weight: float) -> dict[Key, float]:
+    return {("floor_h2", point): weight}
+
+
+def row(batch: int) -> Key:
+    return "onnxruntime", f"row{batch}"
+
+
+BOUNDS = (
+    Bound("grpc1", "1.5 H(1) + R(1)", {**floor_h2("grpc1", 1.5), row(1): 1}),
+    *(Bound(f"grpc{n}", f"1.75 H({n}) + R(8)", {**floor_h2(f"grpc{n}", 1.75), row(8): 1}) for n in (8, 32, 128)),
+    Bound("grpc-each32", "1.5 H(each 32) + R(8)", {**floor_h2("grpc-each32", 1.5), row(8): 1}),
+    Bound("grpc32", "U(32) / 25", {("grpcio_echo", "grpc32"): 1 / 25}),
+    Bound("grpc32", "grpcio + onnxruntime / 30", {(BASELINE, "grpc32"): 1 / 30}),
+    Bound("stream500", "H(32) / 3 + R(32)", {**floor_h2("grpc32", 1 / 3), row(32): 1}),
+    Bound("rest-binary32", "2 F(32) + R(8)", {("floor", "rest-binary32"): 2, row(8): 1}),
+    Bound("rest-json32", "3 F(32) + R(8)", {("floor", "rest-binary32"): 3, row(8): 1}),
+)
+
+
+def needed(points: Collection[str], baseline: bool) -> set[Key]:
+    """The points of the server, and every yardstick that a bound of theirs stands on."""
+    terms = {key for bound in BOUNDS if bound.point in points for key in bound.terms}
+    return {(OURS, point) for point in points} | {key for key in terms if baseline or key[0] != BASELINE}
+
+
+def judge(cpu_us: Mapping[Key, float], p99_of_p50: Mapping[str, float]) -> list[Promise]:
+    """The promises whose yardsticks were all measured. p99_of_p50: of the server, by point."""
+    promises = [
+        Promise(bound.point, bound.text, cpu_us[OURS, bound.point], sum(weight * cpu_us[key] for key, weight in bound.terms.items()))
+        for bound in BOUNDS
+        if (OURS, bound.point) in cpu_us and bound.terms.keys() <= cpu_us.keys()
+    ]
+    bounded = {bound.point for bound in BOUNDS}
+    return promises + [Promise(point, "p99 / p50", ratio, P99_OF_P50) for point, ratio in p99_of_p50.items() if point in bounded]
+
+
+def heavy(model: str, rows_per_sec: float, in_process: float) -> Promise:
+    return Promise(model, f"{HEAVY_SHARE:.0%} of in process", rows_per_sec, HEAVY_SHARE * in_process, at_least=True)
+
+
+def tail(busy_us: float, idle_us: float) -> Promise:
+    return Promise("p99.9, Python busy", f"{TAIL_RATIO:g}x idle or {TAIL_US:,.0f} µs", busy_us, max(TAIL_RATIO * idle_us, TAIL_US))

@@ -14,6 +14,7 @@ import itertools
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -21,6 +22,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 OPSET = 17
 IR_VERSION = 9
+TOKENS = 32  # of a row for the encoder
 FP32, INT64 = TensorProto.FLOAT, TensorProto.INT64
 
 
@@ -40,7 +42,7 @@ class Graph:
     def normal(self, *shape: int, scale: float) -> str:
         return self.constant(self.random.standard_normal(shape) * scale)
 
-    def add(self, kind: str, *inputs: str, output: str = "", **attributes: object) -> str:
+    def add(self, kind: str, *inputs: str, output: str = "", **attributes: Any) -> str:
         output = output or f"t{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, inputs, [output], **attributes))
         return output
@@ -144,6 +146,17 @@ def write(registry: Path, name: str) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         onnx.save(MAKERS[name](), path)
     return path
+
+
+def row(name: str) -> dict[str, np.ndarray]:
+    """One row of every input, the same every time."""
+    random = np.random.default_rng(7)
+    if name == "mlp":
+        return {"x": random.standard_normal((1, 64)).astype(np.float32)}
+    if name == "resnet":
+        return {"x": random.random((1, 3, 224, 224), dtype=np.float32)}
+    ids = random.integers(1000, 30000, (1, TOKENS), dtype=np.int64)
+    return {"input_ids": ids, "attention_mask": np.ones_like(ids)}
 
 
 if __name__ == "__main__":

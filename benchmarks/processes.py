@@ -1,4 +1,4 @@
-"""Server processes on one core: started, waited for, their CPU time read, ended by their id."""
+"""Server processes on one core: started, waited for, ended by their id; and who used the machine's CPU time."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 TICKS_PER_SEC = os.sysconf("SC_CLK_TCK")
+CORES = os.cpu_count() or 1
 START_SECS = 60
 STOP_SECS = 15
 
@@ -43,6 +46,28 @@ def cpu_secs(pid: int) -> float:
             fields = Path(f"/proc/{member}/stat").read_text().rsplit(")", 1)[1].split()
             ticks += int(fields[11]) + int(fields[12])
     return ticks / TICKS_PER_SEC
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Seconds so far: on the clock, and of CPU in the whole machine, in the server, in this process and the tools it ran."""
+
+    clock: float
+    machine: float
+    server: float
+    client: float
+
+    @classmethod
+    def now(cls, server_pid: int | None = None) -> Usage:
+        user, nice, system, _, _, irq, softirq = map(int, Path("/proc/stat").read_text().split()[1:8])
+        machine = (user + nice + system + irq + softirq) / TICKS_PER_SEC
+        return cls(time.monotonic(), machine, cpu_secs(server_pid) if server_pid else 0.0, sum(os.times()[:4]))
+
+
+def others(before: Usage, after: Usage, cores: int = CORES) -> float:
+    """The share of the machine that other processes used meanwhile."""
+    ours = after.server - before.server + after.client - before.client
+    return max(0.0, after.machine - before.machine - ours) / (after.clock - before.clock) / cores
 
 
 class Server:
@@ -87,3 +112,11 @@ class Server:
                 return
             time.sleep(0.02)
         raise RuntimeError(f"{self.name} did not listen after {START_SECS} s")
+
+
+def batchmill(name: str, registry: Path, core: str, folder: Path, *launcher: str) -> Server:
+    """The server under test, on a free port that speaks every protocol. launcher: arguments of Python in place of -m batchmill."""
+    port = free_port()
+    command = [sys.executable, *(launcher or ("-m", "batchmill")), "serve", str(registry), "--port", str(port), "--grpc-port", "0",
+               "--cpu-budget", "1", "--state-dir", str(folder / f"{name}-state"), "--lame-duck-secs", "0"]
+    return Server(name, command, port, core, folder / f"{name}.log")

@@ -1,0 +1,54 @@
+import bounds
+import pytest
+from bounds import OURS, Promise, judge, needed
+
+YARDSTICKS = {
+    ("floor_h2", "grpc1"): 20.0, ("floor_h2", "grpc8"): 8.0, ("floor_h2", "grpc32"): 6.0, ("floor_h2", "grpc128"): 4.0,
+    ("floor_h2", "grpc-each32"): 12.0, ("floor", "rest-binary32"): 7.0, ("grpcio_echo", "grpc32"): 150.0, ("baseline_grpcio", "grpc32"): 210.0,
+    ("onnxruntime", "row1"): 3.0, ("onnxruntime", "row8"): 0.6, ("onnxruntime", "row32"): 0.3,
+}
+
+
+def limits(point):
+    return [promise.limit for promise in judge({**YARDSTICKS, (OURS, point): 1.0}, {}) if promise.point == point]
+
+
+@pytest.mark.parametrize(("point", "wanted"), [
+    ("grpc1", [1.5 * 20 + 3]),
+    ("grpc8", [1.75 * 8 + 0.6]),
+    ("grpc32", [1.75 * 6 + 0.6, 150 / 25, 210 / 30]),
+    ("grpc128", [1.75 * 4 + 0.6]),
+    ("grpc-each32", [1.5 * 12 + 0.6]),
+    ("stream500", [6 / 3 + 0.3]),
+    ("rest-binary32", [2 * 7 + 0.6]),
+    ("rest-json32", [3 * 7 + 0.6]),
+    ("rest-binary128", []),
+])
+def test_a_limit_is_the_weighted_sum_of_its_yardsticks(point, wanted):
+    assert limits(point) == pytest.approx(wanted)
+
+
+def test_a_promise_without_its_yardstick_is_not_judged():
+    assert judge({(OURS, "grpc32"): 5.0, ("grpcio_echo", "grpc32"): 150.0}, {}) == [Promise("grpc32", "U(32) / 25", 5.0, 6.0)]
+
+
+def test_a_point_needs_the_yardsticks_of_its_bounds_and_no_more():
+    assert needed(["rest-json32"], baseline=False) == {(OURS, "rest-json32"), ("floor", "rest-binary32"), ("onnxruntime", "row8")}
+    assert (bounds.BASELINE, "grpc32") not in needed(["grpc32"], baseline=False)
+    assert (bounds.BASELINE, "grpc32") in needed(["grpc32"], baseline=True)
+
+
+def test_the_spread_of_latencies_is_promised_where_the_cost_is():
+    assert [promise.point for promise in judge({}, {"grpc8": 2.0, "rest-binary128": 9.0})] == ["grpc8"]
+    assert [promise.kept for promise in judge({}, {"grpc8": 4.1})] == [False]
+
+
+def test_heavy_models_may_lose_three_hundredths():
+    assert bounds.heavy("resnet", 97.0, 100.0).kept
+    assert not bounds.heavy("resnet", 96.9, 100.0).kept
+
+
+def test_the_tail_may_double_or_be_a_millisecond():
+    assert bounds.tail(busy_us=999.0, idle_us=100.0).kept
+    assert bounds.tail(busy_us=1800.0, idle_us=900.0).kept
+    assert not bounds.tail(busy_us=1801.0, idle_us=900.0).kept
