@@ -77,3 +77,12 @@ def test_help_tells_of_every_flag(capsys, monkeypatch):
     text = " ".join(capsys.readouterr().out.split())
     assert ended.value.code == 0
     assert "After SIGTERM: not ready, but serving. Default: 3.0." in text
+
+
+@pytest.mark.parametrize("answer", [b"<html>", b"[]", b'{"inputs": [1]}', b'{"outputs": []}'])
+def test_infer_says_when_what_answers_is_no_model_server(monkeypatch, capsys, answer):
+    monkeypatch.setattr("batchmill.client.call", lambda url: answer)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["infer", "m"])
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == "batchmill: what answers at http://127.0.0.1:8000/v2/models/m is no model server of the v2 protocol\n"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
@@ -22,8 +24,8 @@ Array = np.ndarray[Any, Any]
 
 def run(model: str, files: list[str], version: str, url: str, as_json: bool) -> int:
     """Asks and prints; the exit code."""
-    base = f"{url.rstrip('/')}/v2/models/{model}" + (f"/versions/{version}" if version else "")
-    inputs = json.loads(call(base))["inputs"]
+    base = f"{url.rstrip('/')}/v2/models/{quote(model, safe='')}" + (f"/versions/{quote(version, safe='')}" if version else "")
+    inputs = inputs_of(call(base), base)
     given = read_files(files, [one["name"] for one in inputs])
     arrays = {one["name"]: shaped(one, given) for one in inputs}
     started = time.perf_counter()
@@ -51,8 +53,15 @@ def call(url: str, body: bytes | None = None, headers: dict[str, str] | None = N
         with contextlib.suppress(ValueError, KeyError, TypeError):
             text = json.loads(text)["error"]
         raise RemoteError(f"{error.code}: {text}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         raise UnreachableError(f"no server answers at {url}: {getattr(error, 'reason', error)}") from None
+
+
+def inputs_of(metadata: bytes, url: str) -> list[dict[str, Any]]:
+    try:
+        return [{key: one[key] for key in ("name", "datatype", "shape")} for one in json.loads(metadata)["inputs"]]
+    except (ValueError, KeyError, TypeError):
+        raise RemoteError(f"what answers at {url} is no model server of the v2 protocol") from None
 
 
 def read_files(files: list[str], names: list[str]) -> dict[str, Array]:

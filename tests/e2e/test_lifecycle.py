@@ -6,7 +6,9 @@ import json
 import os
 import pty
 import signal
+import socket
 import subprocess
+import time
 
 import pytest
 
@@ -65,6 +67,20 @@ def test_cold_calls_are_answered_while_models_load(loading):
 def test_a_signal_while_a_model_loads_ends_cleanly(loading):
     assert loading.get("/v2/health/ready")[0] == 503
     assert loading.stop(signal.SIGTERM, 5) == 0
+
+
+def test_a_run_that_does_not_end_in_time_does_not_hold_up_the_exit(tmp_path):
+    models.slow(tmp_path / "registry", 8000)
+    (tmp_path / "registry" / "slow" / "model.yaml").write_text("batching: {mode: 'off'}\n")
+    with ServerProcess(tmp_path / "registry", "--exit-timeout-secs", "0.1") as server, socket.create_connection(("127.0.0.1", server.port)) as client:
+        body = b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [16, 256, 256], "parameters": {"binary_data_size": 4194304}}]}'
+        client.sendall(b"POST /v2/models/slow/infer HTTP/1.1\r\nHost: x\r\nInference-Header-Content-Length: %d\r\nContent-Length: %d\r\n\r\n%s%s"
+                       % (len(body), len(body) + 4194304, body, bytes(4194304)))
+        assert any(b"batchmill_in_flight_requests 1.0" in server.get("/metrics")[1] for _ in range(1000))
+        started = time.monotonic()
+        assert server.stop() == 0
+        assert time.monotonic() - started < 5
+        assert '"unanswered":1' in server.log_path.read_text()
 
 
 def ends_within(server, seconds):
