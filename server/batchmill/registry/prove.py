@@ -24,7 +24,7 @@ OUTLIER = 50
 _FREE_AXIS = 4  # the size tried for a free axis that is not the batch
 _MAX_ELEMENTS = 4 << 20  # of one sample row; larger ones would make a start slow
 
-Row = dict[str, RawTensor]  # by input
+Row = dict[str, RawTensor]  # by input or output
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,40 +55,41 @@ def prove(backend: Backend, model: LoadedModel, mode: str) -> Proof:
 def compare(backend: Backend, model: LoadedModel, width: int) -> Proof:
     """Raises RuntimeError or ValueError when the sample does not run."""
     ordinary = [sample(model, width, seed) for seed in range(3)]
-    failure = differs(backend, model, ordinary)
+    alone = [model.run(row) for row in ordinary]
+    failure = differs(backend, model, ordinary, alone)
     if failure:
         return Proof(False, f"rows run together differ from rows run alone: {failure}")
     datatypes = {datatype for _, datatype, _, _ in model.inputs}
     proved = "proved: rows run together equal rows run alone"
+
+    def beside(neighbour: Row) -> tuple[str, str]:
+        """(the output in which a row differs beside that neighbour, the error when that does not run)."""
+        try:
+            return differs(backend, model, [*ordinary, neighbour], alone), ""
+        except (RuntimeError, ValueError) as error:
+            return "", str(error)
+
     if datatypes & FLOATS:
-        failure, error = beside(backend, model, ordinary, sample(model, width, 7, floats=OUTLIER))
+        failure, error = beside(sample(model, width, 7, floats=OUTLIER))
         if failure or error:
             return Proof(False, f"a row changes beside a large row: {failure}" if failure else f"not proved: no run beside a large row: {error}")
-        failure, error = beside(backend, model, ordinary, sample(model, width, 0, floats=math.nan))
+        failure, error = beside(sample(model, width, 0, floats=math.nan))
         if failure:
             return Proof(False, f"a row changes beside a row of NaN: {failure}")
         if error:  # NaN cannot change a row beside it when it fails the run: such a batch is run again in parts
             proved += f"; a row of NaN fails its run: {error}"
     if datatypes & INTEGERS:
-        failure, _ = beside(backend, model, ordinary, sample(model, width, 7, integers=OUTLIER))
+        failure, _ = beside(sample(model, width, 7, integers=OUTLIER))
         if failure:  # that it does not run tells nothing: a large index may be outside of a table
             return Proof(False, f"a row changes beside a large row: {failure}")
     return Proof(True, proved)
 
 
-def beside(backend: Backend, model: LoadedModel, rows: list[Row], neighbour: Row) -> tuple[str, str]:
-    """(the output in which one of the rows differs when run with that neighbour, the error when that does not run)."""
-    try:
-        return differs(backend, model, [*rows, neighbour], len(rows)), ""
-    except (RuntimeError, ValueError) as error:
-        return "", str(error)
-
-
-def differs(backend: Backend, model: LoadedModel, rows: list[Row], checked: int | None = None) -> str:
-    """The first output in which one of the first `checked` rows differs; empty when none does."""
+def differs(backend: Backend, model: LoadedModel, rows: list[Row], alone: list[Row]) -> str:
+    """The first output of the rows run together that is not as that of the first rows run alone; empty when there is none."""
     together = model.run(stack(rows))
-    for number, row in enumerate(rows[:checked]):
-        for name, (datatype, shape, raw) in model.run(row).items():
+    for number, outputs in enumerate(alone):
+        for name, (datatype, shape, raw) in outputs.items():
             whole_shape, whole = together[name][1], together[name][2]
             if not shape or shape[0] != 1 or not whole_shape or whole_shape[0] != len(rows):
                 return f'output "{name}" does not have one row for each row of the inputs'
