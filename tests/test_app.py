@@ -70,10 +70,10 @@ def test_watchers_learn_of_models_as_they_come_and_of_the_server_at_the_end(tmp_
         return SimpleNamespace(pick=lambda: served or None)
 
     class Services:
-        async def set_whole(self, serving):
+        def set_whole(self, serving):
             told.append(("whole", serving))
 
-        async def set_models(self, serving, names):
+        def set_models(self, serving, names):
             told.extend((name, serving) for name in names)
             if "a" in names:
                 app._models = {"a": model(), "b": model(), "broken": model(False)}

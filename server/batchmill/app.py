@@ -117,8 +117,8 @@ class App:
         await signalled.wait()
         loop.remove_reader(self._server.signal_fileno())
         telling.cancel()
-        await services.set_whole(False)
-        await services.set_models(False, self._models)
+        services.set_whole(False)
+        services.set_models(False, self._models)
         return await self._drain(dispatcher)
 
     def _start_endpoints(self) -> tuple[Services, Dispatcher]:
@@ -139,16 +139,16 @@ class App:
     async def _tell_health(self, services: Services) -> None:
         """Health's watchers learn of models as they come, and of the whole when the first pass has ended."""
         told: set[str] = set()
-        await services.set_whole(False)
+        services.set_whole(False)
         while True:
             complete = self._all_loaded
             fresh = {name for name, model in self._models.items() if model.pick()} - told
-            await services.set_models(True, fresh)
+            services.set_models(True, fresh)
             told |= fresh
             if complete:
                 break
             await asyncio.sleep(PUBLISH_SECS)
-        await services.set_whole(self._ready)
+        services.set_whole(self._ready)
 
     async def _drain(self, dispatcher: Dispatcher) -> int:
         """Not ready (the data plane said so at the signal), serve on, GOAWAY, answer what was accepted, end. A second signal cuts it short."""

@@ -1,4 +1,4 @@
-"""The cold methods of the v2 gRPC service, health List and Watch, and reflection."""
+"""The cold methods of the v2 gRPC service, health Watch, and reflection."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import Any
 
 import grpc
 from google.protobuf import json_format
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from batchmill.endpoints.catalog import Catalog
 from batchmill.endpoints.grpc_context import Context
 from batchmill.endpoints.grpc_server import GrpcServer
+from batchmill.endpoints.health import HealthServicer
 from batchmill.errors import BatchmillError
 from batchmill.proto import inference_pb2 as pb
 from batchmill.proto import inference_pb2_grpc
@@ -59,18 +60,16 @@ class Services:
     """Registers everything with a server, and keeps health in step with readiness."""
 
     def __init__(self, server: GrpcServer, catalog: Catalog) -> None:
-        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
+        self._health = HealthServicer()
         inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(InferenceServicer(catalog), server)  # type: ignore[no-untyped-call]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = (SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
         # Registered itself: enable_server_reflection() would pick the synchronous servicer for a server like ours.
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflection.aio.ReflectionServicer(names), server)  # type: ignore[attr-defined]
 
-    async def set_whole(self, serving: bool) -> None:
+    def set_whole(self, serving: bool) -> None:
         """What watchers of the server and of the inference service are told."""
-        await self.set_models(serving, ("", SERVICE))
+        self.set_models(serving, ("", SERVICE))
 
-    async def set_models(self, serving: bool, names: Iterable[str]) -> None:
-        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
-        for name in names:
-            await self._health.set(name, status)
+    def set_models(self, serving: bool, names: Iterable[str]) -> None:
+        self._health.set(serving, names)
