@@ -58,9 +58,15 @@ def test_a_mistake_is_a_usage_error(arguments, environment, wanted):
     assert (str(caught.value).startswith(wanted), caught.value.exit_code) == (True, 2), str(caught.value)
 
 
+def test_what_is_worked_out_from_the_machine_may_be_null_in_the_file(tmp_path):
+    (tmp_path / "server.yaml").write_text("uds:\nio-threads: null\n")
+    got = settings(["--config", str(tmp_path / "server.yaml")])
+    assert (got.uds, got.io_threads) == (None, None)
+
+
 @pytest.mark.parametrize(("content", "wanted"), [
     (b"prt: 1", ": unknown key 'prt'; did you mean 'port'?"), (b"port: [1]", ": port: [1] given, a whole number wanted"),
-    (b"- 1", ": keys and values wanted"), (b"port: [", ": "), (b"\xff\xfe\xff", ": "),
+    (b"- 1", ": keys and values wanted"), (b"port: 1\nhost: [", ":2: "), (b"host:", ": host: None given, a text wanted"), (b"\xff\xfe\xff", ": "),
 ])
 def test_a_mistake_in_the_file_names_it(tmp_path, content, wanted):
     path = tmp_path / "server.yaml"

@@ -24,7 +24,7 @@ from batchmill.config import ServerConfig
 from batchmill.errors import BatchmillError, ConfigError, UsageError
 
 _UNSET = object()
-_WANTED = {bool: "true or false", int: "a whole number", float: "a number"}
+_WANTED = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -95,7 +95,11 @@ def kind_of(field: dataclasses.Field[Any]) -> type:
 
 def converted(text: object, field: dataclasses.Field[Any], where: str) -> Any:
     kind = kind_of(field)
+    if text is None and field.default is None:
+        return None
     try:
+        if text is None:
+            raise ValueError
         if kind is bool:
             return {"1": True, "true": True, "on": True, "yes": True, "0": False, "false": False, "off": False, "no": False}[str(text).lower()]
         value = kind(str(text))
@@ -134,7 +138,9 @@ def from_file(path: Path, fields: Mapping[str, dataclasses.Field[Any]]) -> dict[
     try:
         given = yaml.safe_load(path.read_text()) or {}
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: {str(error).splitlines()[0]}") from None
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise ConfigError(f"{where}: {getattr(error, 'problem', None) or str(error).splitlines()[0]}") from None
     if not isinstance(given, dict):
         raise ConfigError(f"{path}: keys and values wanted")
     values = {}
