@@ -54,7 +54,12 @@ def test_without_a_quiet_run_the_least_disturbed_one_is_kept_and_says_so():
 
 
 def test_medians_are_taken_figure_by_figure():
-    assert load.median([Run(3, 10, 0), Run(1, 30, 0.5), Run(2, 20, 0.1)]) == Run(2, 20, 0.1)
+    assert load.median([Run(3, 10, 0), Run(1, 30, 0.02), Run(2, 20, 0.01)]) == Run(2, 20, 0.01)
+
+
+def test_a_disturbed_run_does_not_count_beside_quiet_ones():
+    assert load.median([run(0.5, 9.0), run(0.0, 1.0), run(0.0, 3.0)]).cpu_us == 2.0
+    assert load.median([run(0.5, 9.0), run(0.4, 1.0), run(0.6, 3.0)]).cpu_us == 3.0
 
 
 def test_in_flight_counts_streams_of_all_connections():
