@@ -63,22 +63,27 @@ def test_the_drain_does_not_wait_longer_than_the_exit_timeout(tmp_path):
 
 
 @pytest.mark.parametrize("ready", [True, False])
-def test_watchers_learn_of_models_as_they_come_and_of_the_server_at_the_end(tmp_path, ready):
+def test_watchers_learn_of_models_as_they_come_and_go_and_of_the_server(tmp_path, ready):
+    """Each look finds what stands in the list; the last one ends the telling."""
     app, told = App(tmp_path, ServerConfig()), []
+    looks = iter([{"a": True}, {"a": True, "b": True, "broken": False}, {"b": False}])
 
-    def model(served=True):
-        return SimpleNamespace(pick=lambda: served or None)
+    def look():
+        models = next(looks, None)
+        if models is None:
+            raise asyncio.CancelledError
+        app._models = {name: SimpleNamespace(pick=lambda served=served: served or None) for name, served in models.items()}
 
     class Services:
         def set_whole(self, serving):
             told.append(("whole", serving))
+            look()
 
         def set_models(self, serving, names):
             told.extend((name, serving) for name in names)
-            if "a" in names:
-                app._models = {"a": model(), "b": model(), "broken": model(False)}
-                app._ready, app._all_loaded = ready, True
 
-    app._models = {"a": model()}
-    asyncio.run(app._tell_health(Services()))
-    assert told == [("whole", False), ("a", True), ("b", True), ("whole", ready)]
+    look()
+    app._server = SimpleNamespace(ready=lambda: ready)
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(app._tell_health(Services()))
+    assert told == [("a", True), ("whole", ready), ("b", True), ("whole", ready), ("a", False), ("b", False), ("whole", ready)]

@@ -19,9 +19,11 @@ from batchmill.core.reactor import Server
 from batchmill.errors import StartError
 from batchmill.logs import Log
 from batchmill.registry import layout
-from batchmill.registry.first_pass import PUBLISH_SECS, FirstPass
-from batchmill.registry.loader import load_model
-from batchmill.registry.status import ModelStatus
+from batchmill.registry.keeper import PUBLISH_SECS, Keeper
+from batchmill.registry.loader import load_version
+from batchmill.registry.reaper import Reaper
+from batchmill.registry.settings import ModelSettings
+from batchmill.registry.status import ModelStatus, VersionStatus
 
 if TYPE_CHECKING:
     from batchmill.endpoints.dispatch import Dispatcher
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 log = Log(__name__)
 FIRST_MODEL_SECS = 0.5  # what the endpoints' imports wait for the first model, which they would slow down
+HEALTH_SECS = 0.25  # between two looks for what watchers of health must be told
 NICE = 7  # of Python's threads: the data plane goes first, and Python still gets a fifth of a busy core
 
 
@@ -39,25 +42,33 @@ class App:
         self._registry = registry
         self._config = config
         self._models: Mapping[str, ModelStatus] = {}  # replaced as a whole by the thread that publishes
-        self._all_loaded = self._ready = False
+        self._all_loaded = False
         self._server = make_server(config)
+        self._reaper = Reaper(self._server.release)
+        self._keeper = Keeper(
+            registry, self._load, self._publish, self._reaper.retire, poll_secs=config.poll_secs, watched=config.model_control == "auto"
+        )
 
     def run(self) -> int:
-        folders = layout.scan(self._registry)
+        layout.scan(self._registry)  # a registry that is not there ends the start
         addresses = self._listen()
         self._server.install_signals()
         self._server.start()
         # Threads inherit the niceness of their maker and cannot take it back: the data plane's are made by now.
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+        if os.getpriority(os.PRIO_PROCESS, 0) < NICE:
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
         try:
             try:
                 version = ort.initialise()
             except RuntimeError as error:
                 raise StartError(f"ONNX Runtime: {error}") from None
             log.info("server_started", addresses=" ".join(addresses), onnxruntime=version)
-            self._start_loading(folders)
+            self._reaper.start()
+            self._keeper.start()
+            self._keeper.published.wait(FIRST_MODEL_SECS)
             code = self._serve()
-            if not self._server.idle() or threading.active_count() > 1:
+            threads = [thread for thread in threading.enumerate() if not thread.daemon]
+            if self._keeper.stop() or len(threads) > 1 or not self._server.idle():
                 # Inside of a run, a load or a plain handler, which nothing can break off: the end does not wait for them.
                 logging.shutdown()
                 os._exit(code)
@@ -78,24 +89,20 @@ class App:
             raise StartError(f"cannot listen on {error.strerror or error}") from None
         return addresses
 
-    def _start_loading(self, folders: list[layout.ModelFolder]) -> None:
-        """Starts the first pass over the registry; returns when the first model serves, or when it takes long."""
-        executors = self._config.executor_count()
-        if not folders:
-            log.warning("registry_empty", path=str(self._registry))
-        first_pass = FirstPass(folders, lambda folder: load_model(folder, executors), self._publish, lambda: self._server.signal_count() > 0)
-        first_pass.start()
-        first_pass.published.wait(FIRST_MODEL_SECS)
+    def _load(self, name: str, number: int, path: Path, settings: ModelSettings) -> VersionStatus:
+        return load_version(name, str(number), path, settings, self._config.executor_count())
 
     def _publish(self, models: Mapping[str, ModelStatus], complete: bool) -> None:
-        self._models = models
+        """The keeper's thread: swaps the route table, then what the endpoints tell."""
         self._server.publish([model.route() for model in models.values()])
+        self._models = models
         if complete and not self._server.signal_count():
-            broken = [m.name for m in models.values() if m.reason or len(m.ready()) < len(m.versions)]
-            self._ready = not (broken and self._config.strict_readiness)
-            self._server.set_ready(self._ready)
-            log.info("server_ready" if self._ready else "server_not_ready", models=len(models), broken=len(broken))
-        self._all_loaded = complete
+            broken = [model.name for model in models.values() if model.reason or any(version.reason for version in model.versions.values())]
+            ready = not (broken and self._config.strict_readiness)
+            self._server.set_ready(ready)
+            if not self._all_loaded:
+                log.info("server_ready" if ready else "server_not_ready", models=len(models), broken=len(broken))
+            self._all_loaded = True
 
     def _serve(self) -> int:
         import uvloop
@@ -137,18 +144,15 @@ class App:
         return Services(server, catalog), dispatcher
 
     async def _tell_health(self, services: Services) -> None:
-        """Health's watchers learn of models as they come, and of the whole when the first pass has ended."""
-        told: set[str] = set()
-        services.set_whole(False)
+        """Health's watchers learn of models as they come and go, and of the whole when the first pass has ended."""
+        told: dict[str, bool] = {}
         while True:
-            complete = self._all_loaded
-            fresh = {name for name, model in self._models.items() if model.pick()} - told
-            services.set_models(True, fresh)
-            told |= fresh
-            if complete:
-                break
-            await asyncio.sleep(PUBLISH_SECS)
-        services.set_whole(self._ready)
+            serving = {name: model.pick() is not None for name, model in self._models.items()}
+            services.set_models(True, [name for name, ready in serving.items() if ready and not told.get(name)])
+            services.set_models(False, [name for name, ready in told.items() if ready and not serving.get(name)])
+            told = serving
+            services.set_whole(self._server.ready())
+            await asyncio.sleep(PUBLISH_SECS if not self._all_loaded else HEALTH_SECS)
 
     async def _drain(self, dispatcher: Dispatcher) -> int:
         """Not ready (the data plane said so at the signal), serve on, GOAWAY, answer what was accepted, end. A second signal cuts it short."""

@@ -112,7 +112,9 @@ def converted(text: object, field: dataclasses.Field[Any], where: str) -> Any:
 
 
 def choices_of(field: dataclasses.Field[Any]) -> tuple[Any, ...]:
-    return {"busy_status": (429, 503), "log_level": get_args(logs.LogLevel), "log_format": get_args(logs.LogFormat)}.get(field.name, ())
+    levels, formats = get_args(logs.LogLevel), get_args(logs.LogFormat)
+    choices = {"model_control": ("auto", "none"), "busy_status": (429, 503), "log_level": levels, "log_format": formats}
+    return choices.get(field.name, ())
 
 
 def settings(options: argparse.Namespace, environment: Mapping[str, str]) -> ServerConfig:

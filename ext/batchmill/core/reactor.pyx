@@ -237,6 +237,10 @@ cdef class Server:
         """What readiness says, as long as the server does not drain."""
         self.shared.ready.store(ready)
 
+    def ready(self) -> bool:
+        """What readiness says."""
+        return self.shared.ready.load() and not self.shared.draining.load()
+
     def install_signals(self) -> None:
         """SIGTERM and SIGINT: not ready at once, natively; signal_fileno() becomes readable, signal_count() counts."""
         install_handlers(self.shared, self.signal_fd)

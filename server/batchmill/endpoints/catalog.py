@@ -78,7 +78,7 @@ class Catalog:
             model = self._models()[name]
             versions = [v for v in model.versions.values() if not ready_only or v.state == "READY"]
             for version in versions:
-                state = "READY" if version.state == "READY" else "UNAVAILABLE"
+                state = "UNAVAILABLE" if version.state == "FAILED" else version.state
                 rows.append({"name": name, "version": version.number, "state": state, "reason": version.reason})
             if not model.versions and not ready_only:
                 rows.append({"name": name, "version": "", "state": "UNAVAILABLE", "reason": model.reason})

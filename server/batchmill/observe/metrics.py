@@ -110,7 +110,7 @@ def add_histogram(family: HistogramMetricFamily, labels: list[str], snapshot: Hi
 
 def add_batch_sizes(family: HistogramMetricFamily, labels: list[str], sizes: dict[int, int]) -> None:
     bounds = [1 << power for power in range(11)]
-    buckets = [(str(bound), float(sum(count for rows, count in sizes.items() if rows <= bound))) for bound in bounds]
+    buckets = [(str(float(bound)), float(sum(count for rows, count in sizes.items() if rows <= bound))) for bound in bounds]
     family.add_metric(labels, [*buckets, ("+Inf", float(sum(sizes.values())))], sum(rows * count for rows, count in sizes.items()))
 
 

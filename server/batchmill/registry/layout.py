@@ -1,7 +1,8 @@
-"""What lies in a registry directory. Reads names only; opens nothing but model.yaml later on."""
+"""What lies in a registry directory. Reads names and inodes only; opens nothing."""
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,10 @@ from batchmill.errors import StartError
 _VERSION = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
 _NAME = re.compile(r"[^/\\\x00-\x1f\x7f@]{1,200}")
 _PASSING = (".tmp", ".part", ".swp", "~")
+_MAX_FILES = 10_000  # of one version that a stamp looks at
+
+Stamp = tuple[tuple[str, int, int, int, int], ...]
+"""Path, size, mtime, ctime and inode of every file of a folder: it changes when any of them does. Compared for equality alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +26,8 @@ class ModelFolder:
     path: Path
     versions: dict[int, Path] = field(default_factory=dict)  # number -> model.onnx
     notes: tuple[str, ...] = ()
+    stamps: dict[int, Stamp] = field(default_factory=dict)
+    config: Stamp = ()  # of model.yaml
 
 
 def scan(registry: Path) -> list[ModelFolder]:
@@ -41,8 +48,8 @@ def single_file(path: Path) -> ModelFolder:
     """The model of one file: <model>/<version>/model.onnx says its name and version, any other file is version 1 of its own name."""
     version, model = path.parent, path.parent.parent
     if path.name == "model.onnx" and _VERSION.fullmatch(version.name) and _NAME.fullmatch(model.name):
-        return ModelFolder(model.name, model, {int(version.name): path})
-    return ModelFolder(path.stem, path.parent, {1: path})
+        return ModelFolder(model.name, model, {int(version.name): path}, (), {int(version.name): stamp_of(version)}, stamp_of(model / "model.yaml"))
+    return ModelFolder(path.stem, path.parent, {1: path}, (), {1: stamp_of(path)}, stamp_of(path.parent / "model.yaml"))
 
 
 def is_model(entry: Path) -> bool:
@@ -52,6 +59,7 @@ def is_model(entry: Path) -> bool:
 
 def scan_model(folder: Path, registry: Path) -> ModelFolder:
     versions: dict[int, Path] = {}
+    stamps: dict[int, Stamp] = {}
     notes: list[str] = []
     if (folder / "config.pbtxt").is_file() and not (folder / "model.yaml").is_file():
         notes.append("config.pbtxt is not read in this release: what it says has no effect; model.yaml may say it")
@@ -68,4 +76,37 @@ def scan_model(folder: Path, registry: Path) -> ModelFolder:
             notes.append(f"version {entry.name} ignored: no model.onnx in it")
         else:
             versions[int(entry.name)] = model
-    return ModelFolder(folder.name, folder, versions, tuple(notes))
+            stamps[int(entry.name)] = stamp_of(entry)
+    return ModelFolder(folder.name, folder, versions, tuple(notes), stamps, stamp_of(folder / "model.yaml"))
+
+
+def stamp_of(path: Path) -> Stamp:
+    """The stamp of a folder and all below it, or of one file; empty when there is nothing. Links to folders below are not followed."""
+    found: list[tuple[str, int, int, int, int]] = []
+    waiting = [str(path)]
+    while waiting and len(found) < _MAX_FILES:
+        at = waiting.pop()
+        try:
+            with os.scandir(at) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+                    else:
+                        found.append(line_of(entry.path, entry.stat()))
+        except NotADirectoryError:
+            found.append(line_of(at, os.stat(at)))
+        except OSError:
+            continue  # gone or not readable: what is left of the stamp differs from that of a whole folder
+    return tuple(sorted(found))
+
+
+def line_of(path: str, stat: os.stat_result) -> tuple[str, int, int, int, int]:
+    return path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
+
+
+def is_unchanged(stamp: Stamp) -> bool:
+    """Whether the files of a stamp are still what they were."""
+    try:
+        return all(line_of(line[0], os.stat(line[0])) == line for line in stamp)
+    except OSError:
+        return False

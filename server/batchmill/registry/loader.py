@@ -9,40 +9,12 @@ from batchmill import backends
 from batchmill.backends import LoadedModel, ServingLimits
 from batchmill.errors import BatchmillError, ModelError
 from batchmill.logs import Log
-from batchmill.registry import model_config, policy
 from batchmill.registry.layout import ModelFolder
 from batchmill.registry.prove import prove, sample
 from batchmill.registry.settings import ModelSettings
-from batchmill.registry.status import ModelStatus, VersionStatus
+from batchmill.registry.status import VersionStatus
 
 log = Log(__name__)
-
-
-def load_model(folder: ModelFolder, executors: int) -> ModelStatus:
-    """Loads the versions of one model that its policy wants, oldest first."""
-    status = ModelStatus(folder.name)
-    for note in folder.notes:
-        log.warning("model_note", name=folder.name, note=note)
-    try:
-        status.settings = model_config.read(folder.path / "model.yaml")
-    except BatchmillError as error:
-        status.reason = str(error)
-        log.error("model_failed", name=folder.name, reason=status.reason)
-        return status
-    for note in notes_on(status.settings, folder):
-        log.warning("model_note", name=folder.name, note=f"model.yaml: {note}")
-    labelled = {int(number) for number in status.settings.labels.values()}
-    pinned = policy.pinned(folder.versions, status.settings.versions, labelled)
-    numbers = sorted([*policy.wanted(folder.versions, status.settings.versions), *pinned])
-    if not numbers:
-        there = ", ".join(map(str, sorted(folder.versions)))
-        status.reason = f"versions.policy wants none of the versions that are there: {there}" if there else "no version folder with a model.onnx"
-        log.warning("model_empty", name=folder.name, reason=status.reason)
-    for number in numbers:
-        version = load_version(folder.name, str(number), folder.versions[number], status.settings, executors)
-        version.pinned = number in pinned
-        status.versions[str(number)] = version
-    return status
 
 
 def notes_on(settings: ModelSettings, folder: ModelFolder) -> list[str]:

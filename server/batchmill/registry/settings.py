@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from batchmill.registry.policy import VersionPolicy
 
@@ -22,3 +22,7 @@ class ModelSettings:
     execution_providers: tuple[str, ...] = ("CPUExecutionProvider",)
     warmup_runs: int = 3
     without_effect: tuple[str, ...] = ()  # keys that are valid and that this release does not act on
+
+    def for_loading(self) -> ModelSettings:
+        """Without what needs no loading anew when it changes."""
+        return replace(self, versions=VersionPolicy(), labels={}, without_effect=())

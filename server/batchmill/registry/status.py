@@ -11,7 +11,9 @@ from batchmill.registry.settings import ModelSettings
 
 @dataclass(slots=True)
 class VersionStatus:
-    """state: READY or FAILED. reason: why it failed; batching: whether its rows share batches, and why.
+    """state: LOADING, READY or FAILED. reason: why it failed, or why a change of its files was refused.
+
+    batching: whether its rows share batches, and why.
 
     pinned: loaded for a label alone, gets no default traffic.
     """

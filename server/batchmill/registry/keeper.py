@@ -1,0 +1,385 @@
+"""Keeps what is served in step with a registry directory: look, let settle, load, swap, retire.
+
+One thread owns the state. It is woken by file events, by loads that ended and by calls, and looks at the directory every so
+often in any case. A version that cannot be loaded touches nothing: what served before goes on, and the reason is told.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from batchmill.errors import BatchmillError, ModelError, NotFound, StartError
+from batchmill.logs import Log
+from batchmill.registry import layout, loader, model_config, watch
+from batchmill.registry.layout import ModelFolder, Stamp
+from batchmill.registry.reconcile import Kept, decide
+from batchmill.registry.settings import ModelSettings
+from batchmill.registry.settle import STILL_SECS, Settling
+from batchmill.registry.status import ModelStatus, VersionStatus
+
+log = Log(__name__)
+PUBLISH_SECS = 0.05  # between two route tables while many models come: each is made whole
+LOADERS = 2
+Models = Mapping[str, ModelStatus]
+Load = Callable[[str, int, Path, ModelSettings], VersionStatus]
+
+
+@dataclass(slots=True)
+class Entry:
+    """One model, as the keeper knows it. stamps: of each version's folder at its last try."""
+
+    folder: ModelFolder
+    status: ModelStatus
+    stamps: dict[int, Stamp] = field(default_factory=dict)
+    loading: dict[int, Stamp] = field(default_factory=dict)
+    config: Stamp | None = None  # of the model.yaml that was read last
+    problem: str = ""  # of that model.yaml
+    held: bool = False  # unloaded by a call, until a load call or a change in its folder
+    waiting: list[Future[None]] = field(default_factory=list)  # load calls, answered when the model has come to rest
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    name: str
+    number: int
+    stamp: Stamp
+    status: VersionStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    act: Callable[[Future[None]], None]
+    done: Future[None]
+
+
+class Keeper:
+    """start() begins with the first pass over the registry. publish gets all models whenever something changed, and whether
+    the first pass has ended; retire gets versions that are in no published table any more. Both are called by the keeper's thread.
+    """
+
+    def __init__(
+        self, root: Path, load: Load, publish: Callable[[Models, bool], None], retire: Callable[[VersionStatus], None], *,
+        poll_secs: float | None = None, watched: bool = True,
+    ) -> None:  # fmt: skip
+        self._root = root
+        self._load = load
+        self._publish = publish
+        self._retire = retire
+        self._poll_secs = poll_secs or watch.poll_secs(root)
+        self._watched = watched
+        self._entries: dict[str, Entry] = {}
+        self._events: queue.SimpleQueue[Loaded | Call | None] = queue.SimpleQueue()
+        self._settling = Settling()
+        self._loaders = ThreadPoolExecutor(LOADERS, "load")
+        self._retired: list[VersionStatus] = []
+        self._unloaded: list[Future[None]] = []
+        self._changed = True
+        self._complete = self._vanished = self._stopped = False
+        self._published_at = self._looked_at = 0.0
+        self._notes: dict[str, tuple[str, ...]] = {}
+        self.published = threading.Event()  # the first table is
+
+    def start(self) -> None:
+        threading.Thread(target=self._run, name="registry", daemon=True).start()
+
+    def stop(self) -> bool:
+        """Begins no more loads. Whether one is under way, which cannot be broken off."""
+        self._stopped = True
+        self._loaders.shutdown(wait=False, cancel_futures=True)
+        self._events.put(None)
+        return any(entry.loading for entry in self._entries.values())
+
+    def wake(self) -> None:
+        self._events.put(None)
+
+    # Calls: from any thread.
+    def load(self, name: str) -> Future[None]:
+        """Looks at a model's folder now, and tries again what failed. Done when its versions serve; fails with the reason when one does not."""
+        return self._call(lambda done: self._load_called(name, done))
+
+    def unload(self, name: str) -> Future[None]:
+        """Takes a model out of service until load() or a change in its folder."""
+        return self._call(lambda done: self._unload_called(name, done))
+
+    def _call(self, act: Callable[[Future[None]], None]) -> Future[None]:
+        done: Future[None] = Future()
+        self._events.put(Call(act, done))
+        return done
+
+    # The keeper's thread.
+    def _run(self) -> None:
+        self._look(first=True)
+        while not self._stopped:
+            self._tell()
+            self._answer_calls()
+            if self._take_events(max(0.0, self._due() - time.monotonic())):
+                self._look()
+
+    def _due(self) -> float:
+        """When to stop waiting for events."""
+        times = [self._published_at + PUBLISH_SECS] if self._changed else []
+        if self._watched or not self._complete:
+            times.append(self._looked_at + (STILL_SECS + 0.05 if self._settling.waiting else self._poll_secs))
+        return min(times, default=time.monotonic() + 3600)
+
+    def _take_events(self, wait_secs: float) -> bool:
+        """Handles what comes until then. Whether to look at the registry: there was a hint, or it is time."""
+        hinted = False
+        with contextlib.suppress(queue.Empty):
+            event = self._events.get(timeout=wait_secs)
+            while True:
+                if event is None:
+                    hinted = True
+                elif isinstance(event, Loaded):
+                    self._on_loaded(event)
+                else:
+                    self._on_call(event)
+                event = self._events.get_nowait()
+        return (self._watched or not self._complete) and (hinted or time.monotonic() >= self._due()) and not self._stopped
+
+    def _on_call(self, call: Call) -> None:
+        try:
+            call.act(call.done)
+        except BatchmillError as error:
+            call.done.set_exception(error)
+
+    # Looking.
+    def _look(self, first: bool = False) -> None:
+        self._looked_at = time.monotonic()
+        try:
+            folders = {folder.name: folder for folder in layout.scan(self._root)}
+        except (StartError, OSError) as error:
+            return self._root_is_gone(str(error))
+        if self._entries and not folders:
+            return self._root_is_gone(f"{self._root}: no model in it")
+        if self._vanished:
+            log.info("registry_back", path=str(self._root))
+            self._vanished = False
+        for name in [name for name in self._entries if name not in folders]:
+            self._remove(name)
+        for folder in folders.values():
+            self._note(folder)
+            self._update(folder)
+        if first and not folders:
+            log.warning("registry_empty", path=str(self._root))
+        self._settling.keep_only({(entry.folder.name, number) for entry in self._entries.values() for number in entry.folder.versions})
+        self._check_complete()
+
+    def _root_is_gone(self, reason: str) -> None:
+        """An unmounted or emptied registry unloads nothing."""
+        if not self._vanished:
+            log.error("registry_vanished", reason=reason, serving=len(self._entries))
+        self._vanished = True
+
+    def _note(self, folder: ModelFolder) -> None:
+        """Tells what is ignored in a folder once, not at every look."""
+        if self._notes.get(folder.name, ()) != folder.notes:
+            self._notes[folder.name] = folder.notes
+            for note in folder.notes:
+                log.warning("model_note", name=folder.name, note=note)
+
+    def _update(self, folder: ModelFolder) -> None:
+        entry = self._entries.get(folder.name)
+        if entry is None:
+            entry = self._entries[folder.name] = Entry(folder, ModelStatus(folder.name))
+            self._changed = True
+        if entry.held and (folder.stamps, folder.config) != (entry.folder.stamps, entry.folder.config):
+            entry.held = False
+        entry.folder = folder
+        if entry.held:
+            return
+        if entry.config != folder.config:
+            self._read_config(entry)
+        if not entry.problem or entry.status.versions:
+            self._reconcile(entry)
+        self._explain(entry)
+
+    def _read_config(self, entry: Entry) -> None:
+        """Reads a model.yaml that is new or changed. When it is wrong, what serves goes on by the settings it has."""
+        folder, status = entry.folder, entry.status
+        first, entry.config, self._changed = entry.config is None, folder.config, True
+        try:
+            settings = model_config.read(folder.path / "model.yaml")
+        except (BatchmillError, OSError) as error:
+            entry.problem = str(error)
+            log.error("model_failed", name=folder.name, reason=entry.problem)
+            return
+        for note in loader.notes_on(settings, folder):
+            log.warning("model_note", name=folder.name, note=f"model.yaml: {note}")
+        if not first and settings.for_loading() != status.settings.for_loading():
+            entry.stamps.clear()  # what is served was loaded otherwise: it is loaded anew beside itself
+        status.settings, entry.problem = settings, ""
+
+    def _reconcile(self, entry: Entry) -> None:
+        status, folder = entry.status, entry.folder
+        kept = {int(number): Kept(entry.stamps.get(int(number), ()), version.state == "READY") for number, version in status.versions.items()}
+        labelled = {int(number) for number in status.settings.labels.values()}
+        plan = decide(folder.stamps, kept, entry.loading, status.settings.versions, labelled)
+        for number in plan.load:
+            if self._settling.is_settled((folder.name, number), folder.stamps[number], time.monotonic()):
+                self._begin(entry, number)
+        for number in plan.drop:
+            self._drop(entry, number)
+        for name, version in status.versions.items():
+            pinned = int(name) in plan.pinned
+            self._changed |= version.pinned != pinned
+            version.pinned = pinned
+
+    def _explain(self, entry: Entry) -> None:
+        """Why a model has no version at all, or why its model.yaml was refused."""
+        status, there = entry.status, ", ".join(map(str, sorted(entry.folder.versions)))
+        before, status.reason = status.reason, entry.problem
+        if not status.reason and not status.versions:
+            if not there:
+                status.reason = "no version folder with a model.onnx"
+            elif self._is_settling(entry):
+                status.reason = "waits until its files stand still"
+            else:
+                status.reason = f"versions.policy wants none of the versions that are there: {there}"
+        self._changed |= before != status.reason
+
+    def _is_settling(self, entry: Entry) -> bool:
+        return any((entry.folder.name, number) in self._settling for number in entry.folder.versions)
+
+    # Loading.
+    def _begin(self, entry: Entry, number: int) -> None:
+        folder, stamp = entry.folder, entry.folder.stamps[number]
+        entry.loading[number] = stamp
+        if str(number) not in entry.status.versions:
+            entry.status.versions[str(number)] = VersionStatus(str(number), "LOADING")
+            self._changed = True
+        settings = entry.status.settings
+
+        def work() -> None:
+            try:
+                status = self._load(folder.name, number, folder.versions[number], settings)
+            except Exception:  # ours: what is wrong with a model is a FAILED status
+                log.exception("version_failed", name=folder.name, version=number)
+                status = VersionStatus(str(number), "FAILED", "internal error; the log has it")
+            self._events.put(Loaded(folder.name, number, stamp, status))
+
+        if not self._stopped:
+            self._loaders.submit(work)
+
+    def _on_loaded(self, loaded: Loaded) -> None:
+        entry = self._entries.get(loaded.name)
+        if entry is None or entry.loading.pop(loaded.number, None) is None or entry.held:
+            return self._let_go(loaded.status)
+        fresh, number = loaded.status, str(loaded.number)
+        before = entry.status.versions.get(number)
+        if not layout.is_unchanged(loaded.stamp):
+            self._let_go(fresh)  # what was loaded may be half of the old and half of the new
+            entry.stamps.pop(loaded.number, None)
+        else:
+            entry.stamps[loaded.number] = loaded.stamp
+            if fresh.state == "READY" or before is None or before.state != "READY":
+                entry.status.versions[number] = fresh
+                self._let_go(before)
+            else:
+                before.reason = f"its files have changed, and were refused: {fresh.reason}"
+        self._changed = True
+        self._reconcile(entry)
+        self._explain(entry)
+        self._check_complete()
+
+    def _check_complete(self) -> None:
+        """The first pass has ended when nothing loads and nothing is awaited."""
+        if not self._complete and not self._settling.waiting and not any(entry.loading for entry in self._entries.values()):
+            self._complete = self._changed = True
+            if self._watched:
+                watch.start(self._root, self.wake)
+
+    # Letting go.
+    def _remove(self, name: str) -> None:
+        entry = self._entries.pop(name)
+        self._notes.pop(name, None)
+        for version in entry.status.versions.values():
+            self._let_go(version)
+        log.info("model_removed", name=name)
+        self._changed = True
+
+    def _drop(self, entry: Entry, number: int) -> None:
+        version = entry.status.versions.get(str(number))
+        if version is None or number in entry.loading:
+            return
+        del entry.status.versions[str(number)]
+        entry.stamps.pop(number, None)
+        self._let_go(version)
+        self._changed = True
+
+    def _let_go(self, version: VersionStatus | None) -> None:
+        if version is not None and version.served is not None:
+            self._retired.append(version)
+
+    # Telling.
+    def _tell(self) -> None:
+        now = time.monotonic()
+        if not self._changed or (self.published.is_set() and now < self._published_at + PUBLISH_SECS):
+            return
+        if not self._complete and not self.published.is_set() and not any(entry.status.ready() for entry in self._entries.values()):
+            return
+        self._changed, self._published_at = False, now
+        models = {name: replace(entry.status, versions=dict(sorted(entry.status.versions.items(), key=lambda item: int(item[0]))))
+                  for name, entry in sorted(self._entries.items())}  # fmt: skip
+        self._publish(models, self._complete)
+        self.published.set()
+        retired, self._retired = self._retired, []
+        for version in retired:
+            self._retire(version)
+
+    # What calls do.
+    def _load_called(self, name: str, done: Future[None]) -> None:
+        entry = self._entries.get(name)
+        if entry is not None:
+            entry.held = False
+            for number, version in [*entry.status.versions.items()]:
+                if version.state == "FAILED" or version.reason:
+                    entry.stamps.pop(int(number), None)
+            if entry.problem:
+                entry.config = None
+        self._look()
+        entry = self._entries.get(name)
+        if entry is None:
+            raise NotFound(f"the registry has no model {name[:200]!r}")
+        entry.waiting.append(done)
+
+    def _unload_called(self, name: str, done: Future[None]) -> None:
+        entry = self._entries.get(name)
+        if entry is None:
+            raise NotFound(f"unknown model {name[:200]!r}")
+        for version in entry.status.versions.values():
+            self._let_go(version)
+        entry.status.versions.clear()
+        entry.stamps.clear()
+        entry.loading.clear()
+        entry.held, entry.status.reason = True, "unloaded by a call"
+        self._changed = True
+        log.info("model_unloaded", name=name)
+        self._unloaded.append(done)
+
+    def _answer_calls(self) -> None:
+        """What a call has done is published by now."""
+        if self._changed:
+            return
+        for done in self._unloaded:
+            done.set_result(None)
+        self._unloaded.clear()
+        for entry in self._entries.values():
+            if not entry.waiting or entry.loading or self._is_settling(entry):
+                continue
+            ready = entry.status.pick()
+            reasons = [f"version {v.number}: {v.reason}" for v in entry.status.versions.values() if v.reason]
+            problem = "; ".join(reasons) or entry.status.reason
+            for done in entry.waiting:
+                if ready and not problem:
+                    done.set_result(None)
+                else:
+                    done.set_exception(ModelError(problem or "no version is ready"))
+            entry.waiting.clear()

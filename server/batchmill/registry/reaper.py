@@ -1,0 +1,53 @@
+"""Ends versions that are out of service: waits until the data plane has let go of them, then frees their memory."""
+
+from __future__ import annotations
+
+import ctypes
+import queue
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from batchmill.core.router import Version
+from batchmill.logs import Log
+from batchmill.registry.status import VersionStatus
+
+log = Log(__name__)
+ASK_SECS = 0.01
+TRIM_SECS = 10.0  # between two calls of malloc_trim, which takes 350 ms on a large heap and holds other threads up
+
+
+class Reaper:
+    """A thread of its own, because to destroy a large session takes long. release says whether nothing points at a version any more."""
+
+    def __init__(self, release: Callable[[Version], bool]) -> None:
+        self._release = release
+        self._given: queue.SimpleQueue[VersionStatus] = queue.SimpleQueue()
+        self._trimmed_at = 0.0
+
+    def start(self) -> None:
+        threading.Thread(target=self._run, name="reaper", daemon=True).start()
+
+    def retire(self, version: VersionStatus) -> None:
+        self._given.put(version)
+
+    def _run(self) -> None:
+        waiting: list[VersionStatus] = []
+        trim = False
+        while True:
+            with suppress(queue.Empty):
+                waiting.append(self._given.get(timeout=ASK_SECS if waiting else TRIM_SECS if trim else None))
+            left = [version for version in waiting if not self._is_gone(version)]
+            trim |= len(left) < len(waiting)
+            waiting = left
+            if trim and not waiting and time.monotonic() > self._trimmed_at + TRIM_SECS:
+                self._trimmed_at, trim = time.monotonic(), False
+                ctypes.CDLL(None).malloc_trim(0)
+
+    def _is_gone(self, version: VersionStatus) -> bool:
+        if version.served is None or not self._release(version.served):
+            return False
+        log.info("version_retired", name=version.served.name, version=version.number)
+        version.served = version.model = None
+        return True

@@ -1,0 +1,216 @@
+"""Models come, change and go while requests run: nothing is lost, and what is broken touches nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from . import models
+from .server import ServerProcess
+from .test_behaviour import post, tensor
+
+ROW = [tensor("x", "FP32", [1, 8], [1.0] * 8)]
+FIRST = float(np.arange(0, 32, 4).sum() / 10)  # of the row above, times the version's factor
+
+
+class Hammer:
+    """Asks all the time; every answer must be well and be that of the version it names: the factor is the version's number."""
+
+    def __init__(self, server):
+        self.server, self.failures, self.versions, self.stopped = server, [], [], threading.Event()
+        self.thread = threading.Thread(target=self.run)
+
+    def run(self):
+        while not self.stopped.is_set():
+            status, answer = post(self.server, "linear", ROW)
+            if status != 200 or abs(answer["outputs"][0]["data"][0] - FIRST * float(answer["model_version"])) > 1e-3:
+                self.failures.append((status, answer))
+            else:
+                self.versions.append(answer["model_version"])
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stopped.set()
+        self.thread.join()
+
+
+@pytest.fixture
+def registry(tmp_path):
+    models.linear(tmp_path / "registry", "linear", "1", 1.0)
+    return tmp_path / "registry"
+
+
+@pytest.fixture
+def server(registry):
+    with ServerProcess(registry) as running:
+        yield running
+
+
+def made(tmp_path, version):
+    """The bytes of a version's file, not in the registry."""
+    return models.linear(tmp_path / "made", "linear", version, float(version)).read_bytes()
+
+
+def wait_for(wanted, seconds=5.0):
+    """How long it took, s."""
+    started = time.monotonic()
+    while time.monotonic() < started + seconds:
+        with contextlib.suppress(OSError):
+            if wanted():
+                return time.monotonic() - started
+        time.sleep(0.01)
+    raise AssertionError(f"not within {seconds} s")
+
+
+def serves(server, version):
+    def look():
+        status, answer = post(server, "linear", ROW)
+        return status == 200 and answer["model_version"] == version
+
+    return look
+
+
+def index(server):
+    import urllib.request
+
+    with urllib.request.urlopen(urllib.request.Request(f"{server.url}/v2/repository/index", b"", method="POST"), timeout=5) as answer:
+        return {(one["name"], one["version"]): one for one in json.load(answer)}
+
+
+def by_rename(content, folder):
+    aside = folder.parent / f".{folder.name}.tmp"
+    aside.mkdir()
+    (aside / "model.onnx").write_bytes(content)
+    aside.rename(folder)
+
+
+def in_place(content, folder):
+    folder.mkdir()
+    (folder / "model.onnx").write_bytes(content)
+
+
+def in_slow_pieces(content, folder):
+    folder.mkdir()
+    with (folder / "model.onnx").open("wb") as file:
+        for at in range(0, len(content), len(content) // 8 or 1):
+            file.write(content[at : at + (len(content) // 8 or 1)])
+            file.flush()
+            time.sleep(0.1)
+
+
+def stalled(content, folder):
+    folder.mkdir()
+    with (folder / "model.onnx").open("wb") as file:
+        file.write(content[:100])
+        file.flush()
+        time.sleep(1.5)
+        file.write(content[100:])
+
+
+def preallocated(content, folder):
+    folder.mkdir()
+    with (folder / "model.onnx").open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, len(content))
+        time.sleep(1.5)
+        file.write(content)
+
+
+@pytest.mark.parametrize("publish", [by_rename, in_place, in_slow_pieces, stalled, preallocated])
+def test_a_new_version_serves_soon_after_it_is_complete_and_never_half(server, registry, tmp_path, publish):
+    content = made(tmp_path, "2")
+    with Hammer(server) as hammer:
+        publish(content, registry / "linear" / "2")
+        took = wait_for(serves(server, "2"))
+    assert not hammer.failures
+    assert took < 2
+    assert "FAILED" not in server.log_path.read_text()
+    assert "version_failed" not in server.log_path.read_text()
+
+
+def test_a_new_version_by_rename_serves_within_a_second(server, registry, tmp_path):
+    content = made(tmp_path, "2")
+    by_rename(content, registry / "linear" / "2")
+    assert wait_for(serves(server, "2")) < 1.5
+
+
+@pytest.mark.parametrize("content", [b"", b"random bytes", None], ids=["empty", "random", "cut"])
+def test_a_broken_newest_version_leaves_the_old_one_and_is_repaired_in_place(server, registry, tmp_path, content):
+    whole = made(tmp_path, "2")
+    with Hammer(server) as hammer:
+        in_place(whole[:-30] if content is None else content, registry / "linear" / "2")
+        wait_for(lambda: index(server).get(("linear", "2"), {}).get("state") == "UNAVAILABLE")
+        assert index(server)["linear", "2"]["reason"]
+        assert index(server)["linear", "1"]["state"] == "READY"
+        (registry / "linear" / "2" / "model.onnx").write_bytes(whole)
+        wait_for(serves(server, "2"))
+    assert not hammer.failures
+    assert server.log_path.read_text().count("version_failed") == 1
+
+
+def test_a_served_file_may_be_overwritten_replaced_and_cut(server, registry, tmp_path):
+    """Version 1 answers with its own factor until its folder holds another whole model, which is then loaded under its number."""
+    file = registry / "linear" / "1" / "model.onnx"
+    whole = file.read_bytes()
+    with Hammer(server) as hammer:
+        file.write_bytes(b"x" * len(whole))
+        wait_for(lambda: "refused" in index(server)["linear", "1"]["reason"])
+        assert index(server)["linear", "1"]["state"] == "READY"
+        os.truncate(file, 10)
+        time.sleep(1)
+        file.write_bytes(whole)
+        wait_for(lambda: not index(server)["linear", "1"]["reason"])
+    assert not hammer.failures
+
+
+def test_a_removed_version_ends_and_the_one_before_it_serves(server, registry, tmp_path):
+    in_place(made(tmp_path, "2"), registry / "linear" / "2")
+    wait_for(serves(server, "2"))
+    shutil.rmtree(registry / "linear" / "2")
+    wait_for(serves(server, "1"))
+    assert ("linear", "2") not in index(server)
+
+
+def test_a_model_comes_and_goes(server, registry):
+    models.lookup(registry)
+    wait_for(lambda: post(server, "lookup", [tensor("i", "INT64", [1], [3])])[0] == 200)
+    shutil.rmtree(registry / "lookup")
+    wait_for(lambda: post(server, "lookup", [tensor("i", "INT64", [1], [3])])[0] == 404)
+    assert server.get("/v2/models/lookup")[0] == 404
+
+
+def test_a_registry_that_vanishes_unloads_nothing(server, registry, tmp_path):
+    with Hammer(server) as hammer:
+        registry.rename(tmp_path / "away")
+        wait_for(lambda: "registry_vanished" in server.log_path.read_text(), 20)
+        (tmp_path / "away").rename(registry)
+        in_place(made(tmp_path, "2"), registry / "linear" / "2")
+        wait_for(serves(server, "2"), 20)
+    assert not hammer.failures
+
+
+def test_settings_that_change_take_effect(server, registry):
+    (registry / "linear" / "model.yaml").write_text("batching: {max_batch_size: 3}\n")
+    wait_for(lambda: json.loads(server.get("/v2/models/linear/config")[1])["max_batch_size"] == 3)
+    (registry / "linear" / "model.yaml").write_text("batchin: {max_batch_size: 3}\n")
+    wait_for(lambda: "did you mean 'batching'" in server.log_path.read_text())
+    assert post(server, "linear", ROW)[0] == 200
+
+
+def test_what_is_let_go_is_freed(server, registry, tmp_path):
+    with Hammer(server) as hammer:
+        for number in range(2, 6):
+            in_place(made(tmp_path, str(number)), registry / "linear" / str(number))
+            wait_for(serves(server, str(number)))
+        wait_for(lambda: server.log_path.read_text().count("version_retired") == 4)
+    assert not hammer.failures
+    assert hammer.versions == sorted(hammer.versions), "an answer of a version that was no more"

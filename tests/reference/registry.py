@@ -1,0 +1,48 @@
+"""A registry without a server: what a keeper makes of a directory."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from batchmill.registry.keeper import Keeper
+from batchmill.registry.loader import load_version
+from batchmill.registry.status import ModelStatus
+
+WAIT_SECS = 30
+
+
+class Kept:
+    """A running keeper; wait() for what it publishes."""
+
+    def __init__(self, root: Path, load: Callable = lambda name, number, path, settings: load_version(name, str(number), path, settings, 1), **options) -> None:
+        self.models: dict[str, ModelStatus] = {}
+        self.complete = False
+        self.tables = 0
+        self.retired: list[str] = []
+        self.changed = threading.Condition()
+        self.keeper = Keeper(root, load, self._publish, lambda version: self.retired.append(version.number), **options)
+        self.keeper.start()
+
+    def _publish(self, models, complete: bool) -> None:
+        with self.changed:
+            self.models, self.complete, self.tables = dict(models), complete, self.tables + 1
+            self.changed.notify_all()
+
+    def wait(self, wanted: Callable[[dict[str, ModelStatus]], bool]) -> None:
+        with self.changed:
+            assert self.changed.wait_for(lambda: wanted(self.models), WAIT_SECS), {name: model.versions for name, model in self.models.items()}
+
+    def __enter__(self) -> Kept:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.keeper.stop()
+
+
+def first_pass(root: Path) -> dict[str, ModelStatus]:
+    """The models once the first pass has ended."""
+    with Kept(root, watched=False) as kept:
+        kept.wait(lambda _: kept.complete)
+        return kept.models

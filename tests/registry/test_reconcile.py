@@ -1,0 +1,59 @@
+"""What is loaded and what is let go, as tables."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchmill.registry.policy import VersionPolicy
+from batchmill.registry.reconcile import Kept, decide
+
+LATEST, TWO, ALL = VersionPolicy(), VersionPolicy("latest", 2), VersionPolicy("all")
+A, B = (("a", 1, 1, 1, 1),), (("b", 2, 2, 2, 2),)
+READY, BROKEN = Kept(A, True), Kept(A, False)
+
+
+@pytest.mark.parametrize(("what", "present", "kept", "loading", "policy", "labelled", "load", "drop"), [
+    ("nothing to do", {1: A}, {1: READY}, [], LATEST, [], [], []),
+    ("a first version", {1: A}, {}, [], LATEST, [], [1], []),
+    ("a newer one is loaded while the old serves", {1: A, 2: A}, {1: READY}, [], LATEST, [], [2], []),
+    ("it is loaded once", {1: A, 2: A}, {1: READY}, [2], LATEST, [], [], []),
+    ("when it serves the old one goes", {1: A, 2: A}, {1: READY, 2: READY}, [], LATEST, [], [], [1]),
+    ("when it is broken the old one stays", {1: A, 2: A}, {1: READY, 2: BROKEN}, [], LATEST, [], [], []),
+    ("at a start the one before a broken one is loaded", {1: A, 2: A}, {2: BROKEN}, [], LATEST, [], [1], []),
+    ("repaired in place it is tried again", {1: A, 2: B}, {1: READY, 2: BROKEN}, [], LATEST, [], [2], []),
+    ("a changed file is loaded beside what serves", {1: B}, {1: READY}, [], LATEST, [], [1], []),
+    ("a refused change is not tried again", {1: B}, {1: Kept(B, True)}, [], LATEST, [], [], []),
+    ("a removed version goes at once", {1: A}, {1: READY, 2: READY}, [], LATEST, [], [], [2]),
+    ("and the one before it is loaded", {1: A}, {2: READY}, [], LATEST, [], [1], [2]),
+    ("a removed broken one is forgotten", {1: A}, {1: READY, 2: BROKEN}, [], LATEST, [], [], [2]),
+    ("two", {1: A, 2: A, 3: A}, {1: READY, 2: READY}, [3], TWO, [], [], []),
+    ("two, arrived", {1: A, 2: A, 3: A}, {1: READY, 2: READY, 3: READY}, [], TWO, [], [], [1]),
+    ("all", {1: A, 2: A}, {1: READY}, [], ALL, [], [2], []),
+    ("named alone", {1: A, 2: A}, {}, [], VersionPolicy("specific", numbers=(1, 5)), [], [1], []),
+    ("a label pins", {1: A, 2: A}, {1: READY, 2: READY}, [], LATEST, [1], [], []),
+    ("a label loads", {1: A, 2: A}, {2: READY}, [], LATEST, [1], [1], []),
+])
+def test_a_plan(what, present, kept, loading, policy, labelled, load, drop):
+    plan = decide(present, kept, loading, policy, labelled)
+    assert (list(plan.load), list(plan.drop)) == (load, drop), what
+
+
+STAMPS = st.sampled_from([A, B])
+NUMBERS = st.integers(1, 5)
+
+
+@given(
+    st.dictionaries(NUMBERS, STAMPS), st.dictionaries(NUMBERS, st.builds(Kept, STAMPS, st.booleans())), st.sets(NUMBERS),
+    st.sampled_from([LATEST, TWO, ALL]), st.sets(NUMBERS),
+)  # fmt: skip
+def test_a_model_that_serves_goes_on_serving_as_long_as_its_folders_are_there(present, kept, loading, policy, labelled):
+    plan = decide(present, kept, loading, policy, labelled)
+    ready = {n for n, one in kept.items() if one.ready}
+    assert not set(plan.drop) & (set(plan.load) & ready & set(present))
+    assert set(plan.load) <= set(present)
+    if ready & set(present):
+        assert (ready & set(present)) - set(plan.drop), "nothing would be left"
+    following = {n: Kept(present[n], True) for n in (set(kept) - set(plan.drop) | set(plan.load) | loading) & set(present)}
+    last = decide(present, following, [], policy, labelled)
+    settled = decide(present, {n: one for n, one in following.items() if n not in last.drop}, [], policy, labelled)
+    assert (settled.load, settled.drop) == ((), ()), "it comes to rest"
