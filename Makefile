@@ -15,9 +15,9 @@ pip := $(bin)/python -m pip --quiet --disable-pip-version-check
 # $(call logged,COMMAND): its output goes to .venv/build.log, and to the terminal when it fails
 logged = $(1) >.venv/build.log 2>&1 || { tail -n 60 .venv/build.log >&2; exit 1; }
 
-.PHONY: help deps venv build demo serve test check bench wheel asan tsan clean
+.PHONY: help deps venv build demo serve test check bench wheel package-test asan tsan clean
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 deps:  ## system packages alone: compiler, headers, libnghttp2 (apt when it may, else it says what is missing)
 	@.ci/deps
@@ -66,8 +66,12 @@ bench: build  ## cost of a request beside the yardsticks (needs h2load and wrk; 
 	@$(bin)/python benchmarks/serve.py $(BENCH_ARGS)
 
 wheel: .venv/.installed  ## dist/batchmill-*.whl
+	@rm -rf build/lib.* build/bdist.*  # what lies there goes into the wheel, also what the sources no longer have
 	@$(pip) wheel --no-build-isolation --no-deps -w dist .
 	@ls -1 dist/*.whl
+
+package-test: build  ## sdist, wheel, pip install and its size, in empty environments (some minutes)
+	@$(bin)/python -m pytest -m long -rP tests/packaging/test_install.py $(PYTEST_ARGS)
 
 asan: venv  ## tests/core under AddressSanitizer and UBSan, from a copy in build/asan
 	@.ci/sanitize address,undefined build/asan $(PYTEST_ARGS)

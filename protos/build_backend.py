@@ -67,6 +67,19 @@ def packages() -> list[str]:
     return [*find_packages(str(ROOT / "server")), "batchmill.core"]
 
 
+def typed_build() -> Any:
+    """setuptools' build_py, which also marks the installed package as typed (PEP 561)."""
+    from setuptools.command.build_py import build_py
+
+    class TypedBuild(build_py):  # type: ignore[misc]
+        def run(self) -> None:
+            super().run()
+            if not self.editable_mode:
+                Path(self.build_lib, "batchmill", "py.typed").touch()
+
+    return TypedBuild
+
+
 def generate_stubs() -> None:
     """protos/*.proto -> server/batchmill/proto/*_pb2.py, *_pb2.pyi, *_pb2_grpc.py (only when a proto is newer)."""
     sources = sorted((ROOT / "protos").glob("*.proto"))
@@ -97,7 +110,8 @@ class Backend(build_meta._BuildMetaBackend):  # type: ignore[misc, name-defined]
         generate_stubs()
         needs_modules = not {"egg_info", "dist_info", "sdist"} & set(sys.argv)
         modules = extensions() if needs_modules else []
-        setuptools.setup(packages=packages(), ext_modules=modules, options={"build_ext": {"parallel": os.cpu_count()}})
+        setuptools.setup(packages=packages(), ext_modules=modules, cmdclass={"build_py": typed_build()},
+                         options={"build_ext": {"parallel": os.cpu_count()}})
 
 
 _backend = Backend()

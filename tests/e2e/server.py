@@ -9,6 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -16,11 +17,12 @@ from types import TracebackType
 class ServerProcess:
     """`batchmill serve` on a registry; ready when entered, SIGTERM when left. port speaks everything."""
 
-    def __init__(self, registry: Path, *flags: str, port: int = 0, stdin: int | None = None) -> None:
+    def __init__(self, registry: Path, *flags: str, port: int = 0, stdin: int | None = None,
+                 program: Sequence[str | Path] = (sys.executable, "-m", "batchmill")) -> None:
         home = registry.parents[2] if registry.is_file() else registry.parent  # not in a version's folder, which must stand still
         self.log_path = home / f"{registry.name}.log"
         self.port = port or free_port()
-        command = [sys.executable, "-m", "batchmill", "serve", str(registry), "--port", str(self.port), "--grpc-port", "0",
+        command = [*map(str, program), "serve", str(registry), "--port", str(self.port), "--grpc-port", "0",
                    "--state-dir", str(home / "state"), "--lame-duck-secs", "0", *flags]
         self.log = self.log_path.open("w")
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
