@@ -110,6 +110,14 @@ def test_one_connection_gets_its_answers_in_order_hot_and_cold(server):
     assert answer.index(b'"outputs"') < answer.index(b'"platform"') < answer.rindex(b'"id":"7"')
 
 
+@pytest.mark.parametrize("target", ["/v2/health/live", "/v2"], ids=["native", "cold"])
+def test_who_says_that_nothing_more_comes_gets_the_answer_and_the_end(server, target):
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client, client.makefile("rb") as file:
+        client.sendall(f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        client.shutdown(socket.SHUT_WR)
+        assert file.read().startswith(b"HTTP/1.1 200 OK\r\n")    # up to the end, not until the connection idles out
+
+
 def slow_request(server):
     zeros = np.zeros((1, 256, 256), np.float32)
     head = json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 256, 256], "parameters": {"binary_data_size": zeros.nbytes}}],

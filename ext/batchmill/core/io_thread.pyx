@@ -289,7 +289,8 @@ cdef void settle(IoThread* thread, Socket* socket, bint blocked) noexcept nogil:
     if socket.transport == Transport.kHttp2:
         over = http2.finished(<Http2Connection*> socket.front) or (not socket.reading and not blocked)
     else:
-        over = http1.finished(<Http1Connection*> socket.front)
+        over = http1.finished(<Http1Connection*> socket.front) or (
+            not socket.reading and not http1.awaits_answers(<Http1Connection*> socket.front))
     if over:
         close_socket(thread, socket)
         return
