@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
 from checkout import ROOT, copy_sources, run
 from e2e.server import ServerProcess
 
