@@ -15,7 +15,7 @@ pip := $(bin)/python -m pip --quiet --disable-pip-version-check
 # $(call logged,COMMAND): its output goes to .venv/build.log, and to the terminal when it fails
 logged = $(1) >.venv/build.log 2>&1 || { tail -n 60 .venv/build.log >&2; exit 1; }
 
-.PHONY: help deps venv build demo serve test check bench wheel package-test asan tsan clean
+.PHONY: help deps venv build demo serve test check bench wheel package-test soak asan tsan clean
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
@@ -72,6 +72,9 @@ wheel: .venv/.installed  ## dist/batchmill-*.whl
 
 package-test: build  ## sdist, wheel, pip install and its size, in empty environments (some minutes)
 	@$(bin)/python -m pytest -m long -rP tests/packaging/test_install.py $(PYTEST_ARGS)
+
+soak: build  ## 100,000 requests (SOAK_REQUESTS), wrong and cancelled ones among them: memory, descriptors and threads stay
+	@$(bin)/python -m pytest -m long -rP tests/soak $(PYTEST_ARGS)
 
 asan: venv  ## tests/core under AddressSanitizer and UBSan, from a copy in build/asan
 	@.ci/sanitize address,undefined build/asan $(PYTEST_ARGS)
