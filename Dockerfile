@@ -1,7 +1,8 @@
 # docker build -t batchmill . && docker run --rm -p 8000:8000 -p 8001:8001 -v "$PWD/examples/registry:/models:ro" batchmill
-ARG PYTHON=3.12
+# BASE: a Debian with Python 3.11 or newer as `python`, its headers and venv.
+ARG BASE=python:3.12-slim-bookworm
 
-FROM python:${PYTHON}-slim-bookworm AS build
+FROM ${BASE} AS build
 RUN apt-get update \
  && apt-get install -y --no-install-recommends build-essential pkg-config libnghttp2-dev \
  && rm -rf /var/lib/apt/lists/*
@@ -11,17 +12,19 @@ COPY protos protos
 COPY ext ext
 COPY server server
 RUN python -m venv /opt/batchmill \
- && pip wheel --no-cache-dir --no-deps -w /wheels . \
+ && /opt/batchmill/bin/pip wheel --no-cache-dir --no-deps -w /wheels . \
  && /opt/batchmill/bin/pip install --no-cache-dir /wheels/*.whl
 
-FROM python:${PYTHON}-slim-bookworm
+FROM ${BASE}
 RUN apt-get update \
  && apt-get install -y --no-install-recommends libnghttp2-14 \
  && rm -rf /var/lib/apt/lists/* \
- && useradd --system --uid 10001 --home-dir /var/lib/batchmill --create-home batchmill
+ && groupadd --system --gid 10001 batchmill \
+ && useradd --system --uid 10001 --gid 10001 --home-dir /var/lib/batchmill --create-home batchmill
 COPY --from=build /opt/batchmill /opt/batchmill
 ENV PATH=/opt/batchmill/bin:$PATH PYTHONUNBUFFERED=1 BATCHMILL_STATE_DIR=/var/lib/batchmill
-USER batchmill
+# By number, so that an orchestrator can tell that it is not root.
+USER 10001:10001
 EXPOSE 8000 8001
 VOLUME /var/lib/batchmill
 # No curl in the image: Python asks.

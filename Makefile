@@ -7,6 +7,7 @@ GRPC_PORT ?= 8001
 REGISTRY ?= examples/registry
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+IMAGE_ARGS ?=
 bin := .venv/bin
 sources := $(shell find ext protos -type f \( -name '*.pyx' -o -name '*.pxd' -o -name '*.hpp' -o -name '*.proto' -o -name '*.py' \))
 # requirements of pyproject.toml's [build-system], so that builds run in .venv and stay incremental
@@ -15,7 +16,7 @@ pip := $(bin)/python -m pip --quiet --disable-pip-version-check
 # $(call logged,COMMAND): its output goes to .venv/build.log, and to the terminal when it fails
 logged = $(1) >.venv/build.log 2>&1 || { tail -n 60 .venv/build.log >&2; exit 1; }
 
-.PHONY: help deps venv build demo serve test check bench wheel package-test soak asan tsan clean
+.PHONY: help deps venv build demo serve test check bench wheel package-test soak image-test asan tsan clean
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
@@ -75,6 +76,9 @@ package-test: build  ## sdist, wheel, pip install and its size, in empty environ
 
 soak: build  ## 100,000 requests (SOAK_REQUESTS), wrong and cancelled ones among them: memory, descriptors and threads stay
 	@$(bin)/python -m pytest -m long -rP tests/soak $(PYTEST_ARGS)
+
+image-test:  ## the Dockerfile, built by buildah and run as its user on a read-only root (IMAGE_ARGS: flags of buildah bud; root, no engine)
+	@.ci/image $(IMAGE_ARGS)
 
 asan: venv  ## tests/core under AddressSanitizer and UBSan, from a copy in build/asan
 	@.ci/sanitize address,undefined build/asan $(PYTEST_ARGS)
