@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from onnx import TensorProto, helper, numpy_helper, save
+from onnx import TensorProto, helper, load, numpy_helper, save
 
 DATATYPES = {
     "BOOL": TensorProto.BOOL, "UINT8": TensorProto.UINT8, "UINT16": TensorProto.UINT16, "UINT32": TensorProto.UINT32,
@@ -66,3 +66,11 @@ def endless(registry: Path) -> Path:
     )  # fmt: skip
     return write(registry, "endless", [helper.make_node("Loop", ["n", "", "x"], ["y"], body=body)], [value("n", "INT64", []), value("x", "INT64", ["k"])],
                  [value("y", "INT64", ["k"])], [numpy_helper.from_array(np.array([1], np.int64), "one")])
+
+
+def external(registry: Path) -> Path:
+    """y = x @ ones, whose 4 MB of weights lie in a file of their own: FP32 [-1,1024] -> [-1,1024]."""
+    path = write(registry, "external", [helper.make_node("MatMul", ["x", "w"], ["y"])], [value("x", "FP32", ["n", 1024])],
+                 [value("y", "FP32", ["n", 1024])], [numpy_helper.from_array(np.ones((1024, 1024), np.float32), "w")])
+    save(load(path), path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    return path

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
@@ -30,7 +32,18 @@ class OnnxRuntime:
                 raise ModelError(f'{path}: external data "{location}" is missing')
 
     def load(self, path: Path, *, intra_op_threads: int, providers: Sequence[str]) -> LoadedModel:
-        return ort.Model(str(path), intra_op_threads=intra_op_threads, providers=tuple(providers))
+        """A file with external data is loaded from a copy: the runtime keeps those files mapped, so that to overwrite one would
+        change a loaded model's answers, and to cut one would end the process. The copy has no name any more once it is loaded.
+        """
+        locations = external_locations(path)
+        if not locations:
+            return ort.Model(str(path), intra_op_threads=intra_op_threads, providers=tuple(providers))
+        with tempfile.TemporaryDirectory(prefix="batchmill-") as folder:
+            for name in (path.name, *locations):
+                copy = Path(folder, name)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path.parent / name, copy)
+            return ort.Model(str(Path(folder, path.name)), intra_op_threads=intra_op_threads, providers=tuple(providers))
 
     def serve(self, name: str, version: str, model: LoadedModel, limits: ServingLimits) -> Version:
         return Version(
