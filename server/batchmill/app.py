@@ -50,6 +50,9 @@ class App:
         )
 
     def run(self) -> int:
+        self._config.admin_key()
+        if self._config.admin_open:
+            log.warning("admin_open", note="everybody who can reach the server may load and unload models")
         layout.scan(self._registry)  # a registry that is not there ends the start
         addresses = self._listen()
         self._server.install_signals()
@@ -134,14 +137,16 @@ class App:
         from batchmill.endpoints.dispatch import Dispatcher
         from batchmill.endpoints.grpc_server import GrpcServer
         from batchmill.endpoints.grpc_services import Services
+        from batchmill.endpoints.repository import Guard, Repository
         from batchmill.endpoints.rest import application
         from batchmill.observe.metrics import Metrics
 
         catalog = Catalog(lambda: self._models)
         server = GrpcServer()
-        dispatcher = Dispatcher(self._server.bridge, application(catalog, Metrics(self._server, catalog.served)), server)
+        repository = Repository(self._keeper.load, self._keeper.unload, Guard(self._config.admin_key(), self._config.admin_open))
+        dispatcher = Dispatcher(self._server.bridge, application(catalog, Metrics(self._server, catalog.served), repository), server)
         dispatcher.start()
-        return Services(server, catalog), dispatcher
+        return Services(server, catalog, repository), dispatcher
 
     async def _tell_health(self, services: Services) -> None:
         """Health's watchers learn of models as they come and go, and of the whole when the first pass has ended."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from batchmill.errors import ConfigError
 from batchmill.logs import LogFormat, LogLevel
 
 MIB = 1 << 20
@@ -39,6 +41,10 @@ class ServerConfig:
     """Time between two scans of the registry. None: 15, or 2 where the file system tells of no changes."""
     strict_readiness: bool = False
     """Ready only when every version is. Off: ready when the first pass over the registry has ended."""
+    admin_key_file: Path | None = None
+    """File that holds the key of those who may load and unload models. None: callers on this machine may."""
+    admin_open: bool = False
+    """Everybody may."""
     cpu_budget: float | None = None
     """Cores to use. None: the cgroup's quota or the affinity, whichever is less."""
     io_threads: int | None = None
@@ -94,6 +100,18 @@ class ServerConfig:
         _check(self.cpu_budget is None or 0 < self.cpu_budget <= 4096, "cpu_budget", self.cpu_budget, "more than 0, at most 4096")
         if not (self.port or self.grpc_port or self.uds):
             raise ValueError("nothing to listen on: --port, --grpc-port and --uds are all off")
+
+    def admin_key(self) -> bytes | None:
+        """sha256 of the key. ConfigError when the file holds none."""
+        if self.admin_key_file is None:
+            return None
+        try:
+            key = self.admin_key_file.read_bytes().strip()
+        except OSError as error:
+            raise ConfigError(f"--admin-key-file: {self.admin_key_file}: {error.strerror}") from None
+        if len(key) < 16:
+            raise ConfigError(f"--admin-key-file: {self.admin_key_file}: at least 16 characters wanted")
+        return hashlib.sha256(key).digest()
 
     def cores(self) -> float:
         return self.cpu_budget or detect_cores()

@@ -8,12 +8,17 @@ BatchmillError
 ├── RemoteError         the server a command talks to refused                 exit code 1
 ├── ModelError          a version cannot be loaded
 │   └── UnsafeModel     it points outside its folder
-└── NotFound            no such model or version
+├── NotFound            no such model or version
+├── Unauthenticated     the key is missing or wrong
+├── Forbidden           this caller may not change anything
+└── Unsupported         it is not offered
 """
 
 from __future__ import annotations
 
-INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION, INTERNAL, UNAVAILABLE = 3, 5, 9, 13, 14  # gRPC's numbers
+# gRPC's numbers
+INVALID_ARGUMENT, NOT_FOUND, PERMISSION_DENIED, FAILED_PRECONDITION = 3, 5, 7, 9
+UNIMPLEMENTED, INTERNAL, UNAVAILABLE, UNAUTHENTICATED = 12, 13, 14, 16
 
 
 class BatchmillError(Exception):
@@ -71,3 +76,21 @@ class NotFound(BatchmillError):
     """No such model or version."""
 
     code, http_status, reason = NOT_FOUND, 404, "NOT_FOUND"
+
+
+class Unauthenticated(BatchmillError):
+    """A key is configured, and the caller sent none or another."""
+
+    code, http_status, reason = UNAUTHENTICATED, 401, "UNAUTHENTICATED"
+
+
+class Forbidden(BatchmillError):
+    """No key is configured, and the caller is not on this machine."""
+
+    code, http_status, reason = PERMISSION_DENIED, 403, "FORBIDDEN"
+
+
+class Unsupported(BatchmillError):
+    """The protocol has it, this server does not."""
+
+    code, http_status, reason = UNIMPLEMENTED, 501, "UNSUPPORTED"

@@ -226,3 +226,36 @@ def test_what_is_let_go_is_freed(server, registry, tmp_path):
         wait_for(lambda: server.log_path.read_text().count("version_retired") == 4)
     assert not hammer.failures
     assert hammer.versions == sorted(hammer.versions), "an answer of a version that was no more"
+
+
+def call(server, what, headers=()):
+    """The status and body of a repository call."""
+    import urllib.request
+
+    request = urllib.request.Request(f"{server.url}/v2/repository/models/{what}", b"", dict(headers), method="POST")
+    try:
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def test_a_model_is_unloaded_and_loaded_by_call(server, registry, tmp_path):
+    assert call(server, "linear/unload") == (200, "{}")
+    assert post(server, "linear", ROW)[0] in (404, 503)
+    assert index(server)["linear", ""]["reason"] == "unloaded by a call"
+    assert call(server, "linear/load") == (200, "{}")
+    assert post(server, "linear", ROW)[0] == 200
+    call(server, "linear/unload")
+    in_place(made(tmp_path, "2"), registry / "linear" / "2")  # a change in the folder ends it too
+    wait_for(serves(server, "2"))
+
+
+def test_a_load_call_says_why_it_failed_and_strangers_may_not_call(server, registry):
+    in_place(b"random", registry / "linear" / "2")
+    status, text = call(server, "linear/load")
+    assert (status, "version 2" in text) == (400, True), text
+    assert call(server, "nobody/load")[0] == 404
+    assert call(server, "linear/unload", {"Origin": "http://evil.example"}.items())[0] == 403
+    assert call(server, "linear/unload", {"Host": "evil.example"}.items())[0] == 403
+    assert post(server, "linear", ROW)[0] == 200

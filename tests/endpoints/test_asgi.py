@@ -64,7 +64,7 @@ class Metrics:
         return b"a 1\n"
 
 
-REST = rest.application(Catalog(lambda: MODELS), Metrics())
+REST = rest.application(Catalog(lambda: MODELS), Metrics(), None)
 
 
 @pytest.mark.parametrize(("method", "target", "body", "status", "wanted"), [

@@ -29,6 +29,7 @@ def scope_of(call: ColdCall) -> dict[str, Any]:
         "headers": call.headers,
         "client": client_of(call.peer),
         "server": None,
+        "batchmill.peer": call.peer,
     }
 
 

@@ -14,6 +14,7 @@ from batchmill.endpoints.catalog import Catalog
 from batchmill.endpoints.grpc_context import Context
 from batchmill.endpoints.grpc_server import GrpcServer
 from batchmill.endpoints.health import HealthServicer
+from batchmill.endpoints.repository import Repository
 from batchmill.errors import BatchmillError
 from batchmill.proto import inference_pb2 as pb
 from batchmill.proto import inference_pb2_grpc
@@ -30,8 +31,9 @@ def filled(message: Any, content: dict[str, Any]) -> Any:
 class InferenceServicer(inference_pb2_grpc.GRPCInferenceServiceServicer):
     """Inference itself, liveness and readiness are answered by the data plane. What is not here is UNIMPLEMENTED."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, repository: Repository) -> None:
         self._catalog = catalog
+        self._repository = repository
 
     async def _read(self, context: Context, read: Callable[[str, str], Any], request: Any) -> Any:
         """What the catalog tells of the model and version asked for; its errors become statuses."""
@@ -55,13 +57,31 @@ class InferenceServicer(inference_pb2_grpc.GRPCInferenceServiceServicer):
     async def RepositoryIndex(self, request: Any, context: Context) -> Any:
         return filled(pb.RepositoryIndexResponse(), {"models": self._catalog.index(request.ready)})
 
+    async def RepositoryModelLoad(self, request: Any, context: Context) -> Any:
+        try:
+            await self._repository.load(request.model_name, request.parameters, context.peer(), headers_of(context))
+        except BatchmillError as error:
+            await context.abort(_CODES[error.code], str(error))
+        return pb.RepositoryModelLoadResponse()
+
+    async def RepositoryModelUnload(self, request: Any, context: Context) -> Any:
+        try:
+            await self._repository.unload(request.model_name, context.peer(), headers_of(context))
+        except BatchmillError as error:
+            await context.abort(_CODES[error.code], str(error))
+        return pb.RepositoryModelUnloadResponse()
+
+
+def headers_of(context: Context) -> dict[str, str]:
+    return {name: value for name, value in context.invocation_metadata() if isinstance(value, str)}
+
 
 class Services:
     """Registers everything with a server, and keeps health in step with readiness."""
 
-    def __init__(self, server: GrpcServer, catalog: Catalog) -> None:
+    def __init__(self, server: GrpcServer, catalog: Catalog, repository: Repository) -> None:
         self._health = HealthServicer()
-        inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(InferenceServicer(catalog), server)  # type: ignore[no-untyped-call]
+        inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(InferenceServicer(catalog, repository), server)  # type: ignore[no-untyped-call]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = (SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
         # Registered itself: enable_server_reflection() would pick the synchronous servicer for a server like ours.

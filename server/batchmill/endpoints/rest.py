@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from batchmill.endpoints.catalog import Catalog
+from batchmill.endpoints.repository import Repository
 from batchmill.errors import BatchmillError
 from batchmill.logs import Log
 from batchmill.observe.metrics import CONTENT_TYPE, Metrics
@@ -39,7 +40,7 @@ async def hot_path_asked_wrongly(request: Request) -> Response:
     raise HTTPException(405, "Method Not Allowed", {"Allow": "POST" if request.url.path.endswith("/infer") else "GET"})
 
 
-def application(catalog: Catalog, metrics: Metrics) -> Starlette:
+def application(catalog: Catalog, metrics: Metrics, repository: Repository) -> Starlette:
     def reader(read: Callable[[Request], Any]) -> Callable[[Request], Any]:
         async def endpoint(request: Request) -> Response:
             return answer(read(request))
@@ -58,6 +59,21 @@ def application(catalog: Catalog, metrics: Metrics) -> Starlette:
             return answer({"error": "the body is no JSON object"}, 400)
         return answer(catalog.index(wish.get("ready") is True))
 
+    async def load(request: Request) -> Response:
+        try:
+            wish = orjson.loads(await request.body() or b"{}")
+        except orjson.JSONDecodeError:
+            wish = None
+        parameters = wish.get("parameters", {}) if isinstance(wish, dict) else None
+        if not isinstance(parameters, dict):
+            return answer({"error": "a JSON object with an object `parameters` wanted, or no body"}, 400)
+        await repository.load(request.path_params["model"], parameters, request.scope["batchmill.peer"], request.headers)
+        return answer({})
+
+    async def unload(request: Request) -> Response:
+        await repository.unload(request.path_params["model"], request.scope["batchmill.peer"], request.headers)
+        return answer({})
+
     def of_model(read: Callable[[str, str], Any]) -> Callable[[Request], Any]:
         return reader(lambda request: read(request.path_params["model"], request.path_params.get("version", "")))
 
@@ -67,6 +83,8 @@ def application(catalog: Catalog, metrics: Metrics) -> Starlette:
         Route("/v2/models/stats", reader(lambda _: {"model_stats": catalog.statistics()})),
         Route("/v2/repository/index", index, methods=["POST"]),
         Route("/v2/repository/{repository}/index", index, methods=["POST"]),
+        Route("/v2/repository/models/{model}/load", load, methods=["POST"]),
+        Route("/v2/repository/models/{model}/unload", unload, methods=["POST"]),
         Route("/metrics", render_metrics),
     ]
     for prefix in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):

@@ -1,0 +1,75 @@
+"""Loading and unloading by call: the v2 repository extension, for those who may."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import ipaddress
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from batchmill.endpoints.asgi import client_of
+from batchmill.errors import Forbidden, Unauthenticated, Unsupported
+
+_FORWARDED = ("origin", "forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """Who may change something: with a key, those who send it; without one, callers on this machine, and no browser or proxy among them.
+
+    key: sha256 of the key. open: everybody.
+    """
+
+    key: bytes | None = None
+    open: bool = False
+
+    def check(self, peer: str, headers: Mapping[str, str]) -> None:
+        """headers: names in lower case. Raises Unauthenticated or Forbidden."""
+        if self.open:
+            return
+        if self.key is not None:
+            scheme, _, given = headers.get("authorization", "").partition(" ")
+            if scheme.lower() != "bearer" or not hmac.compare_digest(hashlib.sha256(given.strip().encode()).digest(), self.key):
+                raise Unauthenticated("the key of --admin-key-file is wanted, as `Authorization: Bearer KEY`")
+        elif not is_local(peer) or not is_local_host(headers.get("host", "localhost")) or any(name in headers for name in _FORWARDED):
+            raise Forbidden("only callers on this machine may do this; --admin-key-file opens it to those who have a key, --admin-open to everybody")
+
+
+def is_local(peer: str) -> bool:
+    client = client_of(peer)
+    return peer.startswith("unix:") or (client is not None and ipaddress.ip_address(client[0]).is_loopback)
+
+
+def is_local_host(host: str) -> bool:
+    """Whether a Host header names this machine: any other name is that of a page whose name server points here (DNS rebinding)."""
+    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
+    if name.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """What the two calls do. start_load, start_unload: the registry's, by model name."""
+
+    start_load: Callable[[str], Future[None]]
+    start_unload: Callable[[str], Future[None]]
+    guard: Guard
+
+    async def load(self, name: str, parameters: Iterable[str], peer: str, headers: Mapping[str, str]) -> None:
+        """Returns when the model serves. parameters: names of the call's. Raises BatchmillError."""
+        self.guard.check(peer, headers)
+        for parameter in parameters:
+            raise Unsupported(f"parameter {parameter[:200]!r}: a model is loaded as it lies in the registry; no parameters are offered")
+        await asyncio.wrap_future(self.start_load(name))
+
+    async def unload(self, name: str, peer: str, headers: Mapping[str, str]) -> None:
+        """Returns when the model serves no more."""
+        self.guard.check(peer, headers)
+        await asyncio.wrap_future(self.start_unload(name))
