@@ -19,7 +19,7 @@ from setuptools import build_meta
 ROOT = Path(__file__).resolve().parent.parent
 CORE = ROOT / "ext" / "batchmill" / "core"
 STUBS = ROOT / "server" / "batchmill" / "proto"
-HTTP2_MODULES = {"http2", "http2_reply", "io_thread", "loopback"}  # the only ones that see libnghttp2
+HTTP2_MODULES = {"http2", "http2_exchange", "http2_reply", "io_socket", "io_thread", "loopback"}  # the only ones that see libnghttp2
 DIRECTIVES = {
     "language_level": 3, "boundscheck": False, "wraparound": False, "cdivision": True, "initializedcheck": False,
     "freethreading_compatible": False, "warn.unused": True,

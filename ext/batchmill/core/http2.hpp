@@ -10,6 +10,9 @@
 
 namespace batchmill {
 
+constexpr char kInferPath[] = "/inference.GRPCInferenceService/ModelInfer";
+constexpr char kStreamInferPath[] = "/inference.GRPCInferenceService/ModelStreamInfer";
+
 enum class StreamKind : uint8_t {
     kNew,          // headers not complete
     kInfer,        // gRPC ModelInfer

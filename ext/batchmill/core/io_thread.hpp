@@ -1,7 +1,10 @@
 // One I/O thread and what all of them share.
 #pragma once
+#include <arpa/inet.h>
+#include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -94,6 +97,36 @@ inline int listen_tcp(const sockaddr* address, socklen_t size) {
         return -error;
     }
     return fd;
+}
+
+inline int accept_socket(int listener, char* peer, size_t peer_size) {
+    sockaddr_storage address;
+    socklen_t size = sizeof address;
+    int fd = accept4(listener, reinterpret_cast<sockaddr*>(&address), &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd < 0) return fd;
+    char host[INET6_ADDRSTRLEN] = "";
+    int one = 1;
+    if (address.ss_family == AF_INET) {
+        auto* v4 = reinterpret_cast<sockaddr_in*>(&address);
+        inet_ntop(AF_INET, &v4->sin_addr, host, sizeof host);
+        snprintf(peer, peer_size, "ipv4:%s:%d", host, ntohs(v4->sin_port));
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    } else if (address.ss_family == AF_INET6) {
+        auto* v6 = reinterpret_cast<sockaddr_in6*>(&address);
+        inet_ntop(AF_INET6, &v6->sin6_addr, host, sizeof host);
+        snprintf(peer, peer_size, "ipv6:[%s]:%d", host, ntohs(v6->sin6_port));
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    } else {
+        snprintf(peer, peer_size, "unix:");
+    }
+    return fd;
+}
+
+inline void watch(int epoll_fd, int operation, int fd, uint32_t events, void* data) {
+    epoll_event event{};
+    event.events = events;
+    event.data.ptr = data;
+    epoll_ctl(epoll_fd, operation, fd, &event);
 }
 
 }  // namespace batchmill

@@ -1,134 +1,46 @@
-"""The epoll loop of one I/O thread: accept, sniff, read, hand over, deliver, write, time out.
+"""The epoll loop of one I/O thread: accept, read, run, deliver, write, time out.
 
 One turn: all ready sockets are read and what they ask is queued; then what may run here runs; then the answers of this
 turn, of the executors and of Python are given to the front ends; then every socket with something to say is written once.
 """
 
-from libc.errno cimport EAGAIN, ECONNABORTED, EINTR, EMFILE, ENFILE, errno
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memcmp, memcpy
-from libcpp.string_view cimport string_view
+from libc.errno cimport ECONNABORTED, EINTR, EMFILE, ENFILE, errno
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.string cimport memcpy
 
 from batchmill.core cimport http1, http2
+from batchmill.core.bridge cimport drop
 from batchmill.core.clock cimport now_ns
 from batchmill.core.executor cimport end_overdue_runs
 from batchmill.core.front cimport ColdReply
 from batchmill.core.http1 cimport Http1Connection
 from batchmill.core.http2_reply cimport Http2Connection, cold_reply as http2_cold_reply, reply as http2_reply
 from batchmill.core.intake cimport Shared, Socket, Transport, count, run_touched, take_completions
+from batchmill.core.io_socket cimport (
+    EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLLERR, EPOLLEXCLUSIVE, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP,
+    arm, close_socket, forget, mark_dirty, on_readable, watch, write_socket,
+)
 from batchmill.core.message cimport InferRequest
-from batchmill.core.bridge cimport drop
-from batchmill.core.tensor cimport Buffer
 
 cdef extern from * nogil:
     """
-    #include <arpa/inet.h>
-    #include <errno.h>
-    #include <poll.h>
-    #include <stdio.h>
     #include "io_thread.hpp"
-
-    static int batchmill_accept(int listener, char* peer, size_t peer_size) {
-        sockaddr_storage address;
-        socklen_t size = sizeof address;
-        int fd = accept4(listener, reinterpret_cast<sockaddr*>(&address), &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (fd < 0) return fd;
-        char host[INET6_ADDRSTRLEN] = "";
-        int one = 1;
-        if (address.ss_family == AF_INET) {
-            auto* v4 = reinterpret_cast<sockaddr_in*>(&address);
-            inet_ntop(AF_INET, &v4->sin_addr, host, sizeof host);
-            snprintf(peer, peer_size, "ipv4:%s:%d", host, ntohs(v4->sin_port));
-            setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-        } else if (address.ss_family == AF_INET6) {
-            auto* v6 = reinterpret_cast<sockaddr_in6*>(&address);
-            inet_ntop(AF_INET6, &v6->sin6_addr, host, sizeof host);
-            snprintf(peer, peer_size, "ipv6:[%s]:%d", host, ntohs(v6->sin6_port));
-            setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-        } else {
-            snprintf(peer, peer_size, "unix:");
-        }
-        return fd;
-    }
-    static void batchmill_watch(int epoll_fd, int operation, int fd, uint32_t events, void* data) {
-        epoll_event event{};
-        event.events = events;
-        event.data.ptr = data;
-        epoll_ctl(epoll_fd, operation, fd, &event);
-    }
-    static int batchmill_wait(int epoll_fd, epoll_event* events, int count, int timeout_ms) {
-        return epoll_wait(epoll_fd, events, count, timeout_ms);
-    }
     """
-    int accept_socket "batchmill_accept"(int listener, char* peer, size_t size)
-    void watch "batchmill_watch"(int epoll_fd, int operation, int fd, uint32_t events, void* data)
-    int wait_events "batchmill_wait"(int epoll_fd, epoll_event* events, int count, int timeout_ms)
     ctypedef union epoll_data_t:
         void* ptr
     ctypedef struct epoll_event:
         uint32_t events
         epoll_data_t data
-    uint32_t EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP, EPOLLRDHUP, EPOLLEXCLUSIVE
-    int EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLL_CTL_DEL, MSG_NOSIGNAL
-    Py_ssize_t recv(int fd, void* buffer, size_t size, int flags)
-    Py_ssize_t send(int fd, const void* buffer, size_t size, int flags)
+    int epoll_wait(int epoll_fd, epoll_event* events, int count, int timeout_ms)
+    int accept_socket "batchmill::accept_socket"(int listener, char* peer, size_t size)
     int close(int fd)
     int eventfd_read(int fd, uint64_t* value)
 
 cdef enum:
     EVENTS = 256                    # one epoll_wait returns at most so many sockets
-    READ_BYTES = 256 << 10          # size of the thread's buffer
 
 cdef int64_t TICK_NS = 100000000    # how often timeouts are looked at
-cdef const char* PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 cdef uint64_t LISTENER = 1          # tag in the low bit of a listener's event data
-
-
-# Sockets.
-cdef void mark_dirty(IoThread* thread, Socket* socket) noexcept nogil:
-    if not socket.dirty and not socket.gone:
-        socket.dirty = True
-        socket.next_dirty = thread.dirty
-        thread.dirty = socket
-
-
-cdef void forget(IoThread* thread, Socket* socket) noexcept nogil:
-    """Frees a socket whose front end has been freed."""
-    if socket.next != NULL:
-        socket.next.previous = socket.previous
-    if socket.previous != NULL:
-        socket.previous.next = socket.next
-    else:
-        thread.sockets = socket.next
-    del socket
-
-
-cdef void close_socket(IoThread* thread, Socket* socket) noexcept nogil:
-    """Closes the descriptor now; the socket itself lives until its last request has come back."""
-    cdef bint freed = True
-    if socket.gone:
-        return
-    socket.gone = True
-    close(socket.fd)
-    thread.shared.connections.fetch_sub(1)
-    thread.current = socket
-    if socket.transport == Transport.kHttp2:
-        freed = http2.abandon(<Http2Connection*> socket.front)
-    elif socket.transport == Transport.kHttp1:
-        freed = http1.abandon(<Http1Connection*> socket.front)
-    if freed and not socket.dirty:
-        forget(thread, socket)
-    elif freed:
-        socket.front = NULL         # flush() forgets it
-
-
-cdef void arm(IoThread* thread, Socket* socket) noexcept nogil:
-    cdef uint32_t events = 0
-    if socket.reading and not socket.paused:
-        events |= EPOLLIN | EPOLLRDHUP
-    if socket.waits_to_write:
-        events |= EPOLLOUT
-    watch(thread.epoll_fd, EPOLL_CTL_MOD, socket.fd, events, socket)
 
 
 cdef void accept_all(IoThread* thread, int listener) noexcept nogil:
@@ -158,148 +70,6 @@ cdef void accept_all(IoThread* thread, int listener) noexcept nogil:
             socket.next.previous = socket
         thread.sockets = socket
         watch(thread.epoll_fd, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLRDHUP, socket)
-
-
-# Reading.
-cdef bint open_front(IoThread* thread, Socket* socket) noexcept nogil:
-    """Decides the transport by the first bytes. False: not yet."""
-    if memcmp(socket.sniffed, PREFACE, socket.sniffed_size):
-        socket.transport = Transport.kHttp1
-        socket.front = http1.open_connection(&thread.sink, string_view(socket.peer))
-    elif socket.sniffed_size == 24:
-        socket.transport = Transport.kHttp2
-        socket.front = http2.open_connection(&thread.sink, string_view(socket.peer))
-        if thread.drain_seen:
-            http2.drain(<Http2Connection*> socket.front, thread.drain_seen > 1)
-    else:
-        return False
-    return True
-
-
-cdef bint feed_front(IoThread* thread, Socket* socket, const uint8_t* data, size_t size) noexcept nogil:
-    thread.current = socket
-    if socket.transport == Transport.kHttp2:
-        return http2.feed(<Http2Connection*> socket.front, data, size)
-    return http1.feed(<Http1Connection*> socket.front, data, size)
-
-
-cdef bint take_bytes(IoThread* thread, Socket* socket, const uint8_t* data, size_t size) noexcept nogil:
-    """False: nothing more is to be read."""
-    cdef size_t part
-    if socket.transport == Transport.kUnknown:
-        part = 24 - socket.sniffed_size
-        if part > size:
-            part = size
-        memcpy(socket.sniffed + socket.sniffed_size, data, part)
-        socket.sniffed_size += <int> part
-        if not open_front(thread, socket):
-            return True
-        if not feed_front(thread, socket, socket.sniffed, socket.sniffed_size):
-            return False
-        data += part
-        size -= part
-        if not size:
-            return True
-    return feed_front(thread, socket, data, size)
-
-
-cdef void on_readable(IoThread* thread, Socket* socket) noexcept nogil:
-    cdef Py_ssize_t got
-    if not socket.reading or socket.paused:
-        return
-    got = recv(socket.fd, thread.buffer, READ_BYTES, 0)
-    if got < 0:
-        if errno != EAGAIN and errno != EINTR:
-            close_socket(thread, socket)
-        return
-    if got == 0:
-        on_end(thread, socket)
-        return
-    if not take_bytes(thread, socket, thread.buffer, got):
-        socket.reading = False
-        arm(thread, socket)
-    elif socket.transport == Transport.kHttp1 and http1.paused(<Http1Connection*> socket.front):
-        socket.paused = True
-        arm(thread, socket)
-    if socket.transport != Transport.kUnknown:
-        mark_dirty(thread, socket)
-
-
-cdef void on_end(IoThread* thread, Socket* socket) noexcept nogil:
-    """The peer sends no more. An HTTP/1.1 client that has only half closed still gets its answers."""
-    if socket.transport == Transport.kHttp1 and http1.awaits_answers(<Http1Connection*> socket.front):
-        socket.reading = False
-        arm(thread, socket)
-        return
-    close_socket(thread, socket)
-
-
-# Writing.
-cdef bint next_output(Socket* socket, const uint8_t** data, size_t* size) noexcept nogil:
-    """What is to be sent next; False: the connection is broken."""
-    cdef Http2Connection* two
-    cdef Http1Connection* one
-    cdef Buffer* out
-    cdef size_t start
-    if socket.transport == Transport.kHttp2:
-        two = <Http2Connection*> socket.front
-        if not http2.produce(two):
-            return False
-        data[0] = two.out.data + two.out_sent
-        size[0] = two.out.size - two.out_sent
-        return True
-    one = <Http1Connection*> socket.front
-    out = http1.output(one, &start)
-    data[0] = out.data + start
-    size[0] = out.size - start
-    return True
-
-
-cdef void write_socket(IoThread* thread, Socket* socket) noexcept nogil:
-    cdef const uint8_t* data
-    cdef size_t size
-    cdef Py_ssize_t sent
-    cdef bint blocked = False
-    while not blocked:
-        if not next_output(socket, &data, &size):
-            close_socket(thread, socket)
-            return
-        if not size:
-            break
-        sent = send(socket.fd, data, size, MSG_NOSIGNAL)
-        if sent < 0:
-            if errno == EINTR:
-                continue
-            if errno != EAGAIN:
-                close_socket(thread, socket)
-                return
-            sent = 0
-        blocked = <size_t> sent < size
-        if socket.transport == Transport.kHttp2:
-            (<Http2Connection*> socket.front).out_sent += sent
-        else:
-            http1.wrote(<Http1Connection*> socket.front, sent)
-    settle(thread, socket, blocked)
-
-
-cdef void settle(IoThread* thread, Socket* socket, bint blocked) noexcept nogil:
-    """After a write: close when all is said, else watch for what comes next."""
-    cdef bint changed = blocked != socket.waits_to_write
-    cdef bint over
-    if socket.transport == Transport.kHttp2:
-        over = http2.finished(<Http2Connection*> socket.front) or (not socket.reading and not blocked)
-    else:
-        over = http1.finished(<Http1Connection*> socket.front) or (
-            not socket.reading and not http1.awaits_answers(<Http1Connection*> socket.front))
-    if over:
-        close_socket(thread, socket)
-        return
-    socket.waits_to_write = blocked
-    if socket.paused and not http1.paused(<Http1Connection*> socket.front):
-        socket.paused = False
-        changed = True
-    if changed:
-        arm(thread, socket)
 
 
 cdef void flush(IoThread* thread) noexcept nogil:
@@ -456,7 +226,7 @@ cdef void* run(void* argument) noexcept nogil:
     for index in range(<int> shared.listeners.size()):
         watch_listener(thread, index)
     while not shared.stopping.load():
-        ready = wait_events(thread.epoll_fd, events, EVENTS, 100 if thread.sockets != NULL or not thread.accepting else 1000)
+        ready = epoll_wait(thread.epoll_fd, events, EVENTS, 100 if thread.sockets != NULL or not thread.accepting else 1000)
         thread.sink.now_ns = thread.busy_since_ns = now_ns()
         thread.seen_generation.store(shared.generation.load())
         thread.table = shared.table.load()

@@ -1,0 +1,280 @@
+"""A call of the HTTP/2 front end, from the end of its headers until it is handed over: what it is, its messages, its limits."""
+
+from libc.stdint cimport int64_t, uint32_t
+from libc.string cimport memcpy
+from libcpp.string cimport string
+from libcpp.string_view cimport string_view
+
+from batchmill.core.front cimport ColdCall, Sink
+from batchmill.core.http2_reply cimport (
+    Http2Connection, StreamKind, refuse, refuse_text, resume, send_plain, send_small, start_stream_answer,
+)
+from batchmill.core.message cimport Encoding, InferRequest
+from batchmill.core.pb_request cimport parse_two_strings
+from batchmill.core.rest cimport RestKind, RestRoute, classify
+from batchmill.core.status cimport Status, kInternal, kInvalidArgument, kNotFound, kResourceExhausted, kUnavailable, kUnimplemented
+
+
+cdef bint is_grpc(const string& content_type) noexcept nogil:
+    return content_type.compare(0, 16, b"application/grpc") == 0
+
+
+cdef void begin_call(Http2Stream* stream) noexcept nogil:
+    stream.grpc = is_grpc(stream.content_type)
+    if not stream.grpc:
+        if stream.kind == StreamKind.kInfer:
+            stream.path.assign(kInferPath)
+        elif stream.kind == StreamKind.kStreamInfer:
+            stream.path.assign(kStreamInferPath)
+        stream.kind = StreamKind.kNew
+        begin_http(stream)
+        return
+    if stream.method != string(b"POST"):
+        refuse_text(stream, kUnimplemented, b"METHOD", b"gRPC calls are POST")
+    elif stream.encoded:
+        refuse_text(stream, kUnimplemented, b"ENCODING", b"grpc-encoding: only identity is accepted")
+    elif stream.kind == StreamKind.kStreamInfer:
+        start_stream_answer(stream)
+    elif stream.kind == StreamKind.kNew:
+        if native_method(stream.path) >= 0:
+            stream.kind = StreamKind.kNative
+        else:
+            stream.kind = StreamKind.kCold
+            open_cold(stream)
+
+
+cdef int native_method(const string& path) noexcept nogil:
+    if path == string(b"/inference.GRPCInferenceService/ServerLive"):
+        return 0
+    if path == string(b"/inference.GRPCInferenceService/ServerReady"):
+        return 1
+    if path == string(b"/inference.GRPCInferenceService/ModelReady"):
+        return 2
+    if path == string(b"/grpc.health.v1.Health/Check"):
+        return 3
+    return -1
+
+
+cdef bint open_cold(Http2Stream* stream) noexcept nogil:
+    cdef Http2Connection* connection = stream.connection
+    cdef ColdCall* call = new ColdCall()
+    call.grpc = stream.grpc
+    call.method = stream.method
+    call.target = stream.path
+    call.peer = connection.peer
+    call.headers.swap(stream.headers)
+    call.body.assign(<const char*> stream.message.data, stream.message.size)
+    call.deadline_ns = stream.deadline_ns
+    call.reply_to.stream = stream
+    call.reply_to.connection = connection
+    call.reply_to.io_thread = connection.sink.io_thread
+    if not connection.sink.cold_open(connection.sink.self, call):
+        del call
+        refuse_text(stream, kUnavailable, b"COLD_QUEUE_FULL", b"too many calls wait for the control plane")
+        return False
+    stream.cold = call
+    connection.outstanding += 1
+    return True
+
+
+cdef void begin_http(Http2Stream* stream) noexcept nogil:
+    cdef RestRoute route
+    cdef Sink* sink = stream.connection.sink
+    cdef InferRequest* request
+    cdef int ready
+    classify(string_view(stream.method.data(), stream.method.size()), string_view(stream.path.data(), stream.path.size()), &route)
+    if route.kind == RestKind.kInfer:
+        stream.kind = StreamKind.kRest
+        if stream.json_size == -2:
+            refuse_text(stream, kInvalidArgument, b"INVALID_REQUEST", b"Inference-Header-Content-Length: digits wanted")
+            return
+        request = take_request(stream)
+        request.encoding = Encoding.kJson
+        request.path_model = route.model
+        request.path_version = route.version
+        request.path_label = route.label
+        request.json_size = stream.json_size
+        stream.request = request
+    elif route.kind == RestKind.kLive:
+        send_plain(stream, 200)
+    elif route.kind == RestKind.kReady:
+        send_plain(stream, 200 if sink.ready(sink.self, string_view(), string_view()) > 0 else 503)
+    elif route.kind == RestKind.kModelReady:
+        ready = sink.ready(sink.self, string_view(route.model.data(), route.model.size()),
+                           string_view(route.version.data(), route.version.size()))
+        if ready < 0:
+            refuse_text(stream, kNotFound, b"NOT_FOUND", b"unknown model or version")
+        else:
+            send_plain(stream, 200 if ready else 503)
+    elif route.kind == RestKind.kBadPath:
+        refuse_text(stream, kInvalidArgument, b"INVALID_PATH", b"the path is malformed")
+    else:       # also a method that a hot path does not have: the application answers 405
+        stream.kind = StreamKind.kColdHttp
+
+
+# Bodies.
+cdef InferRequest* take_request(Http2Stream* stream) noexcept nogil:
+    cdef Http2Connection* connection = stream.connection
+    cdef InferRequest* request = connection.sink.take(connection.sink.self)
+    request.encoding = Encoding.kProto
+    request.deadline_ns = stream.deadline_ns
+    request.times.received = connection.sink.now_ns
+    request.reply_to.stream = stream
+    request.reply_to.connection = connection
+    request.reply_to.io_thread = connection.sink.io_thread
+    return request
+
+
+cdef bint collect(Http2Stream* stream, InferRequest* request, const uint8_t* data, size_t size) noexcept nogil:
+    """Appends to a request's body within the memory budget; False: refused."""
+    cdef Sink* sink = stream.connection.sink
+    if not sink.budget.cover(&request.charged_bytes, <int64_t> (request.body.size + size)):
+        refuse_text(stream, kUnavailable, b"PENDING_BYTES", b"too many bytes of requests are held: try again")
+        return False
+    if not request.body.append(data, size):
+        refuse_text(stream, kResourceExhausted, b"OUT_OF_MEMORY", b"no memory for the request")
+        return False
+    return True
+
+
+cdef void hand_over(Http2Stream* stream, InferRequest* request) noexcept nogil:
+    stream.outstanding += 1
+    stream.connection.outstanding += 1
+    stream.waiting = not request.stream_reply
+    stream.connection.sink.infer(stream.connection.sink.self, request)
+
+
+cdef bint begin_message(Http2Stream* stream) noexcept nogil:
+    """After the five bytes of a prefix."""
+    cdef Sink* sink = stream.connection.sink
+    stream.left = stream.prefix[1] << 24 | stream.prefix[2] << 16 | stream.prefix[3] << 8 | stream.prefix[4]
+    stream.messages += 1
+    if stream.prefix[0]:
+        refuse_text(stream, kInternal, b"ENCODING", b"a message is marked compressed but no grpc-encoding was given")
+    elif <int64_t> stream.left > sink.limits.max_body_bytes:
+        refuse_text(stream, kResourceExhausted, b"BODY_TOO_LARGE", b"the message is larger than the server's limit")
+    elif stream.messages > 1 and stream.kind != StreamKind.kStreamInfer and stream.kind != StreamKind.kCold:
+        refuse_text(stream, kInvalidArgument, b"INVALID_REQUEST", b"one message wanted, more were sent")
+    else:
+        if stream.kind == StreamKind.kCold:
+            stream.message.clear()
+        else:
+            stream.request = take_request(stream)
+        return True
+    return False
+
+
+cdef void message_complete(Http2Stream* stream) noexcept nogil:
+    cdef InferRequest* request = stream.request
+    cdef Sink* sink = stream.connection.sink
+    stream.prefix_size = 0
+    if stream.kind == StreamKind.kStreamInfer:
+        stream.request = NULL
+        request.stream_reply = True
+        stream.pending.push_back(request)
+        hand_over(stream, request)
+    elif stream.kind == StreamKind.kCold:
+        if not sink.cold_message(sink.self, stream.cold, stream.message.data, stream.message.size):
+            refuse_text(stream, kUnavailable, b"COLD_QUEUE_FULL", b"too many bytes wait for the control plane")
+        stream.message.clear()
+
+
+cdef void feed_grpc(Http2Stream* stream, const uint8_t* data, size_t size) noexcept nogil:
+    cdef size_t part
+    while size and stream.kind != StreamKind.kAnswered:
+        if stream.prefix_size < 5:
+            part = 5 - stream.prefix_size
+            if part > size:
+                part = size
+            memcpy(stream.prefix + stream.prefix_size, data, part)
+            stream.prefix_size += <uint8_t> part
+            data += part
+            size -= part
+            if stream.prefix_size < 5 or not begin_message(stream):
+                continue
+        part = stream.left if stream.left < size else size
+        if stream.kind == StreamKind.kCold:
+            stream.message.append(data, part)
+        elif not collect(stream, stream.request, data, part):
+            return
+        data += part
+        size -= part
+        stream.left -= <uint32_t> part
+        if stream.left == 0:
+            message_complete(stream)
+
+
+cdef void take_data(Http2Stream* stream, const uint8_t* data, size_t size) noexcept nogil:
+    cdef int64_t limit = stream.connection.sink.limits.max_body_bytes
+    if stream.kind == StreamKind.kAnswered:
+        return
+    if stream.grpc:
+        feed_grpc(stream, data, size)
+    elif stream.kind == StreamKind.kRest:
+        if <int64_t> (stream.request.body.size + size) > limit:
+            refuse_too_large(stream)
+        else:
+            collect(stream, stream.request, data, size)
+    elif <int64_t> (stream.message.size + size) > limit:
+        refuse_too_large(stream)
+    else:
+        stream.message.append(data, size)
+
+
+cdef void refuse_too_large(Http2Stream* stream) noexcept nogil:
+    cdef Status status
+    status.set(kResourceExhausted, b"BODY_TOO_LARGE", string(b"the body is larger than the server's limit"))
+    status.http_status = 413
+    refuse(stream, status)
+
+
+cdef void answer_native(Http2Stream* stream) noexcept nogil:
+    cdef Sink* sink = stream.connection.sink
+    cdef string_view name, version
+    cdef uint8_t answer[2]
+    cdef int ready, method = native_method(stream.path)
+    if not parse_two_strings(stream.request.body.data, stream.request.body.size, &name, &version):
+        refuse_text(stream, kInvalidArgument, b"INVALID_REQUEST", b"the bytes are no such message")
+        return
+    answer[0] = 8
+    answer[1] = 1
+    if method == 3:     # grpc.health.v1: SERVING 1, NOT_SERVING 2; service "" is the server, else a model's name
+        if name == string_view(b"inference.GRPCInferenceService"):
+            name = string_view()
+        ready = sink.ready(sink.self, name, string_view())
+        if ready < 0:
+            refuse_text(stream, kNotFound, b"NOT_FOUND", b"unknown service")
+            return
+        answer[1] = 1 if ready else 2
+    elif method:
+        if method == 1:
+            name = version = string_view()
+        ready = sink.ready(sink.self, name, version)
+        if ready < 0:
+            refuse_text(stream, kNotFound, b"NOT_FOUND", b"unknown model or version")
+            return
+        answer[1] = ready
+    send_small(stream, answer, 2 if answer[1] else 0)
+    stream.kind = StreamKind.kAnswered
+
+
+cdef void end_input(Http2Stream* stream) noexcept nogil:
+    cdef Sink* sink = stream.connection.sink
+    stream.input_ended = True
+    if stream.kind == StreamKind.kAnswered:
+        return
+    if stream.grpc and (stream.left or (stream.prefix_size and stream.prefix_size < 5)):
+        refuse_text(stream, kInvalidArgument, b"INVALID_REQUEST", b"the stream ended inside a message")
+        return
+    if stream.kind == StreamKind.kStreamInfer:
+        resume(stream)
+    elif stream.kind == StreamKind.kCold:
+        sink.cold_end(sink.self, stream.cold)
+    elif stream.kind == StreamKind.kColdHttp:
+        open_cold(stream)
+    elif stream.request == NULL:
+        refuse_text(stream, kInvalidArgument, b"INVALID_REQUEST", b"a message was expected, none came")
+    elif stream.kind == StreamKind.kNative:
+        answer_native(stream)
+    else:
+        hand_over(stream, stream.request)

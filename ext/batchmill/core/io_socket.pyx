@@ -1,0 +1,214 @@
+"""One socket of an I/O thread and the front end behind it: read, sniff, hand over, write, close."""
+
+from libc.errno cimport EAGAIN, EINTR, errno
+from libc.stdint cimport uint8_t, uint32_t
+from libc.string cimport memcmp, memcpy
+from libcpp.string_view cimport string_view
+
+from batchmill.core cimport http1, http2
+from batchmill.core.http1 cimport Http1Connection
+from batchmill.core.http2_reply cimport Http2Connection
+from batchmill.core.intake cimport Transport
+from batchmill.core.tensor cimport Buffer
+
+cdef extern from * nogil:
+    """
+    #include "io_thread.hpp"
+    """
+    int MSG_NOSIGNAL
+    Py_ssize_t recv(int fd, void* buffer, size_t size, int flags)
+    Py_ssize_t send(int fd, const void* buffer, size_t size, int flags)
+    int close(int fd)
+
+cdef enum:
+    READ_BYTES = 256 << 10          # size of the thread's buffer
+
+cdef const char* PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+
+cdef void mark_dirty(IoThread* thread, Socket* socket) noexcept nogil:
+    if not socket.dirty and not socket.gone:
+        socket.dirty = True
+        socket.next_dirty = thread.dirty
+        thread.dirty = socket
+
+
+cdef void forget(IoThread* thread, Socket* socket) noexcept nogil:
+    """Frees a socket whose front end has been freed."""
+    if socket.next != NULL:
+        socket.next.previous = socket.previous
+    if socket.previous != NULL:
+        socket.previous.next = socket.next
+    else:
+        thread.sockets = socket.next
+    del socket
+
+
+cdef void close_socket(IoThread* thread, Socket* socket) noexcept nogil:
+    """Closes the descriptor now; the socket itself lives until its last request has come back."""
+    cdef bint freed = True
+    if socket.gone:
+        return
+    socket.gone = True
+    close(socket.fd)
+    thread.shared.connections.fetch_sub(1)
+    thread.current = socket
+    if socket.transport == Transport.kHttp2:
+        freed = http2.abandon(<Http2Connection*> socket.front)
+    elif socket.transport == Transport.kHttp1:
+        freed = http1.abandon(<Http1Connection*> socket.front)
+    if freed and not socket.dirty:
+        forget(thread, socket)
+    elif freed:
+        socket.front = NULL         # flush() forgets it
+
+
+cdef void arm(IoThread* thread, Socket* socket) noexcept nogil:
+    cdef uint32_t events = 0
+    if socket.reading and not socket.paused:
+        events |= EPOLLIN | EPOLLRDHUP
+    if socket.waits_to_write:
+        events |= EPOLLOUT
+    watch(thread.epoll_fd, EPOLL_CTL_MOD, socket.fd, events, socket)
+
+
+# Reading.
+cdef bint open_front(IoThread* thread, Socket* socket) noexcept nogil:
+    """Decides the transport by the first bytes. False: not yet."""
+    if memcmp(socket.sniffed, PREFACE, socket.sniffed_size):
+        socket.transport = Transport.kHttp1
+        socket.front = http1.open_connection(&thread.sink, string_view(socket.peer))
+    elif socket.sniffed_size == 24:
+        socket.transport = Transport.kHttp2
+        socket.front = http2.open_connection(&thread.sink, string_view(socket.peer))
+        if thread.drain_seen:
+            http2.drain(<Http2Connection*> socket.front, thread.drain_seen > 1)
+    else:
+        return False
+    return True
+
+
+cdef bint feed_front(IoThread* thread, Socket* socket, const uint8_t* data, size_t size) noexcept nogil:
+    thread.current = socket
+    if socket.transport == Transport.kHttp2:
+        return http2.feed(<Http2Connection*> socket.front, data, size)
+    return http1.feed(<Http1Connection*> socket.front, data, size)
+
+
+cdef bint take_bytes(IoThread* thread, Socket* socket, const uint8_t* data, size_t size) noexcept nogil:
+    """False: nothing more is to be read."""
+    cdef size_t part
+    if socket.transport == Transport.kUnknown:
+        part = 24 - socket.sniffed_size
+        if part > size:
+            part = size
+        memcpy(socket.sniffed + socket.sniffed_size, data, part)
+        socket.sniffed_size += <int> part
+        if not open_front(thread, socket):
+            return True
+        if not feed_front(thread, socket, socket.sniffed, socket.sniffed_size):
+            return False
+        data += part
+        size -= part
+        if not size:
+            return True
+    return feed_front(thread, socket, data, size)
+
+
+cdef void on_readable(IoThread* thread, Socket* socket) noexcept nogil:
+    cdef Py_ssize_t got
+    if not socket.reading or socket.paused:
+        return
+    got = recv(socket.fd, thread.buffer, READ_BYTES, 0)
+    if got < 0:
+        if errno != EAGAIN and errno != EINTR:
+            close_socket(thread, socket)
+        return
+    if got == 0:
+        on_end(thread, socket)
+        return
+    if not take_bytes(thread, socket, thread.buffer, got):
+        socket.reading = False
+        arm(thread, socket)
+    elif socket.transport == Transport.kHttp1 and http1.paused(<Http1Connection*> socket.front):
+        socket.paused = True
+        arm(thread, socket)
+    if socket.transport != Transport.kUnknown:
+        mark_dirty(thread, socket)
+
+
+cdef void on_end(IoThread* thread, Socket* socket) noexcept nogil:
+    """The peer sends no more. An HTTP/1.1 client that has only half closed still gets its answers."""
+    if socket.transport == Transport.kHttp1 and http1.awaits_answers(<Http1Connection*> socket.front):
+        socket.reading = False
+        arm(thread, socket)
+        return
+    close_socket(thread, socket)
+
+
+# Writing.
+cdef bint next_output(Socket* socket, const uint8_t** data, size_t* size) noexcept nogil:
+    """What is to be sent next; False: the connection is broken."""
+    cdef Http2Connection* two
+    cdef Http1Connection* one
+    cdef Buffer* out
+    cdef size_t start
+    if socket.transport == Transport.kHttp2:
+        two = <Http2Connection*> socket.front
+        if not http2.produce(two):
+            return False
+        data[0] = two.out.data + two.out_sent
+        size[0] = two.out.size - two.out_sent
+        return True
+    one = <Http1Connection*> socket.front
+    out = http1.output(one, &start)
+    data[0] = out.data + start
+    size[0] = out.size - start
+    return True
+
+
+cdef void write_socket(IoThread* thread, Socket* socket) noexcept nogil:
+    cdef const uint8_t* data
+    cdef size_t size
+    cdef Py_ssize_t sent
+    cdef bint blocked = False
+    while not blocked:
+        if not next_output(socket, &data, &size):
+            close_socket(thread, socket)
+            return
+        if not size:
+            break
+        sent = send(socket.fd, data, size, MSG_NOSIGNAL)
+        if sent < 0:
+            if errno == EINTR:
+                continue
+            if errno != EAGAIN:
+                close_socket(thread, socket)
+                return
+            sent = 0
+        blocked = <size_t> sent < size
+        if socket.transport == Transport.kHttp2:
+            (<Http2Connection*> socket.front).out_sent += sent
+        else:
+            http1.wrote(<Http1Connection*> socket.front, sent)
+    settle(thread, socket, blocked)
+
+
+cdef void settle(IoThread* thread, Socket* socket, bint blocked) noexcept nogil:
+    """After a write: close when all is said, else watch for what comes next."""
+    cdef bint changed = blocked != socket.waits_to_write
+    cdef bint over
+    if socket.transport == Transport.kHttp2:
+        over = http2.finished(<Http2Connection*> socket.front) or (not socket.reading and not blocked)
+    else:
+        over = http1.finished(<Http1Connection*> socket.front) or (
+            not socket.reading and not http1.awaits_answers(<Http1Connection*> socket.front))
+    if over:
+        close_socket(thread, socket)
+        return
+    socket.waits_to_write = blocked
+    if socket.paused and not http1.paused(<Http1Connection*> socket.front):
+        socket.paused = False
+        changed = True
+    if changed:
+        arm(thread, socket)
