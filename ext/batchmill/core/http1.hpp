@@ -32,7 +32,8 @@ struct Http1Head {
     int64_t bytes = 0;                 // of the whole head so far
     int64_t content_length = -1;       // -1: none given
     int64_t json_size = -1;            // Inference-Header-Content-Length; -2: malformed
-    int64_t timeout_ms = -1;
+    int64_t timeout_ms = -1;           // x-request-timeout-ms; -2: malformed
+    std::string route_key;
     HeaderList headers;                // only for calls that Python answers
 
     void reset() {
@@ -43,6 +44,7 @@ struct Http1Head {
         hosts = lines = 0;
         bytes = 0;
         content_length = json_size = timeout_ms = -1;
+        route_key.clear();
         headers.clear();
     }
 };

@@ -54,6 +54,9 @@ cdef InferRequest* take_request(Http1Connection* connection, Http1Exchange* exch
     request.path_version.swap(connection.route.version)
     request.path_label.swap(connection.route.label)
     request.json_size = connection.head.json_size
+    request.header_route_key.swap(connection.head.route_key)
+    request.route_key = string_view(request.header_route_key.data(), request.header_route_key.size())
+    request.max_response_bytes = connection.sink.limits.max_response_bytes
     request.times.received = connection.sink.now_ns
     if connection.head.timeout_ms > 0:
         request.deadline_ns = connection.sink.now_ns + connection.head.timeout_ms * 1000000
@@ -86,6 +89,9 @@ cdef void begin_body(Http1Connection* connection) noexcept nogil:
             return
         if connection.head.json_size == -2:
             give_up(connection, 400, b"Inference-Header-Content-Length: digits wanted")
+            return
+        if connection.head.timeout_ms == -2:
+            give_up(connection, 400, b"x-request-timeout-ms: a number above 0 in digits wanted")
             return
         exchange.request = take_request(connection, exchange)
         if connection.head.content_length > 0:

@@ -22,6 +22,7 @@ cdef extern from "http1.hpp" namespace "batchmill" nogil:
         cpp_bool http10, chunked, expects_continue, keep_alive, closes, encoded
         int hosts, lines
         int64_t bytes, content_length, json_size, timeout_ms
+        string route_key
         HeaderList headers
         void reset()
 

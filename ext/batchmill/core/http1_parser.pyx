@@ -108,6 +108,8 @@ cdef int interpret(Http1Head* head, const char* name, size_t size, string_view v
             head.closes = True      # whatever another line says
         elif head.http10 and not head.closes and has_word(value, string_view(b"keep-alive")):
             head.keep_alive = True
+    elif size == 11 and is_word(name, size, string_view(b"x-route-key")):
+        head.route_key.assign(value.data(), value.size())
     elif size == 14 and is_word(name, size, string_view(b"content-length")):
         number = parse_header_length(value)
         if number < 0 or head.content_length >= 0:
@@ -123,6 +125,8 @@ cdef int interpret(Http1Head* head, const char* name, size_t size, string_view v
         head.chunked = True
     elif size == 20 and is_word(name, size, string_view(b"x-request-timeout-ms")):
         head.timeout_ms = parse_timeout_ms(value)
+        if head.timeout_ms < 0:
+            head.timeout_ms = -2
     elif size == 31 and is_word(name, size, string_view(b"inference-header-content-length")):
         head.json_size = parse_header_length(value) if head.json_size == -1 else -1
         if head.json_size < 0:

@@ -44,9 +44,11 @@ struct Http2Stream {
     int32_t outstanding = 0;      // requests on their way
     int64_t header_bytes = 0;
     int64_t deadline_ns = 0;
-    int64_t json_size = -1;       // REST: Inference-Header-Content-Length
+    int64_t json_size = -1;       // REST: Inference-Header-Content-Length; -2: malformed
+    int64_t grpc_timeout_ns = -1; // as sent, before it is known which of the two counts; -2: malformed
+    int64_t timeout_ms = -1;      // REST: x-request-timeout-ms; -2: malformed
     size_t held = 0;              // received and not yet given back to the flow-control windows
-    std::string path, method, content_type;
+    std::string path, method, content_type, route_key;
     HeaderList headers;
 
     InferRequest* request = nullptr;      // collects the body; or, unary, waits or is being sent
@@ -70,11 +72,12 @@ struct Http2Stream {
         left = 0;
         messages = outstanding = 0;
         header_bytes = deadline_ns = 0;
-        json_size = -1;
+        json_size = grpc_timeout_ns = timeout_ms = -1;
         held = sent = 0;
         path.clear();
         method.clear();
         content_type.clear();
+        route_key.clear();
         headers.clear();
         request = nullptr;
         pending.clear();
@@ -99,6 +102,7 @@ struct Http2Connection {
     int32_t outstanding = 0;      // requests and cold answers that still point here
     bool abandoned = false;
     bool draining = false;
+    bool metrics_only = false;
     int64_t last_active_ns = 0;
 
     ~Http2Connection() {

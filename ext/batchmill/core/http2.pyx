@@ -59,14 +59,14 @@ cdef int on_header(nghttp2_session* session, const nghttp2_frame* frame, const u
             stream.content_type.assign(<const char*> value, value_size)
         elif equal(name, name_size, b"grpc-timeout", 12):
             timeout = parse_timeout(string_view(<const char*> value, value_size))
-            if timeout >= 0:
-                stream.deadline_ns = connection.sink.now_ns + timeout
+            stream.grpc_timeout_ns = timeout if timeout >= 0 else -2
+    elif name_size == 11 and equal(name, name_size, b"x-route-key", 11):
+        stream.route_key.assign(<const char*> value, value_size)
     elif name_size == 13 and equal(name, name_size, b"grpc-encoding", 13):
         stream.encoded = not equal(value, value_size, b"identity", 8)
     elif name_size == 20 and equal(name, name_size, b"x-request-timeout-ms", 20):
         timeout = parse_timeout_ms(string_view(<const char*> value, value_size))
-        if timeout > 0:
-            stream.deadline_ns = connection.sink.now_ns + timeout * 1000000
+        stream.timeout_ms = timeout if timeout > 0 else -2
     elif name_size == 31 and equal(name, name_size, b"inference-header-content-length", 31):
         stream.json_size = parse_header_length(string_view(<const char*> value, value_size))
         if stream.json_size < 0:

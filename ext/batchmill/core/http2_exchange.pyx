@@ -20,8 +20,11 @@ cdef bint is_grpc(const string& content_type) noexcept nogil:
 
 
 cdef void begin_call(Http2Stream* stream) noexcept nogil:
+    cdef int64_t now = stream.connection.sink.now_ns
     stream.grpc = is_grpc(stream.content_type)
     if not stream.grpc:
+        if stream.timeout_ms > 0:
+            stream.deadline_ns = now + stream.timeout_ms * 1000000
         if stream.kind == StreamKind.kInfer:
             stream.path.assign(kInferPath)
         elif stream.kind == StreamKind.kStreamInfer:
@@ -29,8 +32,14 @@ cdef void begin_call(Http2Stream* stream) noexcept nogil:
         stream.kind = StreamKind.kNew
         begin_http(stream)
         return
-    if stream.method != string(b"POST"):
+    if stream.grpc_timeout_ns >= 0:
+        stream.deadline_ns = now + stream.grpc_timeout_ns
+    if stream.connection.metrics_only:
+        refuse_text(stream, kUnimplemented, b"NOT_FOUND", b"this listener serves /metrics alone")
+    elif stream.method != string(b"POST"):
         refuse_text(stream, kUnimplemented, b"METHOD", b"gRPC calls are POST")
+    elif stream.grpc_timeout_ns == -2:
+        refuse_text(stream, kInvalidArgument, b"INVALID_REQUEST", b"grpc-timeout: at most 8 digits and one of H M S m u n wanted")
     elif stream.encoded:
         refuse_text(stream, kUnimplemented, b"ENCODING", b"grpc-encoding: only identity is accepted")
     elif stream.kind == StreamKind.kStreamInfer:
@@ -88,6 +97,9 @@ cdef void begin_http(Http2Stream* stream) noexcept nogil:
         if stream.json_size == -2:
             refuse_text(stream, kInvalidArgument, b"INVALID_REQUEST", b"Inference-Header-Content-Length: digits wanted")
             return
+        if stream.timeout_ms == -2:
+            refuse_text(stream, kInvalidArgument, b"INVALID_REQUEST", b"x-request-timeout-ms: a number above 0 in digits wanted")
+            return
         request = take_request(stream)
         request.encoding = Encoding.kJson
         request.path_model = route.model
@@ -118,6 +130,9 @@ cdef InferRequest* take_request(Http2Stream* stream) noexcept nogil:
     cdef InferRequest* request = connection.sink.take(connection.sink.self)
     request.encoding = Encoding.kProto
     request.deadline_ns = stream.deadline_ns
+    request.header_route_key = stream.route_key
+    request.route_key = string_view(request.header_route_key.data(), request.header_route_key.size())
+    request.max_response_bytes = connection.sink.limits.max_response_bytes
     request.times.received = connection.sink.now_ns
     request.reply_to.stream = stream
     request.reply_to.connection = connection

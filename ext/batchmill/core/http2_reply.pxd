@@ -23,9 +23,9 @@ cdef extern from "http2.hpp" namespace "batchmill" nogil:
         uint8_t prefix_size
         uint32_t left
         int32_t messages, outstanding
-        int64_t header_bytes, deadline_ns, json_size
+        int64_t header_bytes, deadline_ns, json_size, grpc_timeout_ns, timeout_ms
         size_t held
-        string path, method, content_type
+        string path, method, content_type, route_key
         HeaderList headers
         InferRequest* request
         deque[InferRequest*] pending
@@ -48,7 +48,7 @@ cdef extern from "http2.hpp" namespace "batchmill" nogil:
         Http2Stream* streams
         Http2Stream* free_streams
         int32_t open_streams, outstanding
-        cpp_bool abandoned, draining
+        cpp_bool abandoned, draining, metrics_only
         int64_t last_active_ns
 
 cdef Http2Stream* new_stream(Http2Connection* connection, int32_t id) noexcept nogil

@@ -208,6 +208,12 @@ cdef class Loopback:
         elif self.one != NULL and http1.abandon(self.one):
             self.one = NULL
 
+    def routing(self, size_t number) -> tuple:
+        """(route key, nanoseconds until its deadline, 0: none) of an unanswered inference."""
+        cdef InferRequest* request = self.world.infers[number]
+        return (request.route_key.data()[:request.route_key.size()],
+                request.deadline_ns - self.sink.now_ns if request.deadline_ns else 0)
+
     # Time and load. set_now() is for both transports, what follows it for HTTP/1.1.
     def set_now(self, int64_t ns) -> None:
         self.sink.now_ns = ns

@@ -88,6 +88,8 @@ struct InferRequest {
     Buffer arena;   // what had to be decoded: typed contents, JSON numbers
     std::deque<std::string> texts;  // JSON strings that had escapes
     std::string path_model, path_version, path_label;  // REST: from the path; model_name and model_version point here
+    std::string header_route_key;          // route_key points here unless a parameter names another
+    int64_t max_response_bytes = INT64_MAX;
 
     // Where it goes.
     Version* version = nullptr;            // under lease while not null
@@ -118,6 +120,7 @@ struct InferRequest {
         path_model.clear();
         path_version.clear();
         path_label.clear();
+        header_route_key.clear();
         version = nullptr;
         rows = 1;
         deadline_ns = 0;

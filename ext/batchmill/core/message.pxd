@@ -41,7 +41,8 @@ cdef extern from "message.hpp" namespace "batchmill" nogil:
         int64_t timeout_us
         Buffer body, arena
         deque[string] texts
-        string path_model, path_version, path_label
+        string path_model, path_version, path_label, header_route_key
+        int64_t max_response_bytes
         NativeVersion* version
         int64_t rows
         int64_t deadline_ns
