@@ -81,10 +81,12 @@ class App:
 
     def _listen(self) -> list[str]:
         config, addresses = self._config, []
+        metrics_only = {config.port: False, config.grpc_port: False}
+        metrics_only.setdefault(config.metrics_port, True)  # a port that is also one of the others serves everything
         try:
-            for port in {config.port: 0, config.grpc_port: 0, config.metrics_port: 0}:
+            for port in metrics_only:
                 if port:
-                    addresses.append(f"http://{config.host}:{self._server.listen(config.host, port)}")
+                    addresses.append(f"http://{config.host}:{self._server.listen(config.host, port, metrics_only=metrics_only[port])}")
             if config.uds:
                 self._server.listen_unix(str(config.uds))
                 addresses.append(f"unix:{config.uds}")

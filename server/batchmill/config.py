@@ -30,7 +30,7 @@ class ServerConfig:
     grpc_port: int = 8001
     """A second listener that speaks every protocol; 0: off."""
     metrics_port: int = 0
-    """One more listener for scrapers, 8002 by custom; 0: off (/metrics is on the others anyway)."""
+    """A listener for scrapers, 8002 by custom, with /metrics, liveness and readiness alone; 0: off (/metrics is on the others anyway)."""
     uds: Path | None = None
     """Path of a unix socket that speaks every protocol."""
     state_dir: Path | None = None

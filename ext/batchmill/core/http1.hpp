@@ -107,6 +107,8 @@ struct Http1Connection {
     int32_t outstanding = 0;           // requests on their way
     bool last = false;                 // nothing after the queue: Connection: close, or an error
     bool abandoned = false;
+    bool metrics_only = false;
+    bool input_ended = false;          // the caller sends no more, or is not listened to any longer
     int64_t waits_since_ns = 0;        // when the head or the body that is awaited began; or when the connection fell idle
     int64_t stalled_since_ns = 0;      // when the caller last read something of what is ready for it; 0: nothing is
 

@@ -7,7 +7,7 @@ from batchmill.core.http1_parser cimport Http1Connection
 from batchmill.core.message cimport InferRequest
 from batchmill.core.tensor cimport Buffer
 
-cdef Http1Connection* open_connection(Sink* sink, string_view peer) noexcept nogil
+cdef Http1Connection* open_connection(Sink* sink, string_view peer, bint metrics_only) noexcept nogil
 cdef bint feed(Http1Connection* connection, const uint8_t* data, size_t size) noexcept nogil     # False: nothing more is to be read
 cdef bint reply(Http1Connection* connection, InferRequest* request) noexcept nogil               # True: the connection was freed
 cdef void cold_reply(Http1Connection* connection, ColdReply* part) noexcept nogil

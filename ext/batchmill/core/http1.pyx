@@ -17,9 +17,10 @@ cdef size_t CHUNK_LINE_MAX = 256
 cdef size_t COMPACT_BYTES = 64 << 10   # sent bytes that a buffer may carry at its front
 
 
-cdef Http1Connection* open_connection(Sink* sink, string_view peer) noexcept nogil:
+cdef Http1Connection* open_connection(Sink* sink, string_view peer, bint metrics_only) noexcept nogil:
     cdef Http1Connection* connection = new Http1Connection()
     connection.sink = sink
+    connection.metrics_only = metrics_only
     connection.peer.assign(peer.data(), peer.size())
     connection.waits_since_ns = sink.now_ns
     return connection
@@ -41,7 +42,7 @@ cdef bint take_line(Http1Connection* connection, const char* line, size_t size) 
         code = request_line(&connection.head, line, size)
         connection.state = Http1State.kHeaders
         classify(string_view(connection.head.method.data(), connection.head.method.size()),
-                 string_view(connection.head.target.data(), connection.head.target.size()), &connection.route)
+                 string_view(connection.head.target.data(), connection.head.target.size()), connection.metrics_only, &connection.route)
     elif state == Http1State.kHeaders:
         if size == 0:
             begin_body(connection)

@@ -176,6 +176,8 @@ cdef void end_body(Http1Connection* connection) noexcept nogil:
         answer_model_ready(connection, exchange)
     elif kind == RestKind.kBadPath:
         answer_text(connection, exchange, 400, b"INVALID_PATH", b"the path is malformed")
+    elif kind == RestKind.kNowhere:
+        answer_text(connection, exchange, 404, b"NOT_FOUND", b"this listener serves /metrics alone")
     else:       # also a method that a hot path does not have: the application answers 405
         open_cold(connection, exchange)
     drop_cold_body(connection)

@@ -58,7 +58,7 @@ cdef extern from "http1.hpp" namespace "batchmill" nogil:
         Buffer out
         size_t out_sent
         int outstanding
-        cpp_bool last, abandoned
+        cpp_bool last, abandoned, metrics_only, input_ended
         int64_t waits_since_ns, stalled_since_ns
 
 # All return the HTTP status that refuses what was given, 0 when it is fine. A line comes without its CRLF.

@@ -6,7 +6,7 @@ from batchmill.core.front cimport Sink
 from batchmill.core.http2_reply cimport Http2Connection
 from batchmill.core.tensor cimport Buffer
 
-cdef Http2Connection* open_connection(Sink* sink, string_view peer) noexcept nogil   # NULL: no memory
+cdef Http2Connection* open_connection(Sink* sink, string_view peer, bint metrics_only) noexcept nogil   # NULL: no memory
 cdef bint feed(Http2Connection* connection, const uint8_t* data, size_t size) noexcept nogil     # False: protocol error; flush, then close
 cdef bint produce(Http2Connection* connection) noexcept nogil       # fills out from out_sent on; False: fatal
 cdef bint finished(Http2Connection* connection) noexcept nogil      # nothing more to read or to write

@@ -130,11 +130,12 @@ cdef nghttp2_session_callbacks* shared_callbacks() noexcept nogil:
 shared_callbacks()  # made at import, so that no two I/O threads race for it
 
 
-cdef Http2Connection* open_connection(Sink* sink, string_view peer) noexcept nogil:
+cdef Http2Connection* open_connection(Sink* sink, string_view peer, bint metrics_only) noexcept nogil:
     cdef Http2Connection* connection = new Http2Connection()
     cdef nghttp2_settings_entry settings[3]
     cdef nghttp2_option* option = NULL
     connection.sink = sink
+    connection.metrics_only = metrics_only
     connection.peer.assign(peer.data(), peer.size())
     connection.last_active_ns = sink.now_ns
     nghttp2_option_new(&option)

@@ -91,7 +91,8 @@ cdef void begin_http(Http2Stream* stream) noexcept nogil:
     cdef Sink* sink = stream.connection.sink
     cdef InferRequest* request
     cdef int ready
-    classify(string_view(stream.method.data(), stream.method.size()), string_view(stream.path.data(), stream.path.size()), &route)
+    classify(string_view(stream.method.data(), stream.method.size()), string_view(stream.path.data(), stream.path.size()),
+             stream.connection.metrics_only, &route)
     if route.kind == RestKind.kInfer:
         stream.kind = StreamKind.kRest
         if stream.json_size == -2:
@@ -120,6 +121,8 @@ cdef void begin_http(Http2Stream* stream) noexcept nogil:
             send_plain(stream, 200 if ready else 503)
     elif route.kind == RestKind.kBadPath:
         refuse_text(stream, kInvalidArgument, b"INVALID_PATH", b"the path is malformed")
+    elif route.kind == RestKind.kNowhere:
+        refuse_text(stream, kNotFound, b"NOT_FOUND", b"this listener serves /metrics alone")
     else:       # also a method that a hot path does not have: the application answers 405
         stream.kind = StreamKind.kColdHttp
 

@@ -23,7 +23,7 @@ cdef extern from "io_thread.hpp" namespace "batchmill" nogil:
         int fd
         Transport transport
         void* front
-        cpp_bool reading, waits_to_write, paused, dirty, gone
+        cpp_bool reading, waits_to_write, paused, dirty, gone, metrics_only
         uint8_t* sniffed
         int sniffed_size
         int64_t opened_ns
@@ -31,6 +31,10 @@ cdef extern from "io_thread.hpp" namespace "batchmill" nogil:
         Socket* next
         Socket* previous
         Socket* next_dirty
+
+    cdef cppclass Listener:
+        int fd
+        cpp_bool metrics_only
 
     cdef cppclass Shared:
         Limits limits
@@ -44,7 +48,7 @@ cdef extern from "io_thread.hpp" namespace "batchmill" nogil:
         atomic[int64_t] connections, in_flight
         atomic[uint64_t]* outcome
         atomic[uint64_t] refused_connections
-        vector[int] listeners
+        vector[Listener] listeners
         int64_t max_connections
 
     cdef cppclass IoThread:

@@ -77,10 +77,10 @@ cdef bint open_front(IoThread* thread, Socket* socket) noexcept nogil:
     """Decides the transport by the first bytes. False: not yet."""
     if memcmp(socket.sniffed, PREFACE, socket.sniffed_size):
         socket.transport = Transport.kHttp1
-        socket.front = http1.open_connection(&thread.sink, string_view(socket.peer))
+        socket.front = http1.open_connection(&thread.sink, string_view(socket.peer), socket.metrics_only)
     elif socket.sniffed_size == 24:
         socket.transport = Transport.kHttp2
-        socket.front = http2.open_connection(&thread.sink, string_view(socket.peer))
+        socket.front = http2.open_connection(&thread.sink, string_view(socket.peer), socket.metrics_only)
         if thread.drain_seen:
             http2.drain(<Http2Connection*> socket.front, thread.drain_seen > 1)
     else:

@@ -30,6 +30,7 @@ struct Socket {
     bool paused = false;          // EPOLLIN is off: back-pressure
     bool dirty = false;           // in the dirty list
     bool gone = false;            // fd is closed; lives until its requests have come back
+    bool metrics_only = false;    // came by the listener for scrapers
     uint8_t sniffed[24];          // the first bytes, until they tell the transport
     int sniffed_size = 0;
     int64_t opened_ns = 0;
@@ -37,6 +38,11 @@ struct Socket {
     Socket* next = nullptr;       // all sockets of the thread
     Socket* previous = nullptr;
     Socket* next_dirty = nullptr;
+};
+
+struct Listener {
+    int fd;
+    bool metrics_only;            // serves /metrics, liveness and readiness alone
 };
 
 // What all threads of a server share.
@@ -53,7 +59,7 @@ struct Shared {
     std::atomic<int64_t> connections{0}, in_flight{0};
     std::atomic<uint64_t> outcome[kCodes] = {};   // requests that no version answered: unknown model, malformed, ...
     std::atomic<uint64_t> refused_connections{0};
-    std::vector<int> listeners;
+    std::vector<Listener> listeners;
     int64_t max_connections = 10000;
 };
 

@@ -15,7 +15,7 @@ from batchmill.core.executor cimport end_overdue_runs
 from batchmill.core.front cimport ColdReply
 from batchmill.core.http1 cimport Http1Connection
 from batchmill.core.http2_reply cimport Http2Connection, cold_reply as http2_cold_reply, reply as http2_reply
-from batchmill.core.intake cimport Shared, Socket, Transport, count, run_touched, take_completions
+from batchmill.core.intake cimport Listener, Shared, Socket, Transport, count, run_touched, take_completions
 from batchmill.core.io_socket cimport (
     EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLLERR, EPOLLEXCLUSIVE, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP,
     arm, close_socket, forget, mark_dirty, on_readable, watch, write_socket,
@@ -43,18 +43,18 @@ cdef int64_t TICK_NS = 100000000    # how often timeouts are looked at
 cdef uint64_t LISTENER = 1          # tag in the low bit of a listener's event data
 
 
-cdef void accept_all(IoThread* thread, int listener) noexcept nogil:
+cdef void accept_all(IoThread* thread, const Listener& listener) noexcept nogil:
     cdef Socket* socket
     cdef char peer[64]
     cdef int fd
     while True:
-        fd = accept_socket(listener, peer, sizeof(peer))
+        fd = accept_socket(listener.fd, peer, sizeof(peer))
         if fd < 0:
             if errno == ECONNABORTED or errno == EINTR:
                 continue
             if errno == EMFILE or errno == ENFILE:
                 thread.accepting = False        # looked at again at the next tick: does not spin
-                watch(thread.epoll_fd, EPOLL_CTL_DEL, listener, 0, NULL)
+                watch(thread.epoll_fd, EPOLL_CTL_DEL, listener.fd, 0, NULL)
             return
         if thread.shared.connections.fetch_add(1) >= thread.shared.max_connections:
             thread.shared.connections.fetch_sub(1)
@@ -63,6 +63,7 @@ cdef void accept_all(IoThread* thread, int listener) noexcept nogil:
             continue
         socket = new Socket()
         socket.fd = fd
+        socket.metrics_only = listener.metrics_only
         memcpy(socket.peer, peer, sizeof(peer))
         socket.opened_ns = thread.sink.now_ns
         socket.next = thread.sockets
@@ -137,12 +138,12 @@ cdef void listen_again(IoThread* thread) noexcept nogil:
         return
     thread.accepting = True
     for index in range(thread.shared.listeners.size()):
-        watch(thread.epoll_fd, EPOLL_CTL_DEL, thread.shared.listeners[index], 0, NULL)
+        watch(thread.epoll_fd, EPOLL_CTL_DEL, thread.shared.listeners[index].fd, 0, NULL)
         watch_listener(thread, index)
 
 
 cdef void watch_listener(IoThread* thread, size_t index) noexcept nogil:
-    watch(thread.epoll_fd, EPOLL_CTL_ADD, thread.shared.listeners[index], EPOLLIN | EPOLLEXCLUSIVE,
+    watch(thread.epoll_fd, EPOLL_CTL_ADD, thread.shared.listeners[index].fd, EPOLLIN | EPOLLEXCLUSIVE,
           <void*> (<uint64_t> index << 1 | LISTENER))
 
 
@@ -182,7 +183,7 @@ cdef void follow_drain(IoThread* thread) noexcept nogil:
     if thread.drain_seen == 0:
         for index in range(thread.shared.listeners.size()):
             accept_all(thread, thread.shared.listeners[index])
-            watch(thread.epoll_fd, EPOLL_CTL_DEL, thread.shared.listeners[index], 0, NULL)
+            watch(thread.epoll_fd, EPOLL_CTL_DEL, thread.shared.listeners[index].fd, 0, NULL)
     thread.drain_seen = step
     while socket != NULL:
         if not socket.gone and socket.transport == Transport.kHttp2:

@@ -78,7 +78,8 @@ cdef class Loopback:
     cdef Http2Connection* two
     cdef bint gone
 
-    def __cinit__(self, bint http2_transport, int64_t max_body_bytes=1 << 20, int64_t max_header_bytes=32 << 10):
+    def __cinit__(self, bint http2_transport, int64_t max_body_bytes=1 << 20, int64_t max_header_bytes=32 << 10,
+                  bint metrics_only=False):
         self.world, self.sink, self.limits = new World(), new Sink(), new Limits()
         self.budget, self.draining, self.version = new MemoryBudget(), new atomic[cpp_bool](), new ModelVersion()
         self.version.version = b"7"
@@ -92,9 +93,9 @@ cdef class Loopback:
         self.sink.limits, self.sink.budget, self.sink.draining = self.limits, self.budget, self.draining
         self.sink.now_ns = now_ns()
         if http2_transport:
-            self.two = http2.open_connection(self.sink, string_view(b"loopback"))
+            self.two = http2.open_connection(self.sink, string_view(b"loopback"), metrics_only)
         else:
-            self.one = http1.open_connection(self.sink, string_view(b"loopback"))
+            self.one = http1.open_connection(self.sink, string_view(b"loopback"), metrics_only)
 
     def __dealloc__(self):
         cdef InferRequest* request

@@ -11,7 +11,7 @@ from libcpp.vector cimport vector
 from batchmill.core.batch cimport Scratch
 from batchmill.core.bridge cimport Bridge
 from batchmill.core.executor cimport forget, pthread_t, start as start_pool, stop as stop_pool
-from batchmill.core.intake cimport IoThread, Shared, connect_sink, kMaxIoThreads
+from batchmill.core.intake cimport IoThread, Listener, Shared, connect_sink, kMaxIoThreads
 from batchmill.core.io_thread cimport run as run_io_thread
 from batchmill.core.router cimport ModelRoute, RouteTable, Version, VersionPointer, kMaxThreads
 
@@ -138,25 +138,32 @@ cdef class Server:
             self.shared.pool.completions.push_back(&thread.completions)
             self.bridge.replies.push_back(&thread.cold_replies)
 
-    def listen(self, str host, int port) -> int:
-        """Binds a TCP listener (port 0: any) and returns its port. Before start(). Raises OSError."""
+    def listen(self, str host, int port, *, bint metrics_only=False) -> int:
+        """Binds a TCP listener (port 0: any) and returns its port. Before start(). Raises OSError.
+
+        metrics_only: it serves /metrics, liveness and readiness, and nothing else.
+        """
         cdef int fd = -1
+        cdef Listener listener
         cdef bytes name = host.encode(), number = str(port).encode()
         cdef int failed = listen_on(name, number, &fd)
         if failed:
             raise OSError(-failed, f"{host}:{port}: {os.strerror(-failed)}")
-        self.shared.listeners.push_back(fd)
+        listener.fd, listener.metrics_only = fd, metrics_only
+        self.shared.listeners.push_back(listener)
         with sockets.socket(fileno=os.dup(fd)) as copy:
             return copy.getsockname()[1]
 
     def listen_unix(self, str path) -> None:
         """The same on a unix socket."""
         cdef int fd = -1
+        cdef Listener listener
         cdef bytes name = os.fsencode(path)
         cdef int failed = listen_on_path(name, &fd)
         if failed:
             raise OSError(-failed, f"{path}: {os.strerror(-failed)}")
-        self.shared.listeners.push_back(fd)
+        listener.fd, listener.metrics_only = fd, False
+        self.shared.listeners.push_back(listener)
 
     def start(self) -> None:
         """Starts the threads: from here on connections are accepted, and liveness is answered."""
@@ -280,7 +287,7 @@ cdef class Server:
             with nogil:
                 pthread_join(self.threads[index].thread, NULL)
         for index in range(self.shared.listeners.size()):
-            os.close(self.shared.listeners[index])
+            os.close(self.shared.listeners[index].fd)
         self.shared.listeners.clear()
 
     def stats(self) -> dict:

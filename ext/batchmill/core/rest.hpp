@@ -5,7 +5,7 @@
 
 namespace batchmill {
 
-enum class RestKind : uint8_t { kInfer, kLive, kReady, kModelReady, kCold, kBadPath, kMethodNotAllowed };
+enum class RestKind : uint8_t { kInfer, kLive, kReady, kModelReady, kCold, kBadPath, kMethodNotAllowed, kNowhere };
 
 struct RestRoute {
     RestKind kind = RestKind::kCold;

@@ -8,13 +8,13 @@ from batchmill.core.tensor cimport Buffer
 
 cdef extern from "rest.hpp" namespace "batchmill" nogil:
     enum class RestKind(uint8_t):
-        kInfer, kLive, kReady, kModelReady, kCold, kBadPath, kMethodNotAllowed
+        kInfer, kLive, kReady, kModelReady, kCold, kBadPath, kMethodNotAllowed, kNowhere
 
     cdef cppclass RestRoute:
         RestKind kind
         string model, version, label        # percent-decoded
 
-cdef void classify(string_view method, string_view target, RestRoute* route) noexcept nogil
+cdef void classify(string_view method, string_view target, bint metrics_only, RestRoute* route) noexcept nogil
 cdef int64_t parse_header_length(string_view value) noexcept nogil  # digits only; -1: anything else
 cdef int64_t parse_timeout_ms(string_view value) noexcept nogil     # -1: no positive number
 cdef void append_error_json(Buffer* out, const Status& status) noexcept nogil   # {"error": "text"}

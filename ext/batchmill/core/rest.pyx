@@ -77,7 +77,7 @@ cdef void classify_model(string_view path, bint post, bint get, RestRoute* route
         only(route, RestKind.kModelReady, get)
 
 
-cdef void classify(string_view method, string_view target, RestRoute* route) noexcept nogil:
+cdef void classify(string_view method, string_view target, bint metrics_only, RestRoute* route) noexcept nogil:
     cdef size_t query = target.find(63)
     cdef string_view path = target if query == <size_t> -1 else target.substr(0, query)
     cdef bint post = method == string_view(b"POST")
@@ -92,6 +92,8 @@ cdef void classify(string_view method, string_view target, RestRoute* route) noe
         only(route, RestKind.kLive, get)
     elif path == string_view(b"/v2/health/ready") or path == string_view(b"/readyz"):
         only(route, RestKind.kReady, get)
+    if metrics_only and route.kind != RestKind.kLive and route.kind != RestKind.kReady and path != string_view(b"/metrics"):
+        route.kind = RestKind.kNowhere
 
 
 cdef int64_t parse_header_length(string_view value) noexcept nogil:
@@ -181,9 +183,9 @@ cdef const char* reason_phrase(int status) noexcept nogil:
     return b"Status"
 
 
-def route_of(bytes method, bytes target) -> tuple:
+def route_of(bytes method, bytes target, bint metrics_only=False) -> tuple:
     """(kind, model, version, label) for tests."""
     cdef RestRoute route
-    classify(string_view(<const char*> method, len(method)), string_view(<const char*> target, len(target)), &route)
-    names = ("infer", "live", "ready", "model_ready", "cold", "bad_path", "method_not_allowed")
+    classify(string_view(<const char*> method, len(method)), string_view(<const char*> target, len(target)), metrics_only, &route)
+    names = ("infer", "live", "ready", "model_ready", "cold", "bad_path", "method_not_allowed", "nowhere")
     return names[<int> route.kind], <bytes> route.model, <bytes> route.version, <bytes> route.label
