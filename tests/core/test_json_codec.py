@@ -294,3 +294,12 @@ def test_a_header_length_that_does_not_fit_is_refused_or_means_a_raw_request(jso
     else:
         with pytest.raises(ValueError, match=r"."):
             json_codec.decode(one(), json_size)
+
+
+@pytest.mark.parametrize("binary", [False, True])
+def test_an_answer_over_the_limit_is_refused_with_its_size(binary):
+    outputs = [(b"y", b"FP32", [1000], np.full(1000, 0.1, np.float32).tobytes(), binary)]
+    body, _ = json_codec.encode_response(b"m", b"7", b"", outputs)
+    assert json_codec.encode_response(b"m", b"7", b"", outputs, len(body))[0] == body
+    with pytest.raises(ValueError, match=rf"limit of {len(body) - 1} bytes \(max_response_mib\): its outputs hold 4000 bytes"):
+        json_codec.encode_response(b"m", b"7", b"", outputs, len(body) - 1)

@@ -118,3 +118,11 @@ def test_no_mutation_of_a_request_crashes_or_reads_past_it(case, data):
 def test_what_is_no_request_is_refused_with_a_text(message):
     with pytest.raises(ValueError, match="."):
         pb_request.decode(message)
+
+
+@pytest.mark.parametrize("typed", [False, True])
+def test_an_answer_over_the_limit_is_refused_with_its_size(typed):
+    outputs = [(b"y", "FP32", [1000], bytes(4000))]
+    assert pb_response.encode_response(b"m", b"7", b"", outputs, typed=typed, max_bytes=4200)
+    with pytest.raises(ValueError, match=r"limit of 4000 bytes \(max_response_mib\): its outputs hold 4000 bytes"):
+        pb_response.encode_response(b"m", b"7", b"", outputs, typed=typed, max_bytes=4000)

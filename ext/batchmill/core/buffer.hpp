@@ -18,6 +18,8 @@ struct Buffer {
     uint8_t* data = nullptr;
     size_t size = 0;
     size_t capacity = 0;
+    size_t limit = SIZE_MAX;      // reserve() refuses more
+    bool over = false;            // it has done so
 
     Buffer() = default;
     Buffer(const Buffer&) = delete;
@@ -27,8 +29,13 @@ struct Buffer {
     // False when there is no memory; the content is kept then.
     bool reserve(size_t wanted) {
         if (data && wanted <= capacity) return true;
+        if (wanted > limit) {
+            over = true;
+            return false;
+        }
         // Large blocks grow fast: each step copies, and pages that are not written cost nothing.
         size_t grown = capacity < 512 ? 512 : capacity < kKeepBytes ? capacity + capacity / 2 : 4 * capacity;
+        if (grown > limit) grown = limit;
         if (grown < wanted) grown = wanted;
         grown = (grown + kAlignment - 1) & ~(kAlignment - 1);
         auto* moved = static_cast<uint8_t*>(std::aligned_alloc(kAlignment, grown));

@@ -7,9 +7,9 @@ from batchmill.core.json_request cimport read_request
 from batchmill.core.json_scanner cimport Scanner, put_int, refuse
 from batchmill.core.json_tensor cimport WriteResult, kNoMemory, kNotText, kWritten, write_data, write_text
 from batchmill.core.message cimport RequestedOutput
-from batchmill.core.status cimport append_echo, kInvalidArgument, kResourceExhausted
+from batchmill.core.status cimport append_echo, kInvalidArgument, kResourceExhausted, set_too_large
 from batchmill.core.tensor cimport (
-    DataType, append_shape, count_bytes_elements, datatype_name, datatype_of, element_bytes, element_count, kMaxRank,
+    DataType, append_shape, count_bytes_elements, datatype_name, datatype_of, element_bytes, element_count, kMaxRank, total_bytes,
 )
 
 cdef extern from * nogil:
@@ -208,12 +208,20 @@ cdef bint put_all(InferRequest* request, string_view model, string_view version,
 cdef bint encode(InferRequest* request, string_view model, string_view version, const TensorView* outputs, size_t count,
                  Buffer* out, int64_t* json_size) noexcept nogil:
     cdef size_t index, room = 256, start = out.size
+    cdef bint done, over
     for index in range(count):
         room += outputs[index].size + 160 + outputs[index].name.size()
     json_size[0] = -1
-    if out.reserve(out.size + room) and put_all(request, model, version, outputs, count, out, json_size):
+    out.limit = start + <size_t> request.max_response_bytes
+    out.over = False
+    done = out.reserve(min(start + room, out.limit)) and put_all(request, model, version, outputs, count, out, json_size)
+    over = out.over or out.size > out.limit
+    out.limit = <size_t> -1
+    if done and not over:
         return True
-    if request.status.ok():
+    if over:
+        set_too_large(request.status, total_bytes(outputs, count), request.max_response_bytes)
+    elif request.status.ok():
         wrote(request, kNoMemory, string_view())
     out.size = start        # what was begun is no answer
     json_size[0] = -1
@@ -294,7 +302,7 @@ cdef bint fill(TensorView* view, bytes name, bytes datatype, list shape, bytes r
     return True
 
 
-def encode_response(bytes model, bytes version, bytes id, list outputs) -> tuple:
+def encode_response(bytes model, bytes version, bytes id, list outputs, int64_t max_bytes=1 << 62) -> tuple:
     """(body, bytes of JSON or -1) for outputs of (name, datatype, shape, raw bytes, binary). Raises ValueError with the refusal's text."""
     cdef InferRequest* request = new InferRequest()
     cdef vector[TensorView] views
@@ -310,6 +318,7 @@ def encode_response(bytes model, bytes version, bytes id, list outputs) -> tuple
             request.outputs.push_back(wish)
             index += 1
         request.id = string_view(<const char*> id, len(id))
+        request.max_response_bytes = max_bytes
         if not encode(request, string_view(<const char*> model, len(model)), string_view(<const char*> version, len(version)),
                       views.data(), views.size(), out, &request.json_size):
             raise ValueError((<bytes> request.status.message).decode())

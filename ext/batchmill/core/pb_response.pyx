@@ -6,8 +6,8 @@ from libcpp.string cimport string
 from libcpp.vector cimport vector
 
 from batchmill.core.pb_request cimport contents_field
-from batchmill.core.status cimport kResourceExhausted
-from batchmill.core.tensor cimport DataType, datatype_name, datatype_of, element_bytes
+from batchmill.core.status cimport kResourceExhausted, set_too_large
+from batchmill.core.tensor cimport DataType, datatype_name, datatype_of, element_bytes, total_bytes
 
 cdef size_t HEAD_ROOM = 16         # gRPC prefix (5), tag (1), length (at most 10): written last, right-aligned
 
@@ -141,6 +141,9 @@ cdef bint encode(InferRequest* request, string_view model, string_view version, 
     for index in range(count):
         room += 64 + outputs[index].name.size() + shape_size(&outputs[index])
         room += contents_size(&outputs[index]) + 16 if typed else block_size(outputs[index].size)
+    if <int64_t> room > request.max_response_bytes:
+        set_too_large(request.status, total_bytes(outputs, count), request.max_response_bytes)
+        return False
     request.response.clear()
     if not request.response.reserve(room):
         request.status.set(kResourceExhausted, b"OUT_OF_MEMORY", string(b"no memory for the answer"))
@@ -195,7 +198,8 @@ cdef bint encode_stream_error(InferRequest* request, string_view message) noexce
 
 
 # What tests see.
-def encode_response(bytes model, bytes version, bytes id, list outputs, bint typed=False, bint stream=False) -> bytes:
+def encode_response(bytes model, bytes version, bytes id, list outputs, bint typed=False, bint stream=False,
+                    int64_t max_bytes=1 << 62) -> bytes:
     """The framed answer for outputs of (name, datatype, shape, raw bytes)."""
     cdef InferRequest* request = new InferRequest()
     cdef vector[TensorView] views
@@ -216,6 +220,7 @@ def encode_response(bytes model, bytes version, bytes id, list outputs, bint typ
             views.push_back(one)
             keep.append((name, raw))
         request.typed_contents = typed
+        request.max_response_bytes = max_bytes
         request.stream_reply = stream
         request.id = string_view(<const char*> id, len(id))
         if not encode(request, string_view(<const char*> model, len(model)), string_view(<const char*> version, len(version)),

@@ -1,5 +1,5 @@
 # The gRPC code numbers, what HTTP says for them, and error texts that are safe to send.
-from libc.stdint cimport int32_t
+from libc.stdint cimport int32_t, int64_t
 from libcpp.string cimport string
 from libcpp.string_view cimport string_view
 
@@ -19,6 +19,9 @@ cdef extern from "message.hpp" namespace "batchmill" nogil:
         void clear()
 
 cdef int http_status_of(const Status& status) noexcept nogil
+
+# An answer over the server's limit. tensors: bytes of its outputs.
+cdef void set_too_large(Status& status, int64_t tensors, int64_t limit) noexcept nogil
 
 # Appends echoed input: cut to 200 characters, control characters and bytes that are no UTF-8 replaced.
 cdef void append_echo(string& text, string_view given) noexcept nogil

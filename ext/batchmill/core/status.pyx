@@ -1,5 +1,11 @@
 """The gRPC code numbers, what HTTP says for them, and error texts that are safe to send."""
 
+cdef extern from * nogil:
+    """
+    #include <string>
+    """
+    string to_string "std::to_string"(int64_t)
+
 cdef size_t ECHO_BYTES = 200  # a status text over 16 KiB makes gRPC clients fail the call for its header size
 
 
@@ -29,6 +35,12 @@ cdef int http_status_of(const Status& status) noexcept nogil:
     if status.code == kCancelled:
         return 499
     return 500
+
+
+cdef void set_too_large(Status& status, int64_t tensors, int64_t limit) noexcept nogil:
+    cdef string message = string(b"the answer is over the server's limit of ")
+    message.append(to_string(limit)).append(b" bytes (max_response_mib): its outputs hold ").append(to_string(tensors)).append(b" bytes")
+    status.set(kResourceExhausted, b"RESPONSE_TOO_LARGE", message)
 
 
 cdef size_t utf8_length(const unsigned char* at, size_t left) noexcept nogil:

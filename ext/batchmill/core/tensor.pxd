@@ -36,6 +36,8 @@ cdef extern from "buffer.hpp" namespace "batchmill" nogil:
         uint8_t* data
         size_t size
         size_t capacity
+        size_t limit                # reserve() refuses more
+        bint over                   # it has done so
         bint reserve(size_t wanted)
         bint append(const void* bytes, size_t count)
         uint8_t* extend(size_t count)
@@ -55,4 +57,5 @@ cdef DataType datatype_of(string_view name) noexcept nogil          # "FP32" -> 
 cdef const char* datatype_name(DataType dtype) noexcept nogil
 cdef int64_t element_count(const Shape& shape) noexcept nogil       # -1: a negative axis, or over 2^63 - 1
 cdef int64_t count_bytes_elements(const uint8_t* data, size_t size) noexcept nogil   # -1: a length runs past the end
+cdef int64_t total_bytes(const TensorView* tensors, size_t count) noexcept nogil
 cdef void append_shape(string& text, const Shape& shape) noexcept nogil              # "[1,64]"

@@ -65,6 +65,13 @@ cdef int64_t count_bytes_elements(const uint8_t* data, size_t size) noexcept nog
     return count
 
 
+cdef int64_t total_bytes(const TensorView* tensors, size_t count) noexcept nogil:
+    cdef size_t index, total = 0
+    for index in range(count):
+        total += tensors[index].size
+    return <int64_t> total
+
+
 cdef void append_shape(string& text, const Shape& shape) noexcept nogil:
     cdef int axis
     text.append(b"[")
