@@ -14,6 +14,7 @@ class Call:
         self.headers, self.body, self.deadline_ns = list(headers), body, deadline_ns
         self.peer = "ipv4:127.0.0.1:5"
         self.cancelled = False
+        self.pending = 0
         self.status = None
         self.answer_headers, self.parts, self.trailers = {}, [], None
 

@@ -57,6 +57,11 @@ cdef class ColdCall:
     def cancelled(self) -> bool:
         return self.native.cancelled.load()
 
+    @property
+    def pending(self) -> int:
+        """Bytes written that the connection has not taken: how far the caller is behind."""
+        return self.native.pending.load()
+
     cdef void send(self, ColdReply* part):
         self.native.refs.fetch_add(1)
         part.call = self.native
@@ -75,6 +80,7 @@ cdef class ColdCall:
         cdef ColdReply* part = new ColdReply()
         part.kind = ColdReplyKind.kData
         part.data = data
+        self.native.pending.fetch_add(len(data))
         self.send(part)
 
     def finish(self, trailers=()) -> None:

@@ -1,5 +1,6 @@
 // What a front end (http1, http2) and the I/O thread that drives it say to each other. Everything here happens on that one thread.
 #pragma once
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <string>
@@ -35,7 +36,11 @@ struct ColdCall {
     std::string body;                   // HTTP: whole before open(); gRPC: unused, messages follow one by one
     int64_t deadline_ns = 0;
     std::atomic<bool> cancelled{false};
+    std::atomic<int64_t> pending{0};    // bytes of the answer that Python has written and the connection has not taken
     ReplyTo reply_to;                   // cleared by the front end when the caller has gone
+
+    // The I/O thread alone takes.
+    void took(int64_t bytes) { pending.fetch_sub(std::min(bytes, pending.load())); }
 };
 
 enum class ColdReplyKind : uint8_t { kHeaders, kData, kEnd };

@@ -26,7 +26,9 @@ cdef extern from "front.hpp" namespace "batchmill" nogil:
         string body                 # HTTP: whole before open
         int64_t deadline_ns
         atomic[cpp_bool] cancelled
+        atomic[int64_t] pending     # bytes of the answer that Python has written and the connection has not taken
         ReplyTo reply_to            # cleared by the front end when the caller has gone
+        void took(int64_t bytes)
 
     enum class ColdReplyKind(uint8_t):
         kHeaders, kData, kEnd

@@ -204,6 +204,8 @@ cdef void wrote(Http1Connection* connection, size_t size) noexcept nogil:
     elif size or connection.stalled_since_ns == 0:
         connection.stalled_since_ns = connection.sink.now_ns
     drop_front(&connection.out, &connection.out_sent)
+    if connection.queue.size() and connection.queue.front().cold != NULL:
+        connection.queue.front().cold.took(size)
 
 
 cdef bint finished(Http1Connection* connection) noexcept nogil:

@@ -223,9 +223,14 @@ cdef void end_cold(Http1Connection* connection, Http1Exchange* exchange) noexcep
 cdef void answer_cold(Http1Connection* connection, Http1Exchange* exchange, ColdReply* part) noexcept nogil:
     cdef HeaderList none
     cdef bint head = part.kind == ColdReplyKind.kHeaders
+    cdef Buffer* out = target_of(connection, exchange)
+    cdef size_t before = out.size
     if not exchange.started:
         start_cold(connection, exchange, part.status if head else 500, part.headers if head else none)
     if part.kind == ColdReplyKind.kData:
         put_data(connection, exchange, part.data)
     elif part.kind == ColdReplyKind.kEnd:
         end_cold(connection, exchange)
+        return
+    # What the head and the chunks add is pending too; what may not be sent is not.
+    part.call.pending.fetch_add(<int64_t> (out.size - before) - <int64_t> part.data.size())

@@ -222,6 +222,8 @@ cdef Py_ssize_t read_cold(nghttp2_session* session, int32_t id, uint8_t* target,
     if left:
         memcpy(target, stream.out.data + stream.sent, left)
     stream.sent += left
+    if stream.cold != NULL:
+        stream.cold.took(left)
     if stream.sent == stream.out.size:
         stream.out.clear()
         stream.sent = 0
@@ -372,6 +374,7 @@ cdef void cold_reply(Http2Connection* connection, ColdReply* part) noexcept nogi
             prefix[0] = 0
             prefix[1], prefix[2], prefix[3], prefix[4] = size >> 24, size >> 16, size >> 8, size
             stream.out.append(prefix, 5)
+            part.call.pending.fetch_add(5)
         stream.out.append(part.data.data(), part.data.size())
     else:
         stream.ended = True

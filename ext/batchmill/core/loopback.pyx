@@ -176,6 +176,15 @@ cdef class Loopback:
 
     def cold_answer(self, size_t number, int status, list headers, list parts, trailers=()) -> None:
         cdef ColdReply part
+        self.cold_write(number, status, headers, parts)
+        part.call = self.world.colds[number]
+        part.kind = ColdReplyKind.kEnd
+        part.headers = list(trailers)
+        self.cold_part(&part)
+
+    def cold_write(self, size_t number, int status, list headers, list parts) -> None:
+        """The same, and more is to come."""
+        cdef ColdReply part
         cdef ColdCall* call = self.world.colds[number]
         part.call = call
         part.kind = ColdReplyKind.kHeaders
@@ -185,10 +194,11 @@ cdef class Loopback:
         for data in parts:
             part.kind = ColdReplyKind.kData
             part.data = data
+            call.pending.fetch_add(len(data))
             self.cold_part(&part)
-        part.kind = ColdReplyKind.kEnd
-        part.headers = list(trailers)
-        self.cold_part(&part)
+
+    def cold_pending(self, size_t number) -> int:
+        return self.world.colds[number].pending.load()
 
     cdef cold_part(self, ColdReply* part):
         if part.call.reply_to.stream == NULL:

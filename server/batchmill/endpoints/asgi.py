@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from batchmill.core.bridge import ColdCall
+from batchmill.endpoints.backpressure import writable
 from batchmill.logs import Log
 
 log = Log(__name__)
@@ -59,6 +60,7 @@ async def handle(application: Application, call: ColdCall) -> None:
             call.start(message["status"], list(message["headers"]))
         elif body := message.get("body", b""):
             call.write(bytes(body))
+            await writable(call)
 
     try:
         await application(scope_of(call), receive, send)

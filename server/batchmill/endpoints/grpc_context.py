@@ -16,6 +16,7 @@ from urllib.parse import quote
 import grpc
 
 from batchmill.core.bridge import ColdCall
+from batchmill.endpoints.backpressure import pauses, writable
 
 Metadata = Sequence[tuple[str, str | bytes]]
 _END = object()
@@ -145,6 +146,7 @@ class Context(Call):
 
     async def write(self, message: Any) -> None:
         self.send(message)
+        await writable(self._call)
 
     async def abort(self, code: grpc.StatusCode, details: str = "", trailing_metadata: Metadata = ()) -> NoReturn:
         self.give_up(code, details, trailing_metadata)
@@ -166,6 +168,13 @@ class BlockingContext(Call):
 
     def send_initial_metadata(self, metadata: Metadata) -> None:
         self.begin(metadata)
+
+    def write(self, message: Any) -> None:
+        self.send(message)
+        for pause in pauses(self._call):
+            if self.done():  # also by its deadline
+                break
+            time.sleep(pause)
 
     def abort(self, code: grpc.StatusCode, details: str = "", trailing_metadata: Metadata = ()) -> NoReturn:
         self.give_up(code, details, trailing_metadata)

@@ -125,7 +125,7 @@ class GrpcServer:
             await loop.run_in_executor(self._threads, answer_plainly, behaviour, request, context, handler.response_streaming)
         elif inspect.isasyncgen(result := behaviour(request, context)):
             async for message in result:
-                context.send(message)
+                await context.write(message)
         else:
             answer = await result
             if not handler.response_streaming:
@@ -141,7 +141,7 @@ def answer_plainly(behaviour: Any, request: Any, context: BlockingContext, strea
     for message in result:
         if context.done():
             break
-        context.send(message)
+        context.write(message)
 
 
 def send_unless_failed(context: Call, message: Any) -> None:
