@@ -203,3 +203,50 @@ def test_a_stream_refused_while_messages_are_on_their_way_frees_them_once():
     client.loop.abandon()
     client.loop.answer(1, frame(b"B"))
     assert client.loop.requests_alive() == 0
+
+
+def test_the_route_key_and_the_timeout_of_a_call_are_its_own():
+    client = Client()
+    for path, content_type, *headers in (
+        (INFER, "application/grpc", ("x-route-key", "user 7"), ("grpc-timeout", "3S"), ("x-request-timeout-ms", "nonsense")),
+        ("/v2/models/m/infer", "application/json", ("x-route-key", "user 8"), ("x-request-timeout-ms", "250"), ("grpc-timeout", "nonsense")),
+        (INFER, "application/grpc"),
+    ):
+        client.send(client.start(path, *headers, content_type=content_type), frame(b"a"))
+    client.pump()
+    assert [client.loop.routing(number) for number in range(3)] == [(b"user 7", 3 * 10**9), (b"user 8", 250_000_000), (b"", 0)]
+
+
+def test_a_malformed_timeout_is_told_by_name():
+    client = Client()
+    call = client.start(INFER, ("grpc-timeout", "5"))
+    rest = client.start("/v2/models/m/infer", ("x-request-timeout-ms", "5s"), content_type="application/json")
+    client.pump()
+    assert client.headers[call]["grpc-status"] == "3"
+    assert "grpc-timeout" in client.headers[call]["grpc-message"]
+    assert client.headers[rest][":status"] == "400"
+    assert b"x-request-timeout-ms" in client.data[rest]
+    assert client.loop.requests_alive() == 0
+
+
+def test_a_listener_for_scrapers_serves_metrics_and_health_alone():
+    client = Client(metrics_only=True)
+    calls = [client.start(path, end=True) for path in (INFER, STREAM, "/grpc.health.v1.Health/Check", "/some.Service/Method")]
+    paths = [client.start(path, method="GET", content_type="text/plain", end=True) for path in ("/livez", "/v2", INFER, "/metrics")]
+    client.pump()
+    assert [client.headers[stream]["grpc-status"] for stream in calls] == ["12"] * 4
+    assert [client.headers[stream][":status"] for stream in paths[:3]] == ["200", "404", "404"]
+    assert [call[1] for call in client.loop.colds()] == [b"/metrics"]
+
+
+def test_what_a_slow_caller_has_no_window_for_is_pending():
+    client = Client()
+    stream = client.start("/some.Service/Method", end=True)
+    client.pump()
+    client.loop.cold_write(0, 200, [], [b"x" * 50_000] * 4)
+    assert client.loop.cold_pending(0) == 4 * 50_005
+    client.read()               # as much as the client's first window allows
+    assert client.loop.cold_pending(0) == 4 * 50_005 - 65_535
+    for _ in range(5):
+        client.pump()
+    assert (client.loop.cold_pending(0), len(client.data[stream])) == (0, 4 * 50_005)

@@ -16,6 +16,8 @@ cdef void wrote(Http1Connection* connection, size_t size) noexcept nogil
 cdef bint finished(Http1Connection* connection) noexcept nogil                                  # all is said: close the socket
 cdef bint paused(Http1Connection* connection) noexcept nogil                                    # back-pressure: do not read
 cdef bint awaits_answers(Http1Connection* connection) noexcept nogil
+cdef bint end_input(Http1Connection* connection) noexcept nogil                                 # by the caller; True: it awaits answers
+cdef bint lingers(Http1Connection* connection) noexcept nogil                                   # finished, but its caller may be sending
 cdef int64_t next_deadline(Http1Connection* connection) noexcept nogil                          # monotonic ns; 0: none
 cdef void on_timeout(Http1Connection* connection) noexcept nogil
 cdef bint abandon(Http1Connection* connection) noexcept nogil                                   # True: freed now

@@ -141,10 +141,22 @@ cdef void drop_front(Buffer* buffer, size_t* start) noexcept nogil:
         start[0] = 0
 
 
+cdef void refuse_cut_body(Http1Connection* connection) noexcept nogil:
+    if connection.input_ended and connection.current != NULL:
+        give_up(connection, 400, b"the connection ended inside the body")
+
+
+cdef bint end_input(Http1Connection* connection) noexcept nogil:
+    connection.input_ended = True
+    refuse_cut_body(connection)
+    return awaits_answers(connection)
+
+
 cdef void consume_held(Http1Connection* connection) noexcept nogil:
     if held(connection):
         connection.in_start += consume(connection, connection.in_.data + connection.in_start, held(connection))
         drop_front(&connection.in_, &connection.in_start)
+        refuse_cut_body(connection)
 
 
 cdef bint feed(Http1Connection* connection, const uint8_t* data, size_t size) noexcept nogil:
@@ -209,8 +221,12 @@ cdef void wrote(Http1Connection* connection, size_t size) noexcept nogil:
 
 
 cdef bint finished(Http1Connection* connection) noexcept nogil:
-    cdef bint no_more = connection.last or (connection.state == Http1State.kFailed and connection.queue.size() == 0)
-    return no_more and connection.out_sent == connection.out.size
+    cdef bint no_more = connection.queue.size() == 0 and (connection.state == Http1State.kFailed or connection.input_ended)
+    return (connection.last or no_more) and connection.out_sent == connection.out.size
+
+
+cdef bint lingers(Http1Connection* connection) noexcept nogil:
+    return not connection.input_ended
 
 
 cdef bint paused(Http1Connection* connection) noexcept nogil:
@@ -247,7 +263,7 @@ cdef void on_timeout(Http1Connection* connection) noexcept nogil:
     if reading and reading <= connection.sink.now_ns and (connection.current != NULL or in_head(connection)):
         give_up(connection, 408, b"the request did not arrive in time")
         return
-    connection.last = True      # idle, or deaf: closed without a word
+    connection.last = connection.input_ended = True     # idle, or deaf: closed without a word
     connection.state = Http1State.kFailed
     connection.out.clear()
     connection.out_sent = 0

@@ -26,7 +26,7 @@ cdef extern from "io_thread.hpp" namespace "batchmill" nogil:
         cpp_bool reading, waits_to_write, paused, dirty, gone, metrics_only
         uint8_t* sniffed
         int sniffed_size
-        int64_t opened_ns
+        int64_t opened_ns, linger_until_ns, linger_left
         char* peer
         Socket* next
         Socket* previous

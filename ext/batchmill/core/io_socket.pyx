@@ -1,7 +1,7 @@
 """One socket of an I/O thread and the front end behind it: read, sniff, hand over, write, close."""
 
 from libc.errno cimport EAGAIN, EINTR, errno
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.string cimport memcmp, memcpy
 from libcpp.string_view cimport string_view
 
@@ -15,14 +15,17 @@ cdef extern from * nogil:
     """
     #include "io_thread.hpp"
     """
-    int MSG_NOSIGNAL
+    int MSG_NOSIGNAL, SHUT_WR
     Py_ssize_t recv(int fd, void* buffer, size_t size, int flags)
     Py_ssize_t send(int fd, const void* buffer, size_t size, int flags)
     int close(int fd)
+    int shutdown(int fd, int how)
 
 cdef enum:
     READ_BYTES = 256 << 10          # size of the thread's buffer
 
+cdef int64_t LINGER_NS = 10 * 1000000000        # as long as a head may take by default
+cdef int64_t LINGER_BYTES = 1 << 30
 cdef const char* PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 
@@ -124,6 +127,11 @@ cdef void on_readable(IoThread* thread, Socket* socket) noexcept nogil:
         if errno != EAGAIN and errno != EINTR:
             close_socket(thread, socket)
         return
+    if socket.linger_until_ns:
+        socket.linger_left -= got
+        if got == 0 or socket.linger_left < 0:
+            close_socket(thread, socket)
+        return
     if got == 0:
         on_end(thread, socket)
         return
@@ -139,9 +147,10 @@ cdef void on_readable(IoThread* thread, Socket* socket) noexcept nogil:
 
 cdef void on_end(IoThread* thread, Socket* socket) noexcept nogil:
     """The peer sends no more. An HTTP/1.1 client that has only half closed still gets its answers."""
-    if socket.transport == Transport.kHttp1 and http1.awaits_answers(<Http1Connection*> socket.front):
+    if socket.transport == Transport.kHttp1 and http1.end_input(<Http1Connection*> socket.front):
         socket.reading = False
         arm(thread, socket)
+        mark_dirty(thread, socket)
         return
     close_socket(thread, socket)
 
@@ -194,6 +203,18 @@ cdef void write_socket(IoThread* thread, Socket* socket) noexcept nogil:
     settle(thread, socket, blocked)
 
 
+cdef void linger(IoThread* thread, Socket* socket) noexcept nogil:
+    """All is said, but bytes that arrive after a close make the kernel reset the connection, and the peer loses the answer."""
+    if socket.linger_until_ns:
+        return
+    shutdown(socket.fd, SHUT_WR)
+    socket.linger_until_ns = thread.sink.now_ns + LINGER_NS
+    socket.linger_left = LINGER_BYTES
+    socket.reading = True
+    socket.paused = socket.waits_to_write = False
+    arm(thread, socket)
+
+
 cdef void settle(IoThread* thread, Socket* socket, bint blocked) noexcept nogil:
     """After a write: close when all is said, else watch for what comes next."""
     cdef bint changed = blocked != socket.waits_to_write
@@ -201,10 +222,12 @@ cdef void settle(IoThread* thread, Socket* socket, bint blocked) noexcept nogil:
     if socket.transport == Transport.kHttp2:
         over = http2.finished(<Http2Connection*> socket.front) or (not socket.reading and not blocked)
     else:
-        over = http1.finished(<Http1Connection*> socket.front) or (
-            not socket.reading and not http1.awaits_answers(<Http1Connection*> socket.front))
+        over = http1.finished(<Http1Connection*> socket.front)
     if over:
-        close_socket(thread, socket)
+        if socket.transport == Transport.kHttp1 and http1.lingers(<Http1Connection*> socket.front):
+            linger(thread, socket)
+        else:
+            close_socket(thread, socket)
         return
     socket.waits_to_write = blocked
     if socket.paused and not http1.paused(<Http1Connection*> socket.front):

@@ -34,6 +34,8 @@ struct Socket {
     uint8_t sniffed[24];          // the first bytes, until they tell the transport
     int sniffed_size = 0;
     int64_t opened_ns = 0;
+    int64_t linger_until_ns = 0;  // all is said; what the peer still sends is thrown away until then. 0: not yet
+    int64_t linger_left = 0;      // ... or until it was so many bytes
     char peer[64] = "";
     Socket* next = nullptr;       // all sockets of the thread
     Socket* previous = nullptr;

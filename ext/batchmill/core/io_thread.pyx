@@ -155,6 +155,9 @@ cdef void tick(IoThread* thread) noexcept nogil:
         following = socket.next
         if socket.gone:
             pass
+        elif socket.linger_until_ns:
+            if now > socket.linger_until_ns:
+                close_socket(thread, socket)
         elif socket.transport == Transport.kUnknown:
             if now > socket.opened_ns + thread.shared.limits.header_timeout_ms * 1000000:
                 close_socket(thread, socket)

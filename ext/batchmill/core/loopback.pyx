@@ -140,6 +140,13 @@ cdef class Loopback:
         http1.wrote(self.one, len(got))
         return got
 
+    def end_input(self) -> bool:
+        """The client has half-closed, over HTTP/1.1. True: it still awaits answers."""
+        return http1.end_input(self.one)
+
+    def lingers(self) -> bool:
+        return http1.lingers(self.one)
+
     def finished(self) -> bool:
         return http2.finished(self.two) if self.two != NULL else http1.finished(self.one)
 

@@ -1,0 +1,137 @@
+"""How an HTTP/1.1 connection ends, what its listener allows, and what waits on it for a slow caller."""
+
+import pytest
+
+from batchmill.core.loopback import Loopback
+
+INFER = b"POST /v2/models/m/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"
+COLD = b"GET /v2 HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+def test_who_has_half_closed_gets_every_answer_and_then_the_end():
+    loop = Loopback(False)
+    loop.feed(INFER * 100)      # 36 of them are held until others are answered
+    assert loop.end_input()
+    for number in range(100):
+        assert not loop.finished()
+        loop.answer(number, b"{}")
+    assert loop.sent().count(b"HTTP/1.1 200 OK") == 100
+    assert loop.finished()
+    assert not loop.lingers()
+
+
+def test_who_has_half_closed_gets_the_end_with_a_cold_answer_too():
+    loop = Loopback(False)
+    loop.feed(COLD)
+    loop.end_input()
+    loop.cold_answer(0, 200, [], [b"x"])
+    loop.sent()
+    assert loop.finished()
+
+
+@pytest.mark.parametrize("before", [0, 70], ids=["at once", "behind others"])
+def test_a_body_that_its_sender_has_cut_is_refused(before):
+    loop = Loopback(False)
+    loop.feed(INFER * before + INFER[:-1])
+    assert loop.end_input()
+    for number in range(before):
+        loop.answer(number, b"{}")
+    assert b"HTTP/1.1 400 Bad Request" in loop.sent()
+    assert loop.finished()
+    assert loop.requests_alive() == 0
+
+
+def test_an_idle_connection_ends_with_its_client():
+    loop = Loopback(False)
+    loop.feed(INFER[:20])
+    assert not loop.end_input()
+    assert loop.finished()
+
+
+def test_an_early_refusal_lingers_for_what_its_caller_still_sends():
+    loop = Loopback(False, max_body_bytes=4)
+    assert not loop.feed(INFER)
+    assert loop.sent().startswith(b"HTTP/1.1 413 ")
+    assert loop.finished()
+    assert loop.lingers()
+
+
+def test_an_idle_connection_that_times_out_does_not_linger():
+    loop = Loopback(False)
+    loop.set_now(loop.deadline())
+    loop.time_out()
+    assert loop.finished()
+    assert not loop.lingers()
+
+
+def with_headers(*lines):
+    return INFER.replace(b"\r\n\r\n", b"".join(b"\r\n" + line for line in lines) + b"\r\n\r\n")
+
+
+def test_the_route_key_and_the_timeout_of_a_request_are_its_own():
+    loop = Loopback(False)
+    loop.feed(with_headers(b"X-Route-Key: user 7", b"X-Request-Timeout-Ms: 250") + INFER)
+    assert loop.routing(0) == (b"user 7", 250_000_000)
+    assert loop.routing(1) == (b"", 0)
+
+
+@pytest.mark.parametrize("value", [b"", b"0", b"-1", b"1.5", b"1s", b"1e3", b"9" * 30])
+def test_a_timeout_that_is_no_number_is_told_by_name(value):
+    loop = Loopback(False)
+    assert not loop.feed(with_headers(b"X-Request-Timeout-Ms: " + value))
+    sent = loop.sent()
+    assert sent.startswith(b"HTTP/1.1 400 ")
+    assert b"x-request-timeout-ms" in sent
+    assert b"digits wanted" in sent
+    assert loop.requests_alive() == 0
+
+
+def get(target):
+    return b"GET " + target + b" HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+def test_a_listener_for_scrapers_serves_metrics_and_health_alone():
+    loop = Loopback(False, metrics_only=True)
+    for target in (b"/livez", b"/v2/health/ready"):
+        loop.feed(get(target))
+        assert loop.sent().startswith(b"HTTP/1.1 200 "), target
+    loop.feed(INFER)
+    for target in (b"/", b"/v2", b"/admin/routes", b"/metrics/", b"/v2/models/m/ready", b"/v2/models/%zz"):
+        loop.feed(get(target))
+    assert loop.sent().count(b"HTTP/1.1 404 Not Found") == 7
+    assert loop.infers() == loop.colds() == []
+    loop.feed(get(b"/metrics?x=1"))
+    assert [call[1] for call in loop.colds()] == [b"/metrics?x=1"]
+
+
+def test_what_a_slow_caller_has_not_read_is_pending():
+    loop = Loopback(False)
+    loop.feed(COLD)
+    loop.cold_write(0, 200, [], [b"x" * 1000] * 5)
+    assert loop.cold_pending(0) > 5000      # the head and what frames the chunks count as well
+    pending = loop.cold_pending(0)
+    sent = loop.sent(1500)
+    assert loop.cold_pending(0) == pending - 1500
+    sent += loop.sent()
+    assert (len(sent), loop.cold_pending(0)) == (pending, 0)
+
+
+def test_an_answer_behind_others_stays_pending_until_its_turn():
+    loop = Loopback(False)
+    loop.feed(INFER + COLD)
+    loop.cold_write(0, 200, [], [b"x" * 5000])
+    pending = loop.cold_pending(0)
+    assert pending > 5000
+    assert loop.sent() == b""
+    loop.answer(0, b"{}")
+    assert loop.cold_pending(0) == pending
+    loop.sent()
+    assert loop.cold_pending(0) == 0
+
+
+def test_what_may_not_be_sent_is_not_pending():
+    loop = Loopback(False)
+    loop.feed(COLD.replace(b"GET", b"HEAD"))
+    loop.cold_write(0, 200, [], [b"x" * 5000])
+    loop.sent()
+    assert loop.cold_pending(0) == 0
