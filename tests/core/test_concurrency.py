@@ -13,6 +13,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,6 +33,8 @@ FACTORS = 3                              # version n computes x @ W * (1 + n % F
 SUMS = np.arange(32, dtype=np.float32).reshape(8, 4).sum(axis=0) / 10
 TABLE_ROWS = 10                          # of the lookup model; an index beyond them fails its batch
 STREAMS = 12
+ENDLESS = json.dumps({"inputs": [{"name": "n", "datatype": "INT64", "shape": [], "data": [200_000]},
+                                 {"name": "x", "datatype": "INT64", "shape": [1], "data": [0]}]}).encode()
 COLD_CALL = b"GET /cold HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
@@ -174,6 +177,14 @@ def ask_http2(churn: Churn, going_on: Callable[[], bool]) -> int:
     return answered
 
 
+def ask_until_closed(port: int) -> None:
+    request = wire.post("/v2/models/linear/infer", linear_body(1))
+    with socket.create_connection(("127.0.0.1", port), 20) as connection, connection.makefile("rb") as file, suppress(OSError, IndexError):
+        while True:
+            connection.sendall(request)
+            wire.read_answer(file)
+
+
 def until(done: Callable[[], bool]) -> None:
     end = time.monotonic() + 20
     while not done():
@@ -203,3 +214,18 @@ def test_requests_are_answered_right_while_their_versions_are_replaced_and_destr
     assert churn.server.idle()
     until(lambda: churn.server.stats()["connections"] == 0)
     assert churn.server.stats()["pending_bytes"] == 0
+
+
+def test_versions_may_be_replaced_while_the_server_stops(churn: Churn, tmp_path: Path) -> None:
+    slow = churn.serve(models.endless(tmp_path), "endless", 1, batched=False)
+    churn.kept.append(slow)
+    churn.replace()
+    ended = threading.Event()
+    with ThreadPoolExecutor(3) as threads, socket.create_connection(("127.0.0.1", churn.port), 20) as connection:
+        connection.sendall(wire.post("/v2/models/endless/infer", ENDLESS))
+        until(lambda: slow.leases == 1 and slow.queue_rows == 0)
+        helpers = [threads.submit(ask_until_closed, churn.port), threads.submit(ask_until_closed, churn.port), threads.submit(repeat, churn.replace, ended)]
+        churn.server.stop()     # waits for the run
+        ended.set()
+        for helper in helpers:
+            helper.result()

@@ -268,8 +268,10 @@ cdef void stop(ExecutorPool* pool) noexcept nogil:
     for index in range(pool.threads.size()):
         pthread_join(pool.threads[index], NULL)
     pool.threads.clear()
+    pool.lock()     # an I/O thread still looks for overdue runs
     for index in range(pool.scratches.size()):
         if pool.scratches[index].limit.options != NULL:
             delete_run_options(pool.scratches[index].limit.options)
         del pool.scratches[index]
     pool.scratches.clear()
+    pool.unlock()

@@ -251,6 +251,7 @@ cdef void* run(void* argument) noexcept nogil:
         flush(thread)
     while thread.sockets != NULL:
         close_at_end(thread, thread.sockets)
+    thread.seen_generation.store(<uint64_t> -1)     # nobody needs to wait for this thread any more
     return NULL
 
 

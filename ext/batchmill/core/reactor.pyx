@@ -278,7 +278,6 @@ cdef class Server:
         uninstall_handlers()
         if not self.started:
             return
-        self.started = False
         with nogil:
             stop_pool(&self.shared.pool)
         self.shared.stopping.store(True)
@@ -286,6 +285,7 @@ cdef class Server:
         for index in range(self.threads.size()):
             with nogil:
                 pthread_join(self.threads[index].thread, NULL)
+        self.started = False    # until here publish() and release() wait for the threads, which go on using versions
         for index in range(self.shared.listeners.size()):
             os.close(self.shared.listeners[index].fd)
         self.shared.listeners.clear()
