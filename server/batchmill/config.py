@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 from dataclasses import dataclass
@@ -111,6 +110,8 @@ class ServerConfig:
             raise ConfigError(f"--admin-key-file: {self.admin_key_file}: {error.strerror}") from None
         if len(key) < 16:
             raise ConfigError(f"--admin-key-file: {self.admin_key_file}: at least 16 characters wanted")
+        import hashlib  # 4 ms, which most starts need not spend
+
         return hashlib.sha256(key).digest()
 
     def cores(self) -> float:

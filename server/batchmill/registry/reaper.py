@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import queue
 import threading
 import time
@@ -43,6 +42,8 @@ class Reaper:
             waiting = left
             if trim and not waiting and time.monotonic() > self._trimmed_at + TRIM_SECS:
                 self._trimmed_at, trim = time.monotonic(), False
+                import ctypes
+
                 ctypes.CDLL(None).malloc_trim(0)
 
     def _is_gone(self, version: VersionStatus) -> bool:
