@@ -10,6 +10,7 @@ from batchmill.core.executor cimport CompletionQueue, ExecutorPool, pthread_t
 from batchmill.core.front cimport ColdReply, Limits, Sink
 from batchmill.core.histogram cimport Counter
 from batchmill.core.message cimport InferRequest
+from batchmill.core.pacer cimport Pacer
 from batchmill.core.router cimport ModelVersion, RouteTable
 from batchmill.core.tensor cimport MemoryBudget
 
@@ -71,6 +72,7 @@ cdef extern from "io_thread.hpp" namespace "batchmill" nogil:
         Socket* current
         Socket* sockets
         Socket* dirty
+        Pacer pacer
         int64_t next_tick_ns, busy_since_ns
         uint8_t* buffer
 

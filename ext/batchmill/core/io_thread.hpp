@@ -14,6 +14,7 @@
 #include "bridge.hpp"
 #include "executor.hpp"
 #include "front.hpp"
+#include "pacer.hpp"
 
 namespace batchmill {
 
@@ -85,6 +86,7 @@ struct IoThread {
     Socket* current = nullptr;             // whose front end is being called
     Socket* sockets = nullptr;
     Socket* dirty = nullptr;
+    Pacer pacer;
     int64_t next_tick_ns = 0;
     int64_t busy_since_ns = 0;             // when it began with what it does now: the turn, or the request after another
     uint8_t buffer[256 << 10];

@@ -21,6 +21,7 @@ from batchmill.core.io_socket cimport (
     arm, close_socket, forget, mark_dirty, on_readable, watch, write_socket,
 )
 from batchmill.core.message cimport InferRequest
+from batchmill.core.pacer cimport begin as begin_pacing, end as end_pacing, look as look_at_pacing
 
 cdef extern from * nogil:
     """
@@ -171,6 +172,7 @@ cdef void tick(IoThread* thread) noexcept nogil:
                 mark_dirty(thread, socket)
         socket = following
     listen_again(thread)
+    look_at_pacing(&thread.pacer, now)
     if thread.index == 0:
         end_overdue_runs(&thread.shared.pool, now)
     thread.next_tick_ns = now + TICK_NS
@@ -226,6 +228,7 @@ cdef void* run(void* argument) noexcept nogil:
     cdef InferRequest* answered
     cdef InferRequest* completed
     cdef int ready, index
+    begin_pacing(&thread.pacer, now_ns())
     watch(thread.epoll_fd, EPOLL_CTL_ADD, thread.wake_fd, EPOLLIN, NULL)
     for index in range(<int> shared.listeners.size()):
         watch_listener(thread, index)
@@ -249,6 +252,7 @@ cdef void* run(void* argument) noexcept nogil:
         if thread.sink.now_ns >= thread.next_tick_ns:
             tick(thread)
         flush(thread)
+    end_pacing(&thread.pacer)
     while thread.sockets != NULL:
         close_at_end(thread, thread.sockets)
     thread.seen_generation.store(<uint64_t> -1)     # nobody needs to wait for this thread any more

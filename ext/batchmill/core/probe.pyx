@@ -1,4 +1,6 @@
-"""The queue and the router without a server around them. For tests."""
+"""The queue, the router and the pacer without a server around them. For tests."""
+
+import os
 
 from libc.stdint cimport int64_t, uint8_t
 from libcpp.string cimport string
@@ -7,6 +9,7 @@ from libcpp.utility cimport pair
 from libcpp.vector cimport vector
 
 from batchmill.core.message cimport InferRequest, RequestedOutput
+from batchmill.core.pacer cimport Pacer as NativePacer, begin, end, look
 from batchmill.core.queue cimport RequestQueue, Taken, put, take
 from batchmill.core.router cimport ModelRoute, ModelVersion, RouteTable, VersionPointer, check as check_request, pick as pick_version
 from batchmill.core.tensor cimport TensorSpec, TensorView, datatype_of, kMaxRank
@@ -170,3 +173,24 @@ cdef int specify(vector[TensorSpec]* specs, given) except -1:
         spec.name, spec.dtype, spec.shape = name, tensor.dtype, tensor.shape
         specs.push_back(spec)
     return 0
+
+
+cdef class Pacer:
+    """The pacer of the calling thread, whose account is kept in a file of the caller's."""
+
+    cdef NativePacer pacer
+
+    def __cinit__(self, str account, int64_t now_ns):
+        begin(&self.pacer, now_ns)
+        if self.pacer.account >= 0:
+            os.close(self.pacer.account)
+        self.pacer.account = os.open(account, os.O_RDONLY | os.O_CLOEXEC)
+        self.pacer.waited_ns = 0
+
+    def __dealloc__(self):
+        end(&self.pacer)
+
+    def look(self, int64_t now_ns) -> bool:
+        """Whether there is a pacing thread by now."""
+        look(&self.pacer, now_ns)
+        return self.pacer.made

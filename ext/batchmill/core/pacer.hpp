@@ -1,0 +1,63 @@
+// The kernel's calls behind pacer.pyx.
+#pragma once
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <atomic>
+
+namespace batchmill {
+
+struct Pacer {
+    int account = -1;             // the kernel's account of the I/O thread's waiting (schedstat); -1: it keeps none
+    int64_t waited_ns = 0;        // ... when it was last read
+    int64_t looked_ns = 0;
+    int start_fd = -1;            // an eventfd that the pacing thread rests on
+    bool made = false;            // whether there is a pacing thread: only once it is needed
+    pthread_t thread;
+    std::atomic<int> core{0};     // that the I/O thread was last seen on
+    std::atomic<int64_t> until_ns{0};
+    std::atomic<bool> ending{false};
+};
+
+// The calling thread asks to run for so long at a time. The C library has had a wrapper since glibc 2.41 only.
+inline void ask_slice(uint64_t slice_ns) {
+    struct {
+        uint32_t size, policy;
+        uint64_t flags;
+        int32_t nice;
+        uint32_t priority;
+        uint64_t runtime, deadline, period;
+    } wish{48, SCHED_OTHER, 0, getpriority(PRIO_PROCESS, 0), 0, slice_ns, 0, 0};
+    syscall(SYS_sched_setattr, 0, &wish, 0);
+}
+
+inline int open_account() { return open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC); }
+
+// For how long the thread of an account was ready to run and did not; -1 if that cannot be read.
+inline int64_t read_waited_ns(int account) {
+    char text[96];
+    long long ran, waited;
+    ssize_t size = pread(account, text, sizeof text - 1, 0);
+    if (size <= 0) return -1;
+    text[size] = 0;
+    return sscanf(text, "%lld %lld", &ran, &waited) == 2 ? waited : -1;
+}
+
+inline void move_to(int core) {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET(core, &set);
+    pthread_setaffinity_np(pthread_self(), sizeof set, &set);
+}
+
+}  // namespace batchmill

@@ -1,0 +1,76 @@
+"""The pacer: only where the kernel says that a thread waits for its core is there one more thread, and it rests again."""
+
+import os
+import time
+
+import pytest
+
+from batchmill.core.probe import Pacer
+
+MS, SECOND = 10**6, 10**9
+
+
+def threads():
+    return set(os.listdir("/proc/self/task"))
+
+
+@pytest.fixture
+def account(tmp_path):
+    """Writes how long the kernel says that the thread has waited."""
+    path = tmp_path / "schedstat"
+
+    def write(waited_ns):
+        path.write_text(f"123456789 {waited_ns} 42\n")
+        return str(path)
+
+    return write
+
+
+def test_a_thread_that_waits_little_gets_no_pacing_thread(account):
+    before, pacer = threads(), Pacer(account(0), 0)
+    for turn in range(1, 20):
+        account(turn * MS)      # 1% of the time, and not more
+        assert not pacer.look(turn * 100 * MS)
+    assert threads() == before
+
+
+def test_a_thread_that_waits_is_paced_on_its_core_until_it_has_not_waited_for_a_second(account):
+    before, start = threads(), time.monotonic_ns()
+    pacer = Pacer(account(0), start)
+    account(2 * MS)
+    assert pacer.look(start + 100 * MS)
+    (made,) = threads() - before
+    wait_for(lambda: switches(made) >= 20)      # it wakes, and sleeps again
+    assert len(os.sched_getaffinity(int(made))) == 1
+    wait_for(lambda: time.monotonic_ns() > start + 1200 * MS)
+    rested = switches(made)
+    assert 500 < rested < 3000
+    time.sleep(0.1)
+    assert switches(made) - rested <= 1
+
+    account(500 * MS)
+    pacer.look(time.monotonic_ns())
+    wait_for(lambda: switches(made) >= rested + 20)
+    assert threads() - before == {made}
+    del pacer
+    assert threads() == before
+
+
+def test_without_an_account_nothing_is_paced(tmp_path):
+    path = tmp_path / "schedstat"
+    path.write_text("")
+    before, pacer = threads(), Pacer(str(path), 0)
+    assert not pacer.look(100 * MS)
+    assert threads() == before
+
+
+def switches(thread):
+    with open(f"/proc/self/task/{thread}/status") as status:
+        return int(status.read().split("\nvoluntary_ctxt_switches:")[1].split()[0])
+
+
+def wait_for(condition):
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
