@@ -12,6 +12,7 @@ Key = tuple[str, str]  # (server, point)
 OURS, BASELINE = "batchmill", "baseline_grpcio"
 P99_OF_P50 = 4.0
 HEAVY_SHARE = 0.97
+START_MIB = 90.0
 TAIL_RATIO, TAIL_US = 2.0, 1000.0
 
 
@@ -82,3 +83,10 @@ def heavy(model: str, rows_per_sec: float, in_process: float) -> Promise:
 
 def tail(busy_us: float, idle_us: float) -> Promise:
     return Promise("p99.9, Python busy", f"{TAIL_RATIO:g}x idle or {TAIL_US:,.0f} µs", busy_us, max(TAIL_RATIO * idle_us, TAIL_US))
+
+
+def startup(secs: float, mib: float, import_secs: float) -> list[Promise]:
+    return [
+        Promise("first answer", "s of importing grpc, starlette, onnxruntime", secs, import_secs),
+        Promise("memory", f"{START_MIB:.0f} MiB resident", mib, START_MIB),
+    ]

@@ -52,3 +52,8 @@ def test_the_tail_may_double_or_be_a_millisecond():
     assert bounds.tail(busy_us=999.0, idle_us=100.0).kept
     assert bounds.tail(busy_us=1800.0, idle_us=900.0).kept
     assert not bounds.tail(busy_us=1801.0, idle_us=900.0).kept
+
+
+def test_a_start_may_take_as_long_as_the_imports_of_others():
+    assert [promise.kept for promise in bounds.startup(0.20, 90.0, 0.20)] == [True, True]
+    assert [promise.kept for promise in bounds.startup(0.21, 90.1, 0.20)] == [False, False]

@@ -1,6 +1,7 @@
 """ONNX Runtime, seen from Python: opens and proves the library, loads models, runs them; the GIL is released for both."""
 
 import os
+import threading
 
 from libc.stdint cimport int32_t, int64_t, uint64_t, uint8_t
 from libcpp.string cimport string
@@ -27,28 +28,30 @@ cdef bytes PROOF = bytes.fromhex(
 )
 
 _opened = None  # (path, version)
+_opening = threading.Lock()
 
 
 def initialise(path: str | None = None) -> str:
-    """Opens ONNX Runtime's C library and proves it by running a model; its version. Once a process, before any load.
+    """Opens ONNX Runtime's C library and proves it by running a model; its version. Once a process, before any load; from any thread.
 
     path: of a libonnxruntime.so.*; None: the installed one. RuntimeError when there is none, or it fails the proof: a function
     called by the wrong index would answer something else, in silence.
     """
     global _opened
-    if _opened is not None and path in (None, _opened[0]):
-        return _opened[1]
-    if _opened is not None:
-        raise RuntimeError(f"ONNX Runtime is open already: {_opened[0]}")
-    path = path or find_library()
-    version = open_library(path)
-    try:
-        _prove()
-    except (RuntimeError, ValueError) as error:
-        forget_library()
-        raise RuntimeError(f"{path} does not do what ONNX Runtime {version} should: {error}") from error
-    _opened = (path, version)
-    return version
+    with _opening:
+        if _opened is not None and path in (None, _opened[0]):
+            return _opened[1]
+        if _opened is not None:
+            raise RuntimeError(f"ONNX Runtime is open already: {_opened[0]}")
+        path = path or find_library()
+        version = open_library(path)
+        try:
+            _prove()
+        except (RuntimeError, ValueError) as error:
+            forget_library()
+            raise RuntimeError(f"{path} does not do what ONNX Runtime {version} should: {error}") from error
+        _opened = (path, version)
+        return version
 
 
 def available_providers() -> list[str]:

@@ -68,10 +68,14 @@ def open_library(path: str) -> str:
     """Opens the library and binds the entries that are used; its version. RuntimeError when it is not what its name says."""
     global opened
     cdef bytes name = os.fsencode(path)
-    cdef void* library = dlopen(name, RTLD_NOW | RTLD_LOCAL)
+    cdef const char* name_bytes = name
+    cdef void* library
+    cdef OrtStatus* error
     cdef OrtApiBase* (*get_base)() noexcept nogil
     cdef Runtime candidate
     cdef uint32_t api_version = kApiVersion
+    with nogil:
+        library = dlopen(name_bytes, RTLD_NOW | RTLD_LOCAL)
     if library == NULL:
         raise RuntimeError(f"{path} cannot be opened: {dlerror().decode(errors='replace')}")
     get_base = <OrtApiBase* (*)() noexcept nogil> dlsym(library, b"OrtGetApiBase")
@@ -87,7 +91,8 @@ def open_library(path: str) -> str:
     if table == NULL:
         raise RuntimeError(f"{path}, version {version}, does not have API version {api_version}; 1.20 or newer is needed")
     candidate.api.bind(table, api_version)
-    cdef OrtStatus* error = candidate.api.CreateEnvWithCustomLogger(keep_message, NULL, LOG_ERROR, b"batchmill", &candidate.env)
+    with nogil:
+        error = candidate.api.CreateEnvWithCustomLogger(keep_message, NULL, LOG_ERROR, b"batchmill", &candidate.env)
     if error == NULL:
         error = candidate.api.CreateCpuMemoryInfo(DEVICE_ALLOCATOR, MEMORY_DEFAULT, &candidate.cpu_memory)
     if error == NULL:
