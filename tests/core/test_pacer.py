@@ -19,8 +19,8 @@ def account(tmp_path):
     """Writes how long the kernel says that the thread has waited."""
     path = tmp_path / "schedstat"
 
-    def write(waited_ns):
-        path.write_text(f"123456789 {waited_ns} 42\n")
+    def write(waited_ns, ran_ns=0):
+        path.write_text(f"{ran_ns} {waited_ns} 42\n")
         return str(path)
 
     return write
@@ -29,7 +29,7 @@ def account(tmp_path):
 def test_a_thread_that_waits_little_gets_no_pacing_thread(account):
     before, pacer = threads(), Pacer(account(0), 0)
     for turn in range(1, 20):
-        account(turn * MS)      # 1% of the time, and not more
+        account(waited_ns=turn * MS, ran_ns=turn * 90 * MS)      # 1% of the time, and not more
         assert not pacer.look(turn * 100 * MS)
     assert threads() == before
 
@@ -37,7 +37,7 @@ def test_a_thread_that_waits_little_gets_no_pacing_thread(account):
 def test_a_thread_that_waits_is_paced_on_its_core_until_it_has_not_waited_for_a_second(account):
     before, start = threads(), time.monotonic_ns()
     pacer = Pacer(account(0), start)
-    account(2 * MS)
+    account(waited_ns=2 * MS, ran_ns=11 * MS)
     assert pacer.look(start + 100 * MS)
     (made,) = threads() - before
     wait_for(lambda: switches(made) >= 20)      # it wakes, and sleeps again
@@ -48,11 +48,19 @@ def test_a_thread_that_waits_is_paced_on_its_core_until_it_has_not_waited_for_a_
     time.sleep(0.1)
     assert switches(made) - rested <= 1
 
-    account(500 * MS)
+    account(waited_ns=500 * MS, ran_ns=500 * MS)
     pacer.look(time.monotonic_ns())
     wait_for(lambda: switches(made) >= rested + 20)
     assert threads() - before == {made}
     del pacer
+    assert threads() == before
+
+
+def test_a_thread_that_sleeps_most_of_the_time_gets_none_however_long_it_waits(account):
+    before, pacer = threads(), Pacer(account(0), 0)
+    for turn in range(1, 20):
+        account(waited_ns=turn * 50 * MS, ran_ns=turn * 10 * MS)
+        assert not pacer.look(turn * 100 * MS)
     assert threads() == before
 
 

@@ -17,9 +17,13 @@
 
 namespace batchmill {
 
+struct CoreTime {
+    int64_t ran_ns = 0, waited_ns = 0;  // waited: ready to run, and did not
+};
+
 struct Pacer {
-    int account = -1;             // the kernel's account of the I/O thread's waiting (schedstat); -1: it keeps none
-    int64_t waited_ns = 0;        // ... when it was last read
+    int account = -1;             // the kernel's account of the I/O thread's time (schedstat); -1: it keeps none
+    CoreTime seen;                // ... when it was last read
     int64_t looked_ns = 0;
     int start_fd = -1;            // an eventfd that the pacing thread rests on
     bool made = false;            // whether there is a pacing thread: only once it is needed
@@ -43,14 +47,15 @@ inline void ask_slice(uint64_t slice_ns) {
 
 inline int open_account() { return open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC); }
 
-// For how long the thread of an account was ready to run and did not; -1 if that cannot be read.
-inline int64_t read_waited_ns(int account) {
+// The time of the thread of an account since it began; zeros if that cannot be read.
+inline CoreTime read_account(int account) {
     char text[96];
     long long ran, waited;
     ssize_t size = pread(account, text, sizeof text - 1, 0);
-    if (size <= 0) return -1;
+    if (size <= 0) return {};
     text[size] = 0;
-    return sscanf(text, "%lld %lld", &ran, &waited) == 2 ? waited : -1;
+    if (sscanf(text, "%lld %lld", &ran, &waited) != 2) return {};
+    return {ran, waited};
 }
 
 inline void move_to(int core) {

@@ -6,9 +6,13 @@ from libcpp.atomic cimport atomic
 from batchmill.core.executor cimport pthread_t
 
 cdef extern from "pacer.hpp" namespace "batchmill" nogil:
+    cdef cppclass CoreTime:
+        int64_t ran_ns, waited_ns
+
     cdef cppclass Pacer:
         int account, start_fd
-        int64_t waited_ns, looked_ns
+        CoreTime seen
+        int64_t looked_ns
         cpp_bool made
         pthread_t thread
         atomic[int] core

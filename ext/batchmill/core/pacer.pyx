@@ -18,7 +18,7 @@ from batchmill.core.executor cimport pthread_t
 cdef extern from "pacer.hpp" namespace "batchmill" nogil:
     void ask_slice(uint64_t slice_ns)
     int open_account()
-    int64_t read_waited_ns(int account)
+    CoreTime read_account(int account)
     void move_to(int core)
 
 cdef extern from * nogil:
@@ -35,7 +35,8 @@ cdef extern from * nogil:
 cdef enum:
     SLICE_NS = 100000           # the least that the kernel grants
     PERIOD_US = 500             # between two wakes
-    WAITED_PART = 100           # paced when the I/O thread waited for more than a hundredth of the time
+    WAITED_PART = 100           # paced when the I/O thread waited for more than a hundredth of the time ...
+    BUSY_PART = 10              # ... and ran for more than a tenth of it: one that sleeps now and then gets the core as it wakes
 cdef int64_t PACED_NS = 1000000000
 
 
@@ -60,16 +61,18 @@ cdef void* pace(void* argument) noexcept nogil:
 cdef void begin(Pacer* pacer, int64_t now) noexcept nogil:
     ask_slice(SLICE_NS)
     pacer.account = open_account()
-    pacer.waited_ns = read_waited_ns(pacer.account)
+    pacer.seen = read_account(pacer.account)
     pacer.looked_ns = now
 
 
 cdef void look(Pacer* pacer, int64_t now) noexcept nogil:
-    cdef int64_t waited = read_waited_ns(pacer.account)
-    cdef cpp_bool late = (waited - pacer.waited_ns) * WAITED_PART > now - pacer.looked_ns
-    pacer.waited_ns, pacer.looked_ns = waited, now
+    cdef CoreTime time = read_account(pacer.account)
+    cdef int64_t passed = now - pacer.looked_ns
+    cdef cpp_bool late = (time.waited_ns - pacer.seen.waited_ns) * WAITED_PART > passed
+    cdef cpp_bool busy = (time.ran_ns - pacer.seen.ran_ns) * BUSY_PART > passed
+    pacer.seen, pacer.looked_ns = time, now
     pacer.core.store(sched_getcpu())
-    if not late:
+    if not late or not busy:
         return
     pacer.until_ns.store(now + PACED_NS)
     if not pacer.made:

@@ -185,7 +185,7 @@ cdef class Pacer:
         if self.pacer.account >= 0:
             os.close(self.pacer.account)
         self.pacer.account = os.open(account, os.O_RDONLY | os.O_CLOEXEC)
-        self.pacer.waited_ns = 0
+        self.pacer.seen.ran_ns = self.pacer.seen.waited_ns = 0
 
     def __dealloc__(self):
         end(&self.pacer)
