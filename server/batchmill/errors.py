@@ -7,7 +7,8 @@ BatchmillError
 ├── UnreachableError    the server a command talks to is not there            exit code 3
 ├── RemoteError         the server a command talks to refused                 exit code 1
 ├── ModelError          a version cannot be loaded
-│   └── UnsafeModel     it points outside its folder
+│   ├── UnsafeModel     it points outside its folder
+│   └── GoldenFailed    it does not reproduce its golden.npz, or that cannot be used
 ├── NotFound            no such model or version
 ├── Unauthenticated     the key is missing or wrong
 ├── Forbidden           this caller may not change anything
@@ -70,6 +71,15 @@ class UnsafeModel(ModelError):
     """A version points outside its folder: a symlink, or external data with an absolute path or `..`."""
 
     reason = "UNSAFE_MODEL"
+
+
+class GoldenFailed(ModelError):
+    """A version does not reproduce what its golden.npz holds, or that file cannot be used."""
+
+    reason = "GOLDEN_FAILED"
+
+    def __init__(self, text: str) -> None:
+        super().__init__(f"golden: {text}")
 
 
 class NotFound(BatchmillError):

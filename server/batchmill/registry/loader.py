@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from batchmill import backends
-from batchmill.backends import LoadedModel, ServingLimits
+from batchmill.backends import Backend, LoadedModel, ServingLimits
 from batchmill.errors import BatchmillError, ModelError
 from batchmill.logs import Log
 from batchmill.registry.layout import ModelFolder
-from batchmill.registry.prove import prove, sample
+from batchmill.registry.prove import Proof, prove, sample
 from batchmill.registry.settings import ModelSettings
 from batchmill.registry.status import VersionStatus
+
+if TYPE_CHECKING:
+    from batchmill.registry.golden import Golden
 
 log = Log(__name__)
 
@@ -40,9 +45,7 @@ def open_version(name: str, number: str, path: Path, settings: ModelSettings, ex
     backend = backends.find("onnxruntime")
     backend.check(path)
     model = backend.load(path, intra_op_threads=settings.intra_op_threads, providers=settings.execution_providers)
-    proof = prove(backend, model, settings.batching)
-    if settings.batching == "on" and not proof.batched:
-        raise ModelError(f"model.yaml declares batching, but {proof.reason}")
+    proof = validated(backend, model, path, settings)
     warm_up(model, settings.warmup_runs, proof.batched)
     limits = ServingLimits(
         batched=proof.batched,
@@ -57,6 +60,35 @@ def open_version(name: str, number: str, path: Path, settings: ModelSettings, ex
     served = backend.serve(name, number, model, limits)
     batch = settings.max_batch_size if proof.batched else 0
     return VersionStatus(number, "READY", "", proof.batched, proof.reason, batch, served, model)
+
+
+def validated(backend: Backend, model: LoadedModel, path: Path, settings: ModelSettings) -> Proof:
+    """Whether the version may be batched. ModelError when it must not serve at all."""
+    found = read_golden(backend, model, path)
+    if found is None:
+        return declared(settings, prove(backend, model, settings.batching))
+    from batchmill.registry import golden
+
+    proof = declared(settings, prove(backend, model, settings.batching, golden.samples(found)))
+    limits = golden.Limits(settings.golden_rtol, settings.golden_atol, settings.golden_p99_ms)
+    golden.check(found, model, limits, settings.max_batch_size if proof.batched else 0)
+    return proof
+
+
+def declared(settings: ModelSettings, proof: Proof) -> Proof:
+    if settings.batching == "on" and not proof.batched:
+        raise ModelError(f"model.yaml declares batching, but {proof.reason}")
+    return proof
+
+
+def read_golden(backend: Backend, model: LoadedModel, path: Path) -> Golden | None:
+    """The golden.npz beside a model.onnx; a single file of another name has none."""
+    beside = path.parent / "golden.npz"
+    if path.name != backend.file_name or not os.path.lexists(beside):
+        return None
+    from batchmill.registry import golden  # and numpy, which most models do without
+
+    return golden.read(beside, model)
 
 
 def has_static_runs(model: LoadedModel, batched: bool) -> bool:

@@ -1,9 +1,9 @@
 """Proves that a version may be batched: rows that run together must come out as rows that run alone.
 
 Three kinds of neighbours are tried: ordinary rows, a row fifty times larger (dynamic quantisation scales by the largest
-value, and passes on ordinary rows), and a row of NaN. Small integers are the sample, because random ones fall outside of
-embedding tables; for the same reason integers stay small where floats are large. Equal means rtol 1e-4 and atol 1e-5 for
-floats, exactly for everything else.
+value, and passes on ordinary rows), and a row of NaN. Rows of golden.npz are the sample where there is one, otherwise small
+integers, because random ones fall outside of embedding tables; for the same reason integers stay small where floats are large.
+Equal means rtol 1e-4 and atol 1e-5 for floats, exactly for everything else.
 """
 
 from __future__ import annotations
@@ -33,8 +33,18 @@ class Proof:
     reason: str
 
 
-def prove(backend: Backend, model: LoadedModel, mode: str) -> Proof:
-    """mode: model.yaml's batching.mode."""
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """Rows to prove with. outlier: one of large floats; nan: one of floats that are NaN; large_index: one of larger integers."""
+
+    ordinary: list[Row]
+    outlier: Row
+    nan: Row
+    large_index: Row
+
+
+def prove(backend: Backend, model: LoadedModel, mode: str, golden: Samples | None = None) -> Proof:
+    """mode: model.yaml's batching.mode. golden: rows that the model is known to take."""
     if mode == "off":
         return Proof(False, "batching is off in model.yaml")
     for name, _, shape, _ in (*model.inputs, *model.outputs):
@@ -46,15 +56,21 @@ def prove(backend: Backend, model: LoadedModel, mode: str) -> Proof:
         return Proof(False, "the model has no inputs")
     for width in (_FREE_AXIS, 1):
         try:
-            return compare(backend, model, width)
+            return compare(backend, model, golden or made_up(model, width))
         except (RuntimeError, ValueError):
             continue
     return Proof(False, "no sample input runs; model.yaml may declare `batching: {mode: on}`")
 
 
-def compare(backend: Backend, model: LoadedModel, width: int) -> Proof:
-    """Raises RuntimeError or ValueError when the sample does not run."""
+def made_up(model: LoadedModel, width: int) -> Samples:
     ordinary = [sample(model, width, seed) for seed in range(3)]
+    large, index = sample(model, width, 7, floats=OUTLIER), sample(model, width, 7, integers=OUTLIER)
+    return Samples(ordinary, large, sample(model, width, 0, floats=math.nan), index)
+
+
+def compare(backend: Backend, model: LoadedModel, samples: Samples) -> Proof:
+    """Raises RuntimeError or ValueError when the sample does not run."""
+    ordinary = samples.ordinary
     alone = [model.run(row) for row in ordinary]
     failure = differs(backend, model, ordinary, alone)
     if failure:
@@ -70,16 +86,16 @@ def compare(backend: Backend, model: LoadedModel, width: int) -> Proof:
             return "", str(error)
 
     if datatypes & FLOATS:
-        failure, error = beside(sample(model, width, 7, floats=OUTLIER))
+        failure, error = beside(samples.outlier)
         if failure or error:
             return Proof(False, f"a row changes beside a large row: {failure}" if failure else f"not proved: no run beside a large row: {error}")
-        failure, error = beside(sample(model, width, 0, floats=math.nan))
+        failure, error = beside(samples.nan)
         if failure:
             return Proof(False, f"a row changes beside a row of NaN: {failure}")
         if error:  # NaN cannot change a row beside it when it fails the run: such a batch is run again in parts
             proved += f"; a row of NaN fails its run: {error}"
     if datatypes & INTEGERS:
-        failure, _ = beside(sample(model, width, 7, integers=OUTLIER))
+        failure, _ = beside(samples.large_index)
         if failure:  # that it does not run tells nothing: a large index may be outside of a table
             return Proof(False, f"a row changes beside a large row: {failure}")
     return Proof(True, proved)

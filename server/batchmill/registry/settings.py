@@ -21,6 +21,9 @@ class ModelSettings:
     intra_op_threads: int = 1
     execution_providers: tuple[str, ...] = ("CPUExecutionProvider",)
     warmup_runs: int = 3
+    golden_rtol: float = 1e-4
+    golden_atol: float = 1e-6
+    golden_p99_ms: float | None = None  # of runs of golden.npz, one row each where rows share batches; None: any
     without_effect: tuple[str, ...] = ()  # keys that are valid and that this release does not act on
 
     def for_loading(self) -> ModelSettings:
