@@ -38,6 +38,41 @@ def test_a_plan(what, present, kept, loading, policy, labelled, load, drop):
     assert (list(plan.load), list(plan.drop)) == (load, drop), what
 
 
+def serving(interface):
+    return Kept(A, True, interface)
+
+
+@pytest.mark.parametrize(("what", "kept", "policy", "labelled", "in_service", "load", "drop", "pinned", "on_hold"), [
+    ("as before", {1: serving("a"), 2: serving("a")}, LATEST, [], 1, [], [1], [], []),
+    ("others", {1: serving("a"), 2: serving("b")}, LATEST, [], 1, [], [], [2], [2]),
+    ("two in a row", {1: serving("a"), 2: serving("b"), 3: serving("b")}, LATEST, [], 1, [], [2], [3], [3]),
+    ("then one as before", {1: serving("a"), 2: serving("b"), 3: serving("a")}, LATEST, [], 1, [], [1, 2], [], []),
+    ("of two", {1: serving("a"), 2: serving("a"), 3: serving("b")}, TWO, [], 2, [], [], [3], [3]),
+    ("of all", {1: serving("a"), 2: serving("b"), 3: serving("a")}, ALL, [], 1, [], [], [2], [2]),
+    ("an older one is not held", {1: serving("a"), 2: serving("b")}, ALL, [], 2, [], [], [], []),
+    ("a label names it", {1: serving("a"), 2: serving("b")}, LATEST, [2], 1, [], [], [2], []),
+    ("a label names the one in service", {1: serving("a"), 2: serving("b")}, LATEST, [1], 1, [], [], [2], [2]),
+    ("a policy that names it alone", {1: serving("a"), 2: serving("b")}, VersionPolicy("specific", numbers=(2,)), [], 1, [], [1], [], []),
+    ("a policy that names both", {1: serving("a"), 2: serving("b")}, VersionPolicy("specific", numbers=(1, 2)), [], 1, [], [], [2], [2]),
+    ("nothing in service", {1: serving("a"), 2: serving("b")}, ALL, [], 0, [], [], [], []),
+    ("one that a label names serves on while its successor loads", {1: serving("a")}, LATEST, [1], 1, [2], [], [], []),
+])
+def test_a_version_with_another_signature_gets_no_default_traffic(what, kept, policy, labelled, in_service, load, drop, pinned, on_hold):
+    plan = decide(dict.fromkeys([*kept, *load], A), kept, [], policy, labelled, in_service)
+    assert ([*plan.load], [*plan.drop], sorted(plan.pinned), sorted(plan.on_hold)) == (load, drop, pinned, on_hold), what
+
+
+@given(st.dictionaries(st.integers(1, 5), st.builds(Kept, st.just(A), st.booleans(), st.sampled_from("ab"))),
+       st.sampled_from([LATEST, TWO, ALL]), st.sets(st.integers(1, 5)), st.integers(1, 5))  # fmt: skip
+def test_default_traffic_stays_with_one_signature_while_the_version_in_service_is_there(kept, policy, labelled, in_service):
+    plan = decide(dict.fromkeys(kept, A), kept, [], policy, labelled, in_service)
+    serving = [n for n, one in kept.items() if one.ready and n not in plan.drop and n not in plan.pinned]
+    if in_service in kept and kept[in_service].ready:
+        assert not serving or max(serving) <= in_service or kept[max(serving)].interface == kept[in_service].interface
+    assert plan.on_hold <= plan.pinned
+    assert not plan.on_hold & set(plan.drop)
+
+
 STAMPS = st.sampled_from([A, B])
 NUMBERS = st.integers(1, 5)
 

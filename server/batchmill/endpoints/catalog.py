@@ -79,7 +79,7 @@ class Catalog:
             versions = [v for v in model.versions.values() if not ready_only or v.state == "READY"]
             for version in versions:
                 state = "UNAVAILABLE" if version.state == "FAILED" else version.state
-                rows.append({"name": name, "version": version.number, "state": state, "reason": version.reason})
+                rows.append({"name": name, "version": version.number, "state": state, "reason": version.reason or version.hold})
             if not model.versions and not ready_only:
                 rows.append({"name": name, "version": "", "state": "UNAVAILABLE", "reason": model.reason})
         return rows

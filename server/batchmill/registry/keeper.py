@@ -12,16 +12,18 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 from batchmill.errors import BatchmillError, ModelError, NotFound, StartError
 from batchmill.logs import Log
 from batchmill.registry import layout, loader, model_config, watch
-from batchmill.registry.layout import ModelFolder, Stamp
+from batchmill.registry.entry import Call, Entry, Loaded
+from batchmill.registry.layout import ModelFolder
 from batchmill.registry.reconcile import Kept, decide
 from batchmill.registry.settings import ModelSettings
 from batchmill.registry.settle import STILL_SECS, Settling
+from batchmill.registry.signature import hold_of, interface, refusal_of
 from batchmill.registry.status import ModelStatus, VersionStatus
 
 log = Log(__name__)
@@ -29,34 +31,6 @@ PUBLISH_SECS = 0.05  # between two route tables while many models come: each is 
 LOADERS = 2
 Models = Mapping[str, ModelStatus]
 Load = Callable[[str, int, Path, ModelSettings], VersionStatus]
-
-
-@dataclass(slots=True)
-class Entry:
-    """One model, as the keeper knows it. stamps: of each version's folder at its last try."""
-
-    folder: ModelFolder
-    status: ModelStatus
-    stamps: dict[int, Stamp] = field(default_factory=dict)
-    loading: dict[int, Stamp] = field(default_factory=dict)
-    config: Stamp | None = None  # of the model.yaml that was read last
-    problem: str = ""  # of that model.yaml
-    held: bool = False  # unloaded by a call, until a load call or a change in its folder
-    waiting: list[Future[None]] = field(default_factory=list)  # load calls, answered when the model has come to rest
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    name: str
-    number: int
-    stamp: Stamp
-    status: VersionStatus
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    act: Callable[[Future[None]], None]
-    done: Future[None]
 
 
 class Keeper:
@@ -215,22 +189,32 @@ class Keeper:
             log.warning("model_note", name=folder.name, note=f"model.yaml: {note}")
         if not first and settings.for_loading() != status.settings.for_loading():
             entry.stamps.clear()  # what is served was loaded otherwise: it is loaded anew beside itself
+        if settings.signature_change != status.settings.signature_change:
+            entry.forget_failures()
         status.settings, entry.problem = settings, ""
 
     def _reconcile(self, entry: Entry) -> None:
         status, folder = entry.status, entry.folder
-        kept = {int(number): Kept(entry.stamps.get(int(number), ()), version.state == "READY") for number, version in status.versions.items()}
+        kept = {int(number): Kept(entry.stamps.get(int(number), ()), version.state == "READY", interface(version))
+                for number, version in status.versions.items()}  # fmt: skip
         labelled = {int(number) for number in status.settings.labels.values()}
-        plan = decide(folder.stamps, kept, entry.loading, status.settings.versions, labelled)
+        hold = status.settings.signature_change == "hold"
+        plan = decide(folder.stamps, kept, entry.loading, status.settings.versions, labelled, entry.in_service, hold)
         for number in plan.load:
             if self._settling.is_settled((folder.name, number), folder.stamps[number], time.monotonic()):
                 self._begin(entry, number)
         for number in plan.drop:
             self._drop(entry, number)
         for name, version in status.versions.items():
-            pinned = int(name) in plan.pinned
-            self._changed |= version.pinned != pinned
-            version.pinned = pinned
+            pinned, reason = int(name) in plan.pinned, hold_of(status, version, entry.in_service) if int(name) in plan.on_hold else ""
+            self._changed |= (version.pinned, version.hold) != (pinned, reason)
+            if reason and not version.hold:
+                log.warning("version_on_hold", name=status.name, version=name, reason=reason)
+            version.pinned, version.hold = pinned, reason
+        # At a start the newest serves, whichever is loaded first: only what has come to rest is held against.
+        if entry.in_service or not (entry.loading or self._is_settling(entry)):
+            standard = status.pick()
+            entry.in_service = int(standard.number) if standard else 0
 
     def _explain(self, entry: Entry) -> None:
         """Why a model has no version at all, or why its model.yaml was refused."""
@@ -279,11 +263,12 @@ class Keeper:
             entry.stamps.pop(loaded.number, None)
         else:
             entry.stamps[loaded.number] = loaded.stamp
-            if fresh.state == "READY" or before is None or before.state != "READY":
+            if before is None or before.state != "READY" or not (refused := refusal_of(entry.status, fresh, entry.in_service)):
                 entry.status.versions[number] = fresh
                 self._let_go(before)
             else:
-                before.reason = f"its files have changed, and were refused: {fresh.reason}"
+                before.reason = f"its files have changed, and were refused: {refused}"
+                self._let_go(fresh)
         self._changed = True
         self._reconcile(entry)
         self._explain(entry)
@@ -339,9 +324,7 @@ class Keeper:
         entry = self._entries.get(name)
         if entry is not None:
             entry.held = False
-            for number, version in [*entry.status.versions.items()]:
-                if version.state == "FAILED" or version.reason:
-                    entry.stamps.pop(int(number), None)
+            entry.forget_failures()
             if entry.problem:
                 entry.config = None
         self._look()
@@ -359,6 +342,7 @@ class Keeper:
         entry.status.versions.clear()
         entry.stamps.clear()
         entry.loading.clear()
+        entry.in_service = 0
         entry.held, entry.status.reason = True, "unloaded by a call"
         self._changed = True
         log.info("model_unloaded", name=name)

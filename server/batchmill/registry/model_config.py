@@ -20,7 +20,7 @@ MAX_VERSION = 10**19 - 1  # what a folder's name can say
 HOUR_MS = 3_600_000
 # Valid keys that this release does not act on; a file that has one is told so.
 _NOT_YET = (
-    "slo", "signature_change", "batching.preferred_batch_sizes", "queue.max_wait_ms", "queue.timeout_action", "lineage",
+    "slo", "batching.preferred_batch_sizes", "queue.max_wait_ms", "queue.timeout_action", "lineage",
     "parameters",
 )  # fmt: skip
 
@@ -212,4 +212,5 @@ def settings_of(model: Any) -> ModelSettings:
         golden_rtol=model.golden.rtol,
         golden_atol=model.golden.atol,
         golden_p99_ms=model.golden.p99_ms,
+        signature_change=model.signature_change,
     )

@@ -12,36 +12,62 @@ from batchmill.registry.policy import VersionPolicy
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A version that was loaded, or tried. stamp: of its folder at the last try. ready: it serves, though that try may have failed."""
+    """A version that was loaded, or tried. stamp: of its folder at the last try. ready: it serves, though that try may have failed.
+
+    interface: compared for equality alone.
+    """
 
     stamp: Stamp
     ready: bool
+    interface: object = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Version numbers, ascending. load: new or changed. drop: to unload, or to forget. pinned: serve, but get no default traffic."""
+    """Version numbers, ascending. load: new or changed. drop: to unload, or to forget. pinned: serve, but get no default traffic.
+
+    on_hold: of these, those whose inputs or outputs differ from those of the version in service, and that no label names.
+    """
 
     load: tuple[int, ...]
     drop: tuple[int, ...]
     pinned: frozenset[int]
+    on_hold: frozenset[int] = frozenset()
 
 
 def decide(
-    present: Mapping[int, Stamp], kept: Mapping[int, Kept], loading: Collection[int], versions: VersionPolicy, labelled: Collection[int]
-) -> Plan:
+    present: Mapping[int, Stamp], kept: Mapping[int, Kept], loading: Collection[int], versions: VersionPolicy, labelled: Collection[int],
+    in_service: int = 0, hold: bool = True,
+) -> Plan:  # fmt: skip
     """The policy chooses among the versions that are not known to be broken: when the newest is, the one before it goes on or is loaded.
 
     While a wanted version is not ready yet, as many others go on serving in its place; only the removal of a version's own
     folder ends it at once.
+
+    in_service: the version that gets default traffic; 0: none yet. hold: newer ones are held against it.
     """
     broken = {number for number, one in kept.items() if not one.ready and one.stamp == present.get(number)}
     wanted = set(policy.wanted(set(present) - broken, versions))
     pinned = (set(present) & set(labelled)) - wanted
     load = [n for n in wanted | pinned if n not in loading and (n not in kept or kept[n].stamp != present[n])]
     ready = {number for number, one in kept.items() if one.ready}
-    missing = len(wanted - ready)
-    others = sorted((ready & set(present)) - wanted - pinned)
+    differing = differing_from(in_service, kept, ready & set(present)) if hold and is_wanted(in_service, versions) else set()
+    missing = len(wanted - (ready - differing))
+    others = sorted((ready & set(present)) - wanted - (pinned - {in_service}) - differing)
     stand_ins = set(others[-missing:]) if missing else set()
+    pinned -= stand_ins  # the version in service serves on until its successor does, though a label alone wants it now
     drop = [n for n in kept if n not in present or (kept[n].ready and n not in wanted | pinned | stand_ins)]
-    return Plan(tuple(sorted(load)), tuple(sorted(drop)), frozenset(pinned))
+    on_hold = differing & wanted - set(labelled)
+    return Plan(tuple(sorted(load)), tuple(sorted(drop)), frozenset(pinned | (differing & wanted)), frozenset(on_hold))
+
+
+def differing_from(in_service: int, kept: Mapping[int, Kept], serving: Collection[int]) -> set[int]:
+    """The newer ones of those that serve whose inputs or outputs are others."""
+    if in_service not in serving:
+        return set()
+    return {number for number in serving if number > in_service and kept[number].interface != kept[in_service].interface}
+
+
+def is_wanted(in_service: int, versions: VersionPolicy) -> bool:
+    """A policy that names its versions, and not this one, has chosen others in its place."""
+    return versions.kind != "specific" or in_service in versions.numbers

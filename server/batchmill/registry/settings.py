@@ -24,8 +24,9 @@ class ModelSettings:
     golden_rtol: float = 1e-4
     golden_atol: float = 1e-6
     golden_p99_ms: float | None = None  # of runs of golden.npz, one row each where rows share batches; None: any
+    signature_change: str = "hold"  # hold: a version with other inputs or outputs than the one in service gets no default traffic; allow
     without_effect: tuple[str, ...] = ()  # keys that are valid and that this release does not act on
 
     def for_loading(self) -> ModelSettings:
         """Without what needs no loading anew when it changes."""
-        return replace(self, versions=VersionPolicy(), labels={}, without_effect=())
+        return replace(self, versions=VersionPolicy(), labels={}, signature_change="hold", without_effect=())

@@ -15,7 +15,7 @@ class VersionStatus:
 
     batching: whether its rows share batches, and why.
 
-    pinned: loaded for a label alone, gets no default traffic.
+    pinned: loaded for a label alone, or on hold: gets no default traffic. hold: why it is on hold.
     """
 
     number: str
@@ -28,6 +28,7 @@ class VersionStatus:
     model: LoadedModel | None = None
     load_ms: float = 0.0
     pinned: bool = False
+    hold: str = ""
 
     @property
     def inputs(self) -> Signature:
