@@ -19,7 +19,7 @@ from batchmill.errors import StartError
 from batchmill.logs import Log
 from batchmill.registry import layout
 from batchmill.registry.keeper import PUBLISH_SECS, Keeper
-from batchmill.registry.loader import load_version
+from batchmill.registry.loader import adjust_version, load_version
 from batchmill.registry.reaper import Reaper
 from batchmill.registry.settings import ModelSettings
 from batchmill.registry.status import ModelStatus, VersionStatus
@@ -45,8 +45,9 @@ class App:
         self._server = make_server(config)
         self._reaper = Reaper(self._server.release)
         self._keeper = Keeper(
-            registry, self._load, self._publish, self._reaper.retire, poll_secs=config.poll_secs, watched=config.model_control == "auto"
-        )
+            registry, self._load, self._publish, self._reaper.retire, adjust=self._adjust,
+            poll_secs=config.poll_secs, watched=config.model_control == "auto",
+        )  # fmt: skip
 
     def run(self) -> int:
         self._config.admin_key()
@@ -95,6 +96,9 @@ class App:
 
     def _load(self, name: str, number: int, path: Path, settings: ModelSettings) -> VersionStatus:
         return load_version(name, str(number), path, settings, self._config.executor_count())
+
+    def _adjust(self, version: VersionStatus, settings: ModelSettings) -> None:
+        adjust_version(version, settings, self._config.executor_count())
 
     def _publish(self, models: Mapping[str, ModelStatus], complete: bool) -> None:
         """The keeper's thread: swaps the route table, then what the endpoints tell."""

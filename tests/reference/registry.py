@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from batchmill.registry.keeper import Keeper
-from batchmill.registry.loader import load_version
+from batchmill.registry.loader import adjust_version, load_version
 from batchmill.registry.status import ModelStatus
 
 WAIT_SECS = 30
@@ -22,7 +22,8 @@ class Kept:
         self.tables = 0
         self.retired: list[str] = []
         self.changed = threading.Condition()
-        self.keeper = Keeper(root, load, self._publish, lambda version: self.retired.append(version.number), **options)
+        self.keeper = Keeper(root, load, self._publish, lambda version: self.retired.append(version.number),
+                             adjust=lambda version, settings: adjust_version(version, settings, 1), **options)
         self.keeper.start()
 
     def _publish(self, models, complete: bool) -> None:

@@ -48,7 +48,7 @@ cdef Plan plan_of(ModelVersion* version, int64_t now) noexcept nogil:
     cdef LastBatch last
     cdef int64_t rows = version.queue.rows.load()
     limits.max_batch_size = batch_limit(version, now)
-    limits.max_queue_delay_ns = version.max_queue_delay_ns
+    limits.max_queue_delay_ns = version.max_queue_delay_ns.load()
     last.expected_rows = version.expected_rows
     last.ended_ns = version.last_ended_ns
     last.run_ns = predicted_ns(version, rows) if version.expected_rows > 1 else 0
@@ -56,7 +56,7 @@ cdef Plan plan_of(ModelVersion* version, int64_t now) noexcept nogil:
 
 
 cdef void offer_locked(ExecutorPool* pool, ModelVersion* version) noexcept nogil:
-    if not version.due and version.running < version.instances and version.queue.rows.load() > 0:
+    if not version.due and version.running < version.instances.load() and version.queue.rows.load() > 0:
         version.due = True
         pool.due.push_back(version)
 
@@ -159,7 +159,7 @@ cdef void run_due(ExecutorPool* pool, ModelVersion* version, Scratch* scratch) n
     pool.unlock()
     now = now_ns()
     taken = take(&version.queue, batch_limit(version, now), now)
-    if version.instances > 1 and version.queue.rows.load() > 0:
+    if version.instances.load() > 1 and version.queue.rows.load() > 0:
         offer(pool, version)
     complete(pool, run_batch(version, taken, scratch, &failed))
     pool.lock()
@@ -213,10 +213,10 @@ cdef InferRequest* run_inline(ExecutorPool* pool, ModelVersion* version, Scratch
     cdef Taken taken
     cdef FailedBatch failed
     cdef InferRequest* answered
-    if not version.fast_ok or rows == 0 or version.max_queue_delay_ns:
+    if not version.fast_ok or rows == 0 or version.max_queue_delay_ns.load():
         return NULL
-    if rows > version.max_batch_size:
-        rows = version.max_batch_size
+    if rows > version.max_batch_size.load():
+        rows = version.max_batch_size.load()
     predicted = predicted_ns(version, rows)
     if predicted == 0 or predicted > INLINE_NS:
         return NULL
@@ -224,7 +224,7 @@ cdef InferRequest* run_inline(ExecutorPool* pool, ModelVersion* version, Scratch
     if now < version.inline_again_ns.load():
         return NULL
     pool.lock()
-    if version.running >= version.instances:
+    if version.running >= version.instances.load():
         pool.unlock()
         return NULL
     version.running += 1

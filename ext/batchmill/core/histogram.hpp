@@ -4,7 +4,6 @@
 #include <atomic>
 #include <cstdint>
 #include <cstring>
-#include <memory>
 
 namespace batchmill {
 
@@ -49,6 +48,32 @@ struct BatchCounts {
     Counter batches{0}, assembly_ns{0}, compute_ns{0}, encode_ns{0};
 };
 
+// Batches by their rows, with memory for the sizes that come: a part for each power of two, made with the first batch in it.
+struct BatchSizes {
+    static constexpr int64_t kCountedRows = 1024;  // batches of more rows count as this many
+    static constexpr int kParts = 11;
+
+    std::atomic<BatchCounts*> parts[kParts] = {};  // [s]: 2^s .. 2^(s+1)-1 rows
+
+    ~BatchSizes() {
+        for (auto& part : parts) delete[] part.load();
+    }
+    static int part_of(int64_t rows) { return 63 - __builtin_clzll(static_cast<uint64_t>(rows)); }
+    BatchCounts& made(int64_t rows) {
+        rows = rows < 1 ? 1 : rows > kCountedRows ? kCountedRows : rows;
+        int at = part_of(rows);
+        BatchCounts* part = parts[at].load(std::memory_order_relaxed);
+        if (!part) parts[at].store(part = new BatchCounts[at == kParts - 1 ? 1 : int64_t{1} << at], std::memory_order_release);
+        return part[rows - (int64_t{1} << at)];
+    }
+    // Null: there was none in its part. rows: 1..kCountedRows.
+    BatchCounts* find(int64_t rows) const {
+        int at = part_of(rows);
+        BatchCounts* part = parts[at].load(std::memory_order_acquire);
+        return part ? part + (rows - (int64_t{1} << at)) : nullptr;
+    }
+};
+
 struct ReasonCount {
     std::atomic<const char*> reason{nullptr};  // a static string
     Counter count{0};
@@ -65,10 +90,7 @@ struct VersionStats {
     // Summed over requests, each of which counts its batch's whole time, as the statistics extension wants it.
     Counter failed_ns{0}, assembly_ns{0}, compute_ns{0}, encode_ns{0};
     Counter last_ns{0};                     // when the last request was answered; monotonic
-    const int64_t largest;                  // batches of more rows count as this many
-    std::unique_ptr<BatchCounts[]> by_rows; // [rows - 1]
-
-    explicit VersionStats(int64_t max_batch_size) : largest(max_batch_size), by_rows(new BatchCounts[max_batch_size]) {}
+    BatchSizes sizes;
 
     void count_reason(const char* reason) {
         for (ReasonCount& one : reasons) {
@@ -85,7 +107,7 @@ struct VersionStats {
         add(assembly_ns, static_cast<uint64_t>(assembly * requests));
         add(compute_ns, static_cast<uint64_t>(run * requests));
         add(encode_ns, static_cast<uint64_t>(encoding * requests));
-        BatchCounts& counts = by_rows[(batch_rows < 1 ? 1 : batch_rows > largest ? largest : batch_rows) - 1];
+        BatchCounts& counts = sizes.made(batch_rows);
         add(counts.batches, 1);
         add(counts.assembly_ns, static_cast<uint64_t>(assembly));
         add(counts.compute_ns, static_cast<uint64_t>(run));

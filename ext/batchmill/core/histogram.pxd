@@ -24,6 +24,11 @@ cdef extern from "histogram.hpp" namespace "batchmill" nogil:
     cdef cppclass BatchCounts:
         Counter batches, assembly_ns, compute_ns, encode_ns
 
+    cdef cppclass BatchSizes:
+        BatchCounts* find(int64_t rows)
+
+    int64_t kCountedRows "batchmill::BatchSizes::kCountedRows"
+
     cdef cppclass ReasonCount:
         atomic[const char*] reason
         Counter count
@@ -34,8 +39,7 @@ cdef extern from "histogram.hpp" namespace "batchmill" nogil:
         Counter* outcome
         ReasonCount* reasons
         Counter bytes_in, bytes_out, rows, batch_failures, failed_ns, last_ns, assembly_ns, compute_ns, encode_ns
-        int64_t largest
-        BatchCounts* sizes "by_rows.get"()  # [rows - 1], largest of them
+        BatchSizes sizes
         void count_reason(const char* reason)
         void count_batch(int64_t rows, int64_t requests, int64_t assembly_ns, int64_t compute_ns, int64_t encode_ns)
 

@@ -104,12 +104,12 @@ cdef dict statistics(atomic[VersionStats*]* slots, int slot_count):
                 break
             name = part.reasons[reason].reason.load().decode()
             reasons[name] = reasons.get(name, 0) + part.reasons[reason].count.load()
-        for rows in range(part.largest):
-            size = part.sizes() + rows
-            if size.batches.load():
-                before = sizes.get(rows + 1, (0, 0, 0, 0))
-                sizes[rows + 1] = (before[0] + size.batches.load(), before[1] + size.assembly_ns.load(),
-                                   before[2] + size.compute_ns.load(), before[3] + size.encode_ns.load())
+        for rows in range(1, kCountedRows + 1):
+            size = part.sizes.find(rows)
+            if size != NULL and size.batches.load():
+                before = sizes.get(rows, (0, 0, 0, 0))
+                sizes[rows] = (before[0] + size.batches.load(), before[1] + size.assembly_ns.load(),
+                               before[2] + size.compute_ns.load(), before[3] + size.encode_ns.load())
     for stage in range(7):
         stages[STAGES[stage]] = merged(parts, gather(slots, slot_count, stage, parts))
     return {**sums, "last_ns": last_ns, "batches": stages["compute"]["count"], "failure": failure, "reasons": reasons,

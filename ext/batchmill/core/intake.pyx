@@ -79,7 +79,7 @@ cdef bint decode(InferRequest* request) noexcept nogil:
 
 cdef void set_deadline(ModelVersion* version, InferRequest* request) noexcept nogil:
     """The earliest of the caller's deadline and the time it gives the queue."""
-    cdef int64_t budget = version.default_timeout_ns
+    cdef int64_t budget = version.default_timeout_ns.load()
     if request.timeout_us > 0 and request.timeout_us < MAX_TIMEOUT_US:
         budget = request.timeout_us * 1000
     if budget and (request.deadline_ns == 0 or request.times.received + budget < request.deadline_ns):

@@ -39,7 +39,7 @@ cdef class Queue:
     cdef dict requests
 
     def __cinit__(self, int64_t max_rows):
-        self.queue.max_rows = max_rows
+        self.queue.max_rows.store(max_rows)
         self.requests = {}
 
     def __dealloc__(self):

@@ -12,7 +12,7 @@ struct RequestQueue {
     InferRequest* tail = nullptr;
     std::atomic<int64_t> rows{0};       // written under the mutex, read anywhere
     std::atomic<int64_t> oldest_ns{0};  // when the head was queued; 0: empty
-    int64_t max_rows = 4096;
+    std::atomic<int64_t> max_rows{4096}; // may change at any time
 };
 
 }  // namespace batchmill

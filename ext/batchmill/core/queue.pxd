@@ -10,7 +10,7 @@ cdef extern from "queue.hpp" namespace "batchmill" nogil:
         InferRequest* tail
         atomic[int64_t] rows
         atomic[int64_t] oldest_ns
-        int64_t max_rows
+        atomic[int64_t] max_rows
 
 cdef struct Taken:
     InferRequest* batch         # rows that run together, in order of arrival; linked by next

@@ -24,7 +24,7 @@ cdef bint put(RequestQueue* queue, InferRequest* request) noexcept nogil:
     cdef int64_t rows = request.rows if request.rows > 0 else 1
     lock(queue)
     # An empty queue takes any one request: what is larger than the bound would otherwise never be served.
-    accepted = queue.head == NULL or queue.rows.load() + rows <= queue.max_rows
+    accepted = queue.head == NULL or queue.rows.load() + rows <= queue.max_rows.load()
     if accepted:
         request.next = NULL
         if queue.head == NULL:

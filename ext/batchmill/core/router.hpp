@@ -1,6 +1,5 @@
 // The versions that serve, and the immutable table that says who gets a request.
 #pragma once
-#include <algorithm>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -14,7 +13,6 @@ namespace batchmill {
 struct OrtModel;  // ort.hpp
 
 constexpr int kMaxThreads = 128;       // data-plane threads that may record
-constexpr int64_t kCountedRows = 1024; // batches of so many rows and more are counted as one size
 constexpr int kSizeClasses = 16;       // batch sizes 1, 2, 4, ... rows
 
 // One version of one model, while it serves. Owned by Python's Version object; requests hold leases.
@@ -25,13 +23,15 @@ struct Version {
     const std::vector<TensorSpec>* outputs = nullptr;
     bool batched = false;              // axis 0 of all inputs and outputs is the batch
     bool fast_ok = false;              // static non-batch axes: its run time can be known, so it may run on an I/O thread
-    int64_t max_batch_size = 64;       // rows
-    int64_t max_queue_delay_ns = 0;
-    int64_t default_timeout_ns = 0;
-    int64_t run_timeout_ns = 0;        // a longer run is ended; 0: never
-    int32_t instances = 1;             // batches of it that may run at once
 
-    RequestQueue queue;
+    // Limits may change while it serves: each is read once where it counts, from the next batch or request on.
+    std::atomic<int64_t> max_batch_size{64};      // rows
+    std::atomic<int64_t> max_queue_delay_ns{0};
+    std::atomic<int64_t> default_timeout_ns{0};
+    std::atomic<int64_t> run_timeout_ns{0};       // a longer run is ended; 0: never
+    std::atomic<int32_t> instances{1};            // batches of it that may run at once
+
+    RequestQueue queue;                // and its max_rows
     std::atomic<int64_t> leases{0};
     std::atomic<int64_t> run_ns[kSizeClasses] = {};   // smoothed run time by size class; 0: not measured
     std::atomic<int64_t> inline_again_ns{0};          // an overrun ends running on I/O threads until then
@@ -49,7 +49,7 @@ struct Version {
     }
     VersionStats* stats_of(int thread) {
         VersionStats* mine = stats[thread].load(std::memory_order_relaxed);
-        if (!mine) stats[thread].store(mine = new VersionStats(std::min<int64_t>(max_batch_size, kCountedRows)), std::memory_order_release);
+        if (!mine) stats[thread].store(mine = new VersionStats(), std::memory_order_release);
         return mine;
     }
 };

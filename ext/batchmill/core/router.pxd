@@ -25,8 +25,9 @@ cdef extern from "router.hpp" namespace "batchmill" nogil:
         const vector[TensorSpec]* inputs
         const vector[TensorSpec]* outputs
         cpp_bool batched, fast_ok, due
-        int64_t max_batch_size, max_queue_delay_ns, default_timeout_ns, run_timeout_ns
-        int32_t instances, running
+        atomic[int64_t] max_batch_size, max_queue_delay_ns, default_timeout_ns, run_timeout_ns
+        atomic[int32_t] instances
+        int32_t running
         RequestQueue queue
         atomic[int64_t] leases
         atomic[int64_t]* run_ns

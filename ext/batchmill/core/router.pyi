@@ -45,6 +45,16 @@ class Version:
         run_timeout_ms: int,
         fast_ok: bool,
     ) -> Version: ...
+    def set_limits(
+        self,
+        *,
+        max_batch_size: int,
+        instances: int,
+        max_queue_rows: int,
+        max_queue_delay_us: int,
+        default_timeout_us: int,
+        run_timeout_ms: int,
+    ) -> None: ...
     @property
     def name(self) -> str: ...
     @property

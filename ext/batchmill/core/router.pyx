@@ -238,15 +238,21 @@ cdef class Version:
         self.native.outputs = &model.model.outputs
         self.native.batched = batched
         self.native.fast_ok = fast_ok
-        self.native.max_batch_size = max_batch_size if batched else 1
-        self.native.instances = instances
-        self.native.queue.max_rows = max_queue_rows
-        self.native.max_queue_delay_ns = max_queue_delay_us * 1000
-        self.native.default_timeout_ns = default_timeout_us * 1000
-        self.native.run_timeout_ns = run_timeout_ms * 1000000
+        self.set_limits(max_batch_size=max_batch_size, instances=instances, max_queue_rows=max_queue_rows,
+                        max_queue_delay_us=max_queue_delay_us, default_timeout_us=default_timeout_us, run_timeout_ms=run_timeout_ms)
 
     def __dealloc__(self):
         del self.native
+
+    def set_limits(self, *, int64_t max_batch_size, int32_t instances, int64_t max_queue_rows, int64_t max_queue_delay_us,
+                   int64_t default_timeout_us, int64_t run_timeout_ms) -> None:
+        """Also while it serves: they count from the next batch on, those of the queue from the next request on."""
+        self.native.max_batch_size.store(max_batch_size if self.native.batched else 1)
+        self.native.instances.store(instances)
+        self.native.queue.max_rows.store(max_queue_rows)
+        self.native.max_queue_delay_ns.store(max_queue_delay_us * 1000)
+        self.native.default_timeout_ns.store(default_timeout_us * 1000)
+        self.native.run_timeout_ns.store(run_timeout_ms * 1000000)
 
     @property
     def name(self) -> str:

@@ -51,13 +51,14 @@ cdef void measured(ModelVersion* version, int64_t rows, int64_t run_ns) noexcept
 # The time limit of a run.
 cdef const OrtRunOptions* begin_run(ModelVersion* version, Scratch* scratch, int64_t now) noexcept nogil:
     """Null: the run has no limit."""
-    if not scratch.is_executor or version.run_timeout_ns == 0:
+    cdef int64_t timeout_ns = version.run_timeout_ns.load()
+    if not scratch.is_executor or timeout_ns == 0:
         return NULL
     if scratch.limit.options == NULL:
         scratch.limit.options = new_run_options()
     if scratch.limit.options != NULL:
         scratch.limit.lock()
-        scratch.limit.ends_ns = now + version.run_timeout_ns
+        scratch.limit.ends_ns = now + timeout_ns
         scratch.limit.unlock()
     return scratch.limit.options
 
@@ -106,7 +107,7 @@ cdef bint run_once(ModelVersion* version, InferRequest* batch, int64_t rows, int
                all_of_them(scratch, version.outputs.size()), version.outputs.size(), &scratch.outputs, status, options)
     if options != NULL and end_run(scratch) and not done:
         status.set(kDeadlineExceeded, b"RUN_TIMEOUT", string(b"the run took longer than run_timeout_ms, "))
-        status.message.append(to_string(version.run_timeout_ns // 1000000))
+        status.message.append(to_string(version.run_timeout_ns.load() // 1000000))
     if done:
         ran = now_ns()
         done = scatter(version, batch, rows, scratch)
@@ -120,7 +121,7 @@ cdef bint run_once(ModelVersion* version, InferRequest* batch, int64_t rows, int
 
 
 cdef int64_t batch_limit(ModelVersion* version, int64_t now) noexcept nogil:
-    return 1 if now < version.unbatched_until_ns.load() else version.max_batch_size
+    return 1 if now < version.unbatched_until_ns.load() else version.max_batch_size.load()
 
 
 cdef void judge(ModelVersion* version, bint failed, int64_t now) noexcept nogil:

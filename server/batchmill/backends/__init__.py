@@ -56,6 +56,9 @@ class Backend(Protocol):
     def serve(self, name: str, version: str, model: LoadedModel, limits: ServingLimits) -> Version:
         """Makes the version that a route table can name."""
 
+    def adjust(self, version: Version, limits: ServingLimits) -> None:
+        """Gives a version that may be in service other limits, from its next batch on. batched and fast_ok stay as they are."""
+
     def close(self, raw_a: bytes, raw_b: bytes, datatype: str, rtol: float, atol: float) -> bool:
         """Whether two tensors are element-wise close; NaN equals NaN."""
 

@@ -52,5 +52,11 @@ class OnnxRuntime:
             default_timeout_us=limits.default_timeout_us, run_timeout_ms=limits.run_timeout_ms, fast_ok=limits.fast_ok,
         )  # fmt: skip
 
+    def adjust(self, version: Version, limits: ServingLimits) -> None:
+        version.set_limits(
+            max_batch_size=limits.max_batch_size, instances=limits.instances, max_queue_rows=limits.max_queue_rows,
+            max_queue_delay_us=limits.max_queue_delay_us, default_timeout_us=limits.default_timeout_us, run_timeout_ms=limits.run_timeout_ms,
+        )  # fmt: skip
+
     def close(self, raw_a: bytes, raw_b: bytes, datatype: str, rtol: float, atol: float) -> bool:
         return ort.close(raw_a, raw_b, datatype, rtol, atol)

@@ -62,7 +62,7 @@ class Catalog:
             "max_batch_size": version.max_batch_size,
             "input": [{"name": n, "data_type": config_type(d), "dims": list(s[skip:])} for n, d, s, _ in version.inputs],
             "output": [{"name": n, "data_type": config_type(d), "dims": list(s[skip:])} for n, d, s, _ in version.outputs],
-            **({"dynamic_batching": {"max_queue_delay_microseconds": 0}} if version.batched else {}),
+            **({"dynamic_batching": {"max_queue_delay_microseconds": model.settings.max_queue_delay_us}} if version.batched else {}),
         }
 
     def statistics(self, name: str = "", number: str = "") -> list[dict[str, Any]]:
@@ -79,7 +79,7 @@ class Catalog:
             versions = [v for v in model.versions.values() if not ready_only or v.state == "READY"]
             for version in versions:
                 state = "UNAVAILABLE" if version.state == "FAILED" else version.state
-                rows.append({"name": name, "version": version.number, "state": state, "reason": version.reason or version.hold})
+                rows.append({"name": name, "version": version.number, "state": state, "reason": version.reason or version.hold or model.reason})
             if not model.versions and not ready_only:
                 rows.append({"name": name, "version": "", "state": "UNAVAILABLE", "reason": model.reason})
         return rows

@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from batchmill.registry.layout import ModelFolder, Stamp
+from batchmill.registry.settings import ModelSettings
 from batchmill.registry.status import ModelStatus, VersionStatus
 
 
@@ -36,6 +37,7 @@ class Loaded:
     name: str
     number: int
     stamp: Stamp
+    settings: ModelSettings  # it was loaded by
     status: VersionStatus
 
 

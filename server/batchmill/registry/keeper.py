@@ -35,17 +35,19 @@ Load = Callable[[str, int, Path, ModelSettings], VersionStatus]
 
 class Keeper:
     """start() begins with the first pass over the registry. publish gets all models whenever something changed, and whether
-    the first pass has ended; retire gets versions that are in no published table any more. Both are called by the keeper's thread.
+    the first pass has ended; retire gets versions that are in no published table any more; adjust gives a loaded version what of
+    other settings needs no loading. All are called by the keeper's thread.
     """
 
     def __init__(
         self, root: Path, load: Load, publish: Callable[[Models, bool], None], retire: Callable[[VersionStatus], None], *,
-        poll_secs: float | None = None, watched: bool = True,
+        adjust: Callable[[VersionStatus, ModelSettings], None], poll_secs: float | None = None, watched: bool = True,
     ) -> None:  # fmt: skip
         self._root = root
         self._load = load
         self._publish = publish
         self._retire = retire
+        self._adjust = adjust
         self._poll_secs = poll_secs or watch.poll_secs(root)
         self._watched = watched
         self._entries: dict[str, Entry] = {}
@@ -187,11 +189,16 @@ class Keeper:
             return
         for note in loader.notes_on(settings, folder):
             log.warning("model_note", name=folder.name, note=f"model.yaml: {note}")
-        if not first and settings.for_loading() != status.settings.for_loading():
+        anew = not first and settings.for_loading() != status.settings.for_loading()
+        if anew:
             entry.stamps.clear()  # what is served was loaded otherwise: it is loaded anew beside itself
         if settings.signature_change != status.settings.signature_change:
             entry.forget_failures()
         status.settings, entry.problem = settings, ""
+        for version in status.ready():
+            self._adjust(version, settings)
+        if not first:
+            log.info("model_settings", name=folder.name, loads_anew=anew)
 
     def _reconcile(self, entry: Entry) -> None:
         status, folder = entry.status, entry.folder
@@ -247,7 +254,7 @@ class Keeper:
             except Exception:  # ours: what is wrong with a model is a FAILED status
                 log.exception("version_failed", name=folder.name, version=number)
                 status = VersionStatus(str(number), "FAILED", "internal error; the log has it")
-            self._events.put(Loaded(folder.name, number, stamp, status))
+            self._events.put(Loaded(folder.name, number, stamp, settings, status))
 
         if not self._stopped:
             self._loaders.submit(work)
@@ -258,13 +265,15 @@ class Keeper:
             return self._let_go(loaded.status)
         fresh, number = loaded.status, str(loaded.number)
         before = entry.status.versions.get(number)
-        if not layout.is_unchanged(loaded.stamp):
-            self._let_go(fresh)  # what was loaded may be half of the old and half of the new
+        settings = entry.status.settings
+        if not layout.is_unchanged(loaded.stamp) or loaded.settings.for_loading() != settings.for_loading():
+            self._let_go(fresh)  # what was loaded may be half of the old and half of the new, or by settings that are no more
             entry.stamps.pop(loaded.number, None)
         else:
             entry.stamps[loaded.number] = loaded.stamp
             if before is None or before.state != "READY" or not (refused := refusal_of(entry.status, fresh, entry.in_service)):
                 entry.status.versions[number] = fresh
+                self._adjust(fresh, settings)
                 self._let_go(before)
             else:
                 before.reason = f"its files have changed, and were refused: {refused}"

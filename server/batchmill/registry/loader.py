@@ -47,19 +47,29 @@ def open_version(name: str, number: str, path: Path, settings: ModelSettings, ex
     model = backend.load(path, intra_op_threads=settings.intra_op_threads, providers=settings.execution_providers)
     proof = validated(backend, model, path, settings)
     warm_up(model, settings.warmup_runs, proof.batched)
-    limits = ServingLimits(
-        batched=proof.batched,
+    served = backend.serve(name, number, model, limits_of(model, proof.batched, settings, executors))
+    batch = settings.max_batch_size if proof.batched else 0
+    return VersionStatus(number, "READY", "", proof.batched, proof.reason, batch, served, model)
+
+
+def adjust_version(version: VersionStatus, settings: ModelSettings, executors: int) -> None:
+    """What of the settings needs no loading takes effect on a version that is loaded."""
+    if version.served is not None and version.model is not None:
+        backends.find("onnxruntime").adjust(version.served, limits_of(version.model, version.batched, settings, executors))
+        version.max_batch_size = settings.max_batch_size if version.batched else 0
+
+
+def limits_of(model: LoadedModel, batched: bool, settings: ModelSettings, executors: int) -> ServingLimits:
+    return ServingLimits(
+        batched=batched,
         max_batch_size=settings.max_batch_size,
         instances=settings.instances or executors,
         max_queue_rows=settings.max_queue_rows,
         max_queue_delay_us=settings.max_queue_delay_us,
         default_timeout_us=settings.default_timeout_us,
         run_timeout_ms=settings.run_timeout_ms,
-        fast_ok=has_static_runs(model, proof.batched),
+        fast_ok=has_static_runs(model, batched),
     )
-    served = backend.serve(name, number, model, limits)
-    batch = settings.max_batch_size if proof.batched else 0
-    return VersionStatus(number, "READY", "", proof.batched, proof.reason, batch, served, model)
 
 
 def validated(backend: Backend, model: LoadedModel, path: Path, settings: ModelSettings) -> Proof:

@@ -28,5 +28,8 @@ class ModelSettings:
     without_effect: tuple[str, ...] = ()  # keys that are valid and that this release does not act on
 
     def for_loading(self) -> ModelSettings:
-        """Without what needs no loading anew when it changes."""
-        return replace(self, versions=VersionPolicy(), labels={}, signature_change="hold", without_effect=())
+        """Without what needs no loading anew when it changes: what is chosen among, and the limits that a version in service takes over."""
+        return replace(
+            self, versions=VersionPolicy(), labels={}, signature_change="hold", without_effect=(), max_batch_size=1, max_queue_rows=1,
+            max_queue_delay_us=0, default_timeout_us=0, run_timeout_ms=0, instances=0, warmup_runs=0,
+        )  # fmt: skip
