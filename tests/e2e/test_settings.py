@@ -131,3 +131,22 @@ def test_an_edit_while_a_version_loads_is_not_lost(registry):
             time.sleep(0.7)
             (registry / "slow" / "model.yaml").write_text(f"batching: {{mode: '{mode}', max_batch_size: 7}}\n")
             wait_for(lambda: json.loads(server.get("/v2/models/slow/config")[1])["max_batch_size"] == wanted, 20)  # noqa: B023
+
+
+def test_tritons_config_is_followed_until_a_model_yaml_comes(server, registry):
+    config = registry / "linear" / "config.pbtxt"
+
+    def largest():
+        return json.loads(server.get("/v2/models/linear/config")[1])["max_batch_size"]
+
+    with Hammer(server) as hammer:
+        config.write_text('name: "linear"\nmax_batch_size: 5\ndynamic_batchin { }\n')
+        wait_for(lambda: largest() == 5)
+        assert "config.pbtxt:3:1: dynamic_batchin: unknown field; did you mean 'dynamic_batching'?" in server.log_path.read_text()
+        config.write_text('name: "other"\nmax_batch_size: 6\n')
+        wait_for(lambda: "config.pbtxt:1:1: name: 'other' given, 'linear' wanted" in index(server)["linear", "1"]["reason"])
+        assert largest() == 5
+        edit(server, registry, "batching: {max_batch_size: 7}\n")
+        assert largest() == 7
+    assert not hammer.failures
+    assert loads(server) == 1

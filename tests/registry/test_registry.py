@@ -60,7 +60,7 @@ def test_a_single_file_has_the_name_and_version_of_its_folders(tmp_path, monkeyp
         assert (found.name, found.versions) == (name, {version: file})
 
 
-@pytest.mark.parametrize(("files", "noted"), [(["config.pbtxt"], True), (["config.pbtxt", "model.yaml"], False), ([], False)])
+@pytest.mark.parametrize(("files", "noted"), [(["config.pbtxt"], False), (["config.pbtxt", "model.yaml"], True), ([], False)])
 def test_a_config_that_is_not_read_is_noted(tmp_path, files, noted):
     models.linear(tmp_path, "m")
     for file in files:

@@ -19,8 +19,8 @@ class Entry:
     status: ModelStatus
     stamps: dict[int, Stamp] = field(default_factory=dict)
     loading: dict[int, Stamp] = field(default_factory=dict)
-    config: Stamp | None = None  # of the model.yaml that was read last
-    problem: str = ""  # of that model.yaml
+    config: Stamp | None = None  # of the model.yaml or config.pbtxt that was read last
+    problem: str = ""  # of that file
     in_service: int = 0  # the version that gets default traffic; 0: none, or the model has not come to rest yet
     held: bool = False  # unloaded by a call, until a load call or a change in its folder
     waiting: list[Future[None]] = field(default_factory=list)  # load calls, answered when the model has come to rest

@@ -178,17 +178,17 @@ class Keeper:
         self._explain(entry)
 
     def _read_config(self, entry: Entry) -> None:
-        """Reads a model.yaml that is new or changed. When it is wrong, what serves goes on by the settings it has."""
+        """Reads a model.yaml or config.pbtxt that is new or changed. When it is wrong, what serves goes on by the settings it has."""
         folder, status = entry.folder, entry.status
         first, entry.config, self._changed = entry.config is None, folder.config, True
         try:
-            settings = model_config.read(folder.path / "model.yaml")
+            settings = model_config.read_folder(folder.path, folder.name)
         except (BatchmillError, OSError) as error:
             entry.problem = str(error)
             log.error("model_failed", name=folder.name, reason=entry.problem)
             return
         for note in loader.notes_on(settings, folder):
-            log.warning("model_note", name=folder.name, note=f"model.yaml: {note}")
+            log.warning("model_note", name=folder.name, note=note)
         anew = not first and settings.for_loading() != status.settings.for_loading()
         if anew:
             entry.stamps.clear()  # what is served was loaded otherwise: it is loaded anew beside itself
@@ -224,7 +224,7 @@ class Keeper:
             entry.in_service = int(standard.number) if standard else 0
 
     def _explain(self, entry: Entry) -> None:
-        """Why a model has no version at all, or why its model.yaml was refused."""
+        """Why a model has no version at all, or why its settings were refused."""
         status, there = entry.status, ", ".join(map(str, sorted(entry.folder.versions)))
         before, status.reason = status.reason, entry.problem
         if not status.reason and not status.versions:

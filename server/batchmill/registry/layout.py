@@ -27,7 +27,7 @@ class ModelFolder:
     versions: dict[int, Path] = field(default_factory=dict)  # number -> model.onnx
     notes: tuple[str, ...] = ()
     stamps: dict[int, Stamp] = field(default_factory=dict)
-    config: Stamp = ()  # of model.yaml
+    config: Stamp = ()  # of model.yaml, or of config.pbtxt where there is none
 
 
 def scan(registry: Path) -> list[ModelFolder]:
@@ -48,8 +48,8 @@ def single_file(path: Path) -> ModelFolder:
     """The model of one file: <model>/<version>/model.onnx says its name and version, any other file is version 1 of its own name."""
     version, model = path.parent, path.parent.parent
     if path.name == "model.onnx" and _VERSION.fullmatch(version.name) and _NAME.fullmatch(model.name):
-        return ModelFolder(model.name, model, {int(version.name): path}, (), {int(version.name): stamp_of(version)}, stamp_of(model / "model.yaml"))
-    return ModelFolder(path.stem, path.parent, {1: path}, (), {1: stamp_of(path)}, stamp_of(path.parent / "model.yaml"))
+        return ModelFolder(model.name, model, {int(version.name): path}, (), {int(version.name): stamp_of(version)}, config_stamp(model))
+    return ModelFolder(path.stem, path.parent, {1: path}, (), {1: stamp_of(path)}, config_stamp(path.parent))
 
 
 def is_model(entry: Path) -> bool:
@@ -61,8 +61,8 @@ def scan_model(folder: Path, registry: Path) -> ModelFolder:
     versions: dict[int, Path] = {}
     stamps: dict[int, Stamp] = {}
     notes: list[str] = []
-    if (folder / "config.pbtxt").is_file() and not (folder / "model.yaml").is_file():
-        notes.append("config.pbtxt is not read in this release: what it says has no effect; model.yaml may say it")
+    if (folder / "config.pbtxt").is_file() and (folder / "model.yaml").is_file():
+        notes.append("config.pbtxt is not read, because there is a model.yaml")
     root = registry.resolve()
     for entry in sorted(folder.iterdir()):
         if entry.name.startswith(".") or not entry.is_dir():
@@ -77,7 +77,11 @@ def scan_model(folder: Path, registry: Path) -> ModelFolder:
         else:
             versions[int(entry.name)] = model
             stamps[int(entry.name)] = stamp_of(entry)
-    return ModelFolder(folder.name, folder, versions, tuple(notes), stamps, stamp_of(folder / "model.yaml"))
+    return ModelFolder(folder.name, folder, versions, tuple(notes), stamps, config_stamp(folder))
+
+
+def config_stamp(folder: Path) -> Stamp:
+    return stamp_of(folder / "model.yaml") or stamp_of(folder / "config.pbtxt")
 
 
 def stamp_of(path: Path) -> Stamp:

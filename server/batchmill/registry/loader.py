@@ -14,6 +14,7 @@ from batchmill.logs import Log
 from batchmill.registry.layout import ModelFolder
 from batchmill.registry.prove import Proof, prove, sample
 from batchmill.registry.settings import ModelSettings
+from batchmill.registry.signature import contradicted
 from batchmill.registry.status import VersionStatus
 
 if TYPE_CHECKING:
@@ -23,10 +24,11 @@ log = Log(__name__)
 
 
 def notes_on(settings: ModelSettings, folder: ModelFolder) -> list[str]:
-    """What a model.yaml asks for and does not get."""
-    without_effect = [f"{key} has no effect in this release" for key in settings.without_effect]
+    """What a model's file of settings asks for and does not get."""
+    without_effect = [f"model.yaml: {key} has no effect in this release" for key in settings.without_effect]
     lost = {label: number for label, number in settings.labels.items() if int(number) not in folder.versions}
-    return without_effect + [f"label {label!r} names version {number}, which is not there" for label, number in lost.items()]
+    labels = [f"model.yaml: label {label!r} names version {number}, which is not there" for label, number in lost.items()]
+    return [*settings.notes, *without_effect, *labels]
 
 
 def load_version(name: str, number: str, path: Path, settings: ModelSettings, executors: int) -> VersionStatus:
@@ -45,6 +47,8 @@ def open_version(name: str, number: str, path: Path, settings: ModelSettings, ex
     backend = backends.find("onnxruntime")
     backend.check(path)
     model = backend.load(path, intra_op_threads=settings.intra_op_threads, providers=settings.execution_providers)
+    if contradiction := contradicted(settings.declared, model.inputs, model.outputs):
+        raise ModelError(contradiction)
     proof = validated(backend, model, path, settings)
     warm_up(model, settings.warmup_runs, proof.batched)
     served = backend.serve(name, number, model, limits_of(model, proof.batched, settings, executors))

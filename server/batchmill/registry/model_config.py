@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from batchmill.errors import ConfigError
 from batchmill.registry.policy import VersionPolicy
@@ -25,6 +25,15 @@ _NOT_YET = (
 )  # fmt: skip
 
 
+def read_folder(folder: Path, name: str) -> ModelSettings:
+    """By model.yaml; where there is none, by Triton's config.pbtxt. name: the model's."""
+    if (folder / "config.pbtxt").is_file() and not (folder / "model.yaml").is_file():
+        from batchmill.registry import config_pbtxt
+
+        return config_pbtxt.read(folder / "config.pbtxt", name)
+    return read(folder / "model.yaml")
+
+
 def read(path: Path) -> ModelSettings:
     """The settings of a model.yaml; the defaults when there is no such file. ConfigError names file, line and key."""
     if not path.is_file():
@@ -38,32 +47,50 @@ def read(path: Path) -> ModelSettings:
         if any(isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) for event in yaml.parse(text)):
             raise ConfigError(f"{path}: anchors and aliases are not allowed")
         node = yaml.compose(text, Loader=yaml.SafeLoader)
+        twice = repeated_key(node)
         given = yaml.safe_load(text) or {}
     except (yaml.YAMLError, UnicodeDecodeError, OSError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
         raise ConfigError(f"{where}: {getattr(error, 'problem', None) or 'not readable as YAML'}") from None
+    if twice is not None:
+        raise ConfigError(f"{path}:{twice.start_mark.line + 1}:{twice.start_mark.column + 1}: {twice.value[:MAX_ECHO]}: given twice")
     return validated(path, node, given)
+
+
+def repeated_key(node: Any) -> Any:
+    """The first key that stands twice in its mapping; YAML's reader would take the last in silence."""
+    if node is None or node.id == "scalar":
+        return None
+    seen: set[str] = set()
+    for one in node.value:
+        key, value = one if node.id == "mapping" else (None, one)
+        if key is not None and key.id == "scalar" and key.value in seen:
+            return key
+        seen |= {key.value} if key is not None and key.id == "scalar" else set()
+        if (found := repeated_key(value)) is not None:
+            return found
+    return None
 
 
 def validated(path: Path, node: yaml.Node | None, given: Any) -> ModelSettings:
     import pydantic
 
     if not isinstance(given, dict):
-        raise ConfigError(f"{path}:1: keys and values wanted")
+        raise ConfigError(f"{path}:1:1: keys and values wanted")
     try:
         model = schema().model_validate(given)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         place = [str(part) for part in first["loc"] if part != "[key]"]
-        raise ConfigError(f"{path}:{line_of(node, place)}: {'.'.join(place)}: {complaint(first, place)}") from None
+        raise ConfigError(f"{path}:{place_of(node, place)}: {'.'.join(place)}: {complaint(first, place)}") from None
     return dataclasses.replace(settings_of(model), without_effect=tuple(key for key in _NOT_YET if is_given(given, key)))
 
 
 def complaint(error: Any, place: list[str]) -> str:
     """What was given and what is wanted, of one of pydantic's errors."""
     if error["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(place[-1], known_keys(place[:-1]), 1)
+        near = difflib.get_close_matches(place[-1], known_keys(place[:-1]), 1) or elsewhere(place[-1])
         return "unknown key" + (f"; did you mean {near[0]!r}?" if near else "")
     if error["type"] == "missing":
         return "missing"
@@ -80,16 +107,17 @@ def is_given(given: Any, key: str) -> bool:
     return True
 
 
-def line_of(node: Any, place: list[str]) -> int:
-    """The line of a key, counted from 1; of the closest thing above it when the key itself is not there."""
-    line = 1
+def place_of(node: Any, place: list[str]) -> str:
+    """line:column of a key, counted from 1; of the closest thing above it when the key itself is not there."""
+    found = "1:1"
     for part in place:
         inside = node.value if node is not None and isinstance(node.value, list) else []
         entries = {str(one[0].value): one for one in inside if isinstance(one, tuple)} or {str(index): (one, one) for index, one in enumerate(inside)}
         if part not in entries:
             break
-        line, node = entries[part][0].start_mark.line + 1, entries[part][1]
-    return line
+        mark, node = entries[part][0].start_mark, entries[part][1]
+        found = f"{mark.line + 1}:{mark.column + 1}"
+    return found
 
 
 _schema: Any = None
@@ -186,10 +214,22 @@ def make_schema() -> Any:
 def known_keys(place: list[str]) -> list[str]:
     model = schema()
     for part in place:
-        model = getattr(model.model_fields.get(part), "annotation", None)
-        if not hasattr(model, "model_fields"):
+        model = part_of(model, part)
+        if model is None:
             return []
     return list(model.model_fields)
+
+
+def part_of(model: Any, key: str) -> Any:
+    """The model of what stands below a key, also where the key may be left out; None: no keys of ours."""
+    annotation = getattr(model.model_fields.get(key), "annotation", None)
+    return next((one for one in (annotation, *get_args(annotation)) if hasattr(one, "model_fields")), None)
+
+
+def elsewhere(key: str) -> list[str]:
+    """Where a key belongs that was given in another place."""
+    parts = ((name, part_of(schema(), name)) for name in schema().model_fields)
+    return [f"{name}.{key}" for name, part in parts if part is not None and key in part.model_fields][:1] or [key] * (key in schema().model_fields)
 
 
 def settings_of(model: Any) -> ModelSettings:

@@ -8,6 +8,21 @@ from batchmill.registry.policy import VersionPolicy
 
 
 @dataclass(frozen=True, slots=True)
+class DeclaredTensor:
+    """An input or output that config.pbtxt declares. datatype: empty, dims: None: not said.
+
+    batch: with max_batch_size > 0 dims leave out the batch axis (with), with 0 they do not (without); not given, both will do (either).
+    """
+
+    where: str  # file:line:column
+    kind: str  # input or output
+    name: str
+    datatype: str
+    dims: tuple[int, ...] | None
+    batch: str
+
+
+@dataclass(frozen=True, slots=True)
 class ModelSettings:
     versions: VersionPolicy = VersionPolicy()  # noqa: RUF009  (frozen)
     labels: dict[str, str] = field(default_factory=dict)
@@ -25,11 +40,13 @@ class ModelSettings:
     golden_atol: float = 1e-6
     golden_p99_ms: float | None = None  # of runs of golden.npz, one row each where rows share batches; None: any
     signature_change: str = "hold"  # hold: a version with other inputs or outputs than the one in service gets no default traffic; allow
+    declared: tuple[DeclaredTensor, ...] = ()
+    notes: tuple[str, ...] = ()  # what was found in config.pbtxt and does not count
     without_effect: tuple[str, ...] = ()  # keys that are valid and that this release does not act on
 
     def for_loading(self) -> ModelSettings:
         """Without what needs no loading anew when it changes: what is chosen among, and the limits that a version in service takes over."""
         return replace(
-            self, versions=VersionPolicy(), labels={}, signature_change="hold", without_effect=(), max_batch_size=1, max_queue_rows=1,
+            self, versions=VersionPolicy(), labels={}, signature_change="hold", notes=(), without_effect=(), max_batch_size=1, max_queue_rows=1,
             max_queue_delay_us=0, default_timeout_us=0, run_timeout_ms=0, instances=0, warmup_runs=0,
         )  # fmt: skip
