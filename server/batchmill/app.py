@@ -23,6 +23,7 @@ from batchmill.registry.loader import adjust_version, load_version
 from batchmill.registry.reaper import Reaper
 from batchmill.registry.settings import ModelSettings
 from batchmill.registry.status import ModelStatus, VersionStatus
+from batchmill.state import State
 
 if TYPE_CHECKING:
     from batchmill.endpoints.dispatch import Dispatcher
@@ -55,6 +56,7 @@ class App:
             log.warning("admin_open", note="everybody who can reach the server may load and unload models")
         layout.scan(self._registry)  # a registry that is not there ends the start
         addresses = self._listen()
+        self._state = State(self._config.state_dir, self._registry)
         self._server.install_signals()
         self._server.start()
         # Threads inherit the niceness of their maker and cannot take it back: the data plane's are made by now.

@@ -20,6 +20,7 @@ import batchmill
 from batchmill import logs
 from batchmill.config import ServerConfig
 from batchmill.errors import BatchmillError, ConfigError, UsageError
+from batchmill.state import default_folder
 
 _UNSET = object()
 _WANTED = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
@@ -167,6 +168,8 @@ def serve(options: argparse.Namespace) -> int:
     logs.configure(config.log_level, config.log_format)
     # ONNX Runtime opens beside the imports: that needs no GIL, and takes a tenth of the time to the first answer.
     threading.Thread(target=open_runtime, name="open", daemon=True).start()
+    if config.state_dir is None:
+        config = dataclasses.replace(config, state_dir=default_folder(Path(registry), os.environ))
     from batchmill.app import App
 
     return App(Path(registry), config).run()

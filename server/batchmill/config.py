@@ -33,7 +33,7 @@ class ServerConfig:
     uds: Path | None = None
     """Path of a unix socket that speaks every protocol."""
     state_dir: Path | None = None
-    """Folder for what survives a restart. Nothing needs it yet."""
+    """Folder for what survives a restart, of one server at a time. None: one for each registry below $XDG_STATE_HOME/batchmill."""
     model_control: Literal["auto", "none"] = "auto"
     """auto: the registry is watched. none: what is there at start."""
     poll_secs: float | None = None

@@ -13,7 +13,7 @@ import time
 import pytest
 
 from . import models
-from .server import ServerProcess
+from .server import ServerProcess, free_port
 
 STAYS = 0.5  # seconds; the lame-duck time of these tests is many times longer
 
@@ -81,6 +81,24 @@ def test_a_run_that_does_not_end_in_time_does_not_hold_up_the_exit(tmp_path):
         assert server.stop() == 0
         assert time.monotonic() - started < 5
         assert '"unanswered":1' in server.log_path.read_text()
+
+
+def test_a_second_server_on_the_same_state_is_refused_and_the_first_serves_on(tmp_path):
+    models.linear(tmp_path / "registry")
+    with ServerProcess(tmp_path / "registry") as first:
+        command = [*first.process.args]
+        command[command.index("--port") + 1] = str(free_port())
+        second = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+        assert (second.returncode, second.stderr.count("\n")) == (1, 1)
+        assert f"another server has this state directory (process {first.process.pid}, registry {tmp_path}/registry)" in second.stderr
+        assert first.get("/v2/health/ready")[0] == 200
+
+
+def test_a_server_whose_state_cannot_be_written_serves_and_says_so(tmp_path):
+    models.linear(tmp_path / "registry")
+    with ServerProcess(tmp_path / "registry", "--state-dir", "/proc/state") as server:
+        assert server.get("/v2/models/linear/ready")[0] == 200
+        assert server.log_path.read_text().count("state_not_kept") == 1
 
 
 def ends_within(server, seconds):
