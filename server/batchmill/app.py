@@ -19,8 +19,9 @@ from batchmill.errors import StartError
 from batchmill.logs import Log
 from batchmill.registry import layout
 from batchmill.registry.keeper import PUBLISH_SECS, Keeper
-from batchmill.registry.loader import adjust_version, load_version
+from batchmill.registry.loader import adjust_version
 from batchmill.registry.reaper import Reaper
+from batchmill.registry.safety import SafeLoader
 from batchmill.registry.settings import ModelSettings
 from batchmill.registry.status import ModelStatus, VersionStatus
 from batchmill.state import State
@@ -45,8 +46,9 @@ class App:
         self._all_loaded = False
         self._server = make_server(config)
         self._reaper = Reaper(self._server.release)
+        self._loader = SafeLoader(config.executor_count(), config.probe_timeout_secs)
         self._keeper = Keeper(
-            registry, self._load, self._publish, self._reaper.retire, adjust=self._adjust,
+            registry, self._loader.load, self._publish, self._reaper.retire, adjust=self._adjust,
             poll_secs=config.poll_secs, watched=config.model_control == "auto",
         )  # fmt: skip
 
@@ -72,6 +74,7 @@ class App:
             self._keeper.start()
             self._keeper.published.wait(FIRST_MODEL_SECS)
             code = self._serve()
+            self._loader.close()
             threads = [thread for thread in threading.enumerate() if not thread.daemon]
             if self._keeper.stop() or len(threads) > 1 or not self._server.idle():
                 # Inside of a run, a load or a plain handler, which nothing can break off: the end does not wait for them.
@@ -96,9 +99,6 @@ class App:
             raise StartError(f"cannot listen on {error.strerror or error}") from None
         return addresses
 
-    def _load(self, name: str, number: int, path: Path, settings: ModelSettings) -> VersionStatus:
-        return load_version(name, str(number), path, settings, self._config.executor_count())
-
     def _adjust(self, version: VersionStatus, settings: ModelSettings) -> None:
         adjust_version(version, settings, self._config.executor_count())
 
@@ -106,6 +106,8 @@ class App:
         """The keeper's thread: swaps the route table, then what the endpoints tell."""
         self._server.publish([model.route() for model in models.values()])
         self._models = models
+        if complete:
+            self._loader.start_probing()
         if complete and not self._server.signal_count():
             broken = [model.name for model in models.values() if model.reason or any(version.reason for version in model.versions.values())]
             ready = not (broken and self._config.strict_readiness)

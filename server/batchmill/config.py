@@ -38,6 +38,8 @@ class ServerConfig:
     """auto: the registry is watched. none: what is there at start."""
     poll_secs: float | None = None
     """Time between two scans of the registry. None: 15, or 2 where the file system tells of no changes."""
+    probe_timeout_secs: float = 300.0
+    """Once the server serves, a version is first loaded and run in a child process, and refused when that takes longer. 0: without a child."""
     strict_readiness: bool = False
     """Ready only when every version is. Off: ready when the first pass over the registry has ended."""
     admin_key_file: Path | None = None
@@ -94,7 +96,7 @@ class ServerConfig:
             value = getattr(self, name)
             most = _MOST.get(name, MAX_NUMBER)
             _check(value is None or 1 <= value <= most, name, value, f"1 to {most}")
-        for name in ("lame_duck_secs", "exit_timeout_secs", "min_body_rate"):
+        for name in ("probe_timeout_secs", "lame_duck_secs", "exit_timeout_secs", "min_body_rate"):
             _check(0 <= getattr(self, name) <= MAX_NUMBER, name, getattr(self, name), f"0 to {MAX_NUMBER}")
         _check(self.cpu_budget is None or 0 < self.cpu_budget <= 4096, "cpu_budget", self.cpu_budget, "more than 0, at most 4096")
         if not (self.port or self.grpc_port or self.uds):

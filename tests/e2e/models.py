@@ -74,3 +74,15 @@ def external(registry: Path) -> Path:
                  [value("y", "FP32", ["n", 1024])], [numpy_helper.from_array(np.ones((1024, 1024), np.float32), "w")])
     save(load(path), path, save_as_external_data=True, location="weights.bin", size_threshold=0)
     return path
+
+
+def fatal(registry: Path, name: str = "fatal", version: str = "1", at: str = "load") -> Path:
+    """Ends the process that loads it, or that runs it: -2^31 / -1 has no answer in 32 bits, and x86 divides with a trap (SIGFPE)."""
+    lowest, minus_one = numpy_helper.from_array(np.array([[-(2**31)]], np.int32), "lowest"), numpy_helper.from_array(np.array([[-1]], np.int32), "minus_one")
+    nodes = [helper.make_node("Div", ["lowest", "minus_one"], ["q"]), helper.make_node("Add", ["x", "q"], ["y"])] if at == "load" else [
+        helper.make_node("And", ["x", "never"], ["none"]), helper.make_node("Cast", ["none"], ["zero"], to=TensorProto.INT32),
+        helper.make_node("Add", ["zero", "lowest"], ["d"]), helper.make_node("Div", ["d", "minus_one"], ["y"]),
+    ]  # fmt: skip
+    given = value("x", "INT32" if at == "load" else "BOOL", ["n", 1])
+    never = [] if at == "load" else [numpy_helper.from_array(np.array([[False]]), "never")]
+    return write(registry, name, nodes, [given], [value("y", "INT32", ["n", 1])], [lowest, minus_one, *never], version)

@@ -52,6 +52,11 @@ def single_file(path: Path) -> ModelFolder:
     return ModelFolder(path.stem, path.parent, {1: path}, (), {1: stamp_of(path)}, config_stamp(path.parent))
 
 
+def files_of(model: Path) -> Path:
+    """Where the files of a version lie, by the path of its model: its folder, or the one file that is served alone."""
+    return model.parent if model.name == "model.onnx" and _VERSION.fullmatch(model.parent.name) else model
+
+
 def is_model(entry: Path) -> bool:
     hidden = entry.name.startswith(".") or entry.name.endswith(_PASSING)
     return not hidden and bool(_NAME.fullmatch(entry.name)) and entry.is_dir()

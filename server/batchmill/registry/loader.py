@@ -31,10 +31,10 @@ def notes_on(settings: ModelSettings, folder: ModelFolder) -> list[str]:
     return [*settings.notes, *without_effect, *labels]
 
 
-def load_version(name: str, number: str, path: Path, settings: ModelSettings, executors: int) -> VersionStatus:
+def load_version(name: str, number: str, path: Path, settings: ModelSettings, executors: int, proof: Proof | None = None) -> VersionStatus:
     started = time.monotonic()
     try:
-        status = open_version(name, number, path, settings, executors)
+        status = open_version(name, number, path, settings, executors, proof=proof)
     except (BatchmillError, RuntimeError, ValueError, OSError) as error:
         log.error("version_failed", name=name, version=number, reason=str(error))
         return VersionStatus(number, "FAILED", str(error))
@@ -43,13 +43,16 @@ def load_version(name: str, number: str, path: Path, settings: ModelSettings, ex
     return status
 
 
-def open_version(name: str, number: str, path: Path, settings: ModelSettings, executors: int) -> VersionStatus:
-    backend = backends.find("onnxruntime")
+def open_version(
+    name: str, number: str, path: Path, settings: ModelSettings, executors: int, *, proof: Proof | None = None, backend: Backend | None = None
+) -> VersionStatus:
+    """proof: of batching, when it has been found before. backend: None for the one of this release."""
+    backend = backend or backends.find("onnxruntime")
     backend.check(path)
     model = backend.load(path, intra_op_threads=settings.intra_op_threads, providers=settings.execution_providers)
     if contradiction := contradicted(settings.declared, model.inputs, model.outputs):
         raise ModelError(contradiction)
-    proof = validated(backend, model, path, settings)
+    proof = validated(backend, model, path, settings, proof)
     warm_up(model, settings.warmup_runs, proof.batched)
     served = backend.serve(name, number, model, limits_of(model, proof.batched, settings, executors))
     batch = settings.max_batch_size if proof.batched else 0
@@ -76,14 +79,14 @@ def limits_of(model: LoadedModel, batched: bool, settings: ModelSettings, execut
     )
 
 
-def validated(backend: Backend, model: LoadedModel, path: Path, settings: ModelSettings) -> Proof:
+def validated(backend: Backend, model: LoadedModel, path: Path, settings: ModelSettings, proof: Proof | None) -> Proof:
     """Whether the version may be batched. ModelError when it must not serve at all."""
     found = read_golden(backend, model, path)
     if found is None:
-        return declared(settings, prove(backend, model, settings.batching))
+        return declared(settings, proof or prove(backend, model, settings.batching))
     from batchmill.registry import golden
 
-    proof = declared(settings, prove(backend, model, settings.batching, golden.samples(found)))
+    proof = declared(settings, proof or prove(backend, model, settings.batching, golden.samples(found)))
     limits = golden.Limits(settings.golden_rtol, settings.golden_atol, settings.golden_p99_ms)
     golden.check(found, model, limits, settings.max_batch_size if proof.batched else 0)
     return proof
