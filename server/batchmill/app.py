@@ -18,6 +18,7 @@ from batchmill.core.reactor import Server
 from batchmill.errors import StartError
 from batchmill.logs import Log
 from batchmill.registry import layout
+from batchmill.registry.journal import Journal
 from batchmill.registry.keeper import PUBLISH_SECS, Keeper
 from batchmill.registry.loader import adjust_version
 from batchmill.registry.reaper import Reaper
@@ -46,9 +47,9 @@ class App:
         self._all_loaded = False
         self._server = make_server(config)
         self._reaper = Reaper(self._server.release)
-        self._loader = SafeLoader(config.executor_count(), config.probe_timeout_secs)
+        self._loader: SafeLoader | None = None  # from run() on
         self._keeper = Keeper(
-            registry, self._loader.load, self._publish, self._reaper.retire, adjust=self._adjust,
+            registry, self._load, self._publish, self._reaper.retire, adjust=self._adjust,
             poll_secs=config.poll_secs, watched=config.model_control == "auto",
         )  # fmt: skip
 
@@ -58,7 +59,8 @@ class App:
             log.warning("admin_open", note="everybody who can reach the server may load and unload models")
         layout.scan(self._registry)  # a registry that is not there ends the start
         addresses = self._listen()
-        self._state = State(self._config.state_dir, self._registry)
+        state = State(self._config.state_dir, self._registry)
+        self._loader = SafeLoader(self._config.executor_count(), self._config.probe_timeout_secs, Journal(state.folder))
         self._server.install_signals()
         self._server.start()
         # Threads inherit the niceness of their maker and cannot take it back: the data plane's are made by now.
@@ -102,11 +104,15 @@ class App:
     def _adjust(self, version: VersionStatus, settings: ModelSettings) -> None:
         adjust_version(version, settings, self._config.executor_count())
 
+    def _load(self, name: str, number: int, path: Path, settings: ModelSettings) -> VersionStatus:
+        assert self._loader
+        return self._loader.load(name, number, path, settings)
+
     def _publish(self, models: Mapping[str, ModelStatus], complete: bool) -> None:
         """The keeper's thread: swaps the route table, then what the endpoints tell."""
         self._server.publish([model.route() for model in models.values()])
         self._models = models
-        if complete:
+        if complete and self._loader:
             self._loader.start_probing()
         if complete and not self._server.signal_count():
             broken = [model.name for model in models.values() if model.reason or any(version.reason for version in model.versions.values())]

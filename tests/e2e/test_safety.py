@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -13,7 +14,7 @@ from reference.processes import busy_child_of, children_of, is_alive, wait_until
 
 from . import models
 from .server import ServerProcess
-from .test_hot import Hammer, index, made, serves, wait_for
+from .test_hot import Hammer, call, index, made, serves, wait_for
 
 
 @pytest.fixture
@@ -77,3 +78,58 @@ def test_a_single_file_that_is_replaced_by_one_that_crashes_serves_on(tmp_path):
         shutil.copyfile(models.fatal(tmp_path / "made"), file)
         wait_for(lambda: "ended by SIGFPE" in reason_of(server, "1"))
         assert serves(server, "1")()
+
+
+def started(registry, *flags):
+    """A server that is ready, or has ended."""
+    server = ServerProcess(registry, *flags)
+    wait_until(lambda: server.process.poll() is not None or is_ready(server), 30)
+    return server
+
+
+def is_ready(server):
+    with contextlib.suppress(OSError):
+        return server.get("/v2/health/ready")[0] == 200
+    return False
+
+
+def test_a_model_that_would_end_every_start_ends_one(tmp_path, registry):
+    fatal = models.fatal(registry)
+    first = started(registry)
+    assert first.process.returncode == -signal.SIGFPE
+    for words in ("and now a child did; probe: ended by SIGFPE", "2 times in a row"):
+        server = started(registry)
+        assert words in index(server)["fatal", "1"]["reason"]
+        assert index(server)["linear", "1"]["state"] == "READY"
+        assert server.stop() == 0
+    with started(registry) as server:
+        assert "probe: ended by SIGFPE" in call(server, "fatal/load")[1]
+        fatal.write_bytes(made(tmp_path, "2"))
+        wait_for(lambda: index(server)["fatal", "1"]["state"] == "READY")
+    with started(registry) as server:
+        assert index(server)["fatal", "1"]["state"] == "READY"
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_model_during_whose_load_the_server_was_ended_is_tried_in_a_child_and_served(tmp_path, registry, number):
+    models.slow(registry, 1000)
+    first = ServerProcess(registry)
+    journal = tmp_path / "state" / "loads"
+    wait_until(lambda: journal.exists() and "/slow/1/model.onnx" in journal.read_text())
+    assert first.stop(number) == (0 if number == signal.SIGTERM else -signal.SIGKILL)
+    with ServerProcess(registry) as server:
+        assert index(server)["slow", "1"]["state"] == "READY"
+        interrupted = [line for line in server.log_path.read_text().splitlines() if "load_interrupted" in line and "/slow/" in line]
+        assert len(interrupted) == (number == signal.SIGKILL)
+
+
+def test_a_model_that_holds_up_the_start_is_quarantined_and_a_load_call_tries_it_again(tmp_path, registry):
+    models.slow(registry, 8000)
+    first = ServerProcess(registry)
+    first.wait_ready(path="/v2/models/linear/ready")
+    first.stop(signal.SIGKILL)
+    with ServerProcess(registry, "--probe-timeout-secs", "1") as server:
+        assert "probe: not done after 1 s" in index(server)["slow", "1"]["reason"]
+        assert index(server)["slow", "1"]["reason"].startswith("quarantined")
+        status, text = call(server, "slow/load")
+        assert (status, json.loads(text)["error"]) == (400, "version 1: " + index(server)["slow", "1"]["reason"])

@@ -7,7 +7,6 @@ while, ends with the server, and is killed when it takes too long.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import select
 import signal
@@ -151,18 +150,20 @@ class Child:
 
     def ask(self, request: dict[str, Any], timeout_secs: float) -> dict[str, Any]:
         """Its verdict. ChildEnded when it has none, or none in time."""
+        import json  # as subprocess: not needed for the first answer
+
         self.used, end = True, time.monotonic() + timeout_secs
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps(request).encode() + b"\n")
             self._process.stdin.flush()
-            return self._verdict(end)
+            return self._verdict(end, json.loads)
         except TimeoutError:
             raise ChildLate(f"not done after {timeout_secs:g} s, while {self._stage}") from None
         except (EOFError, BrokenPipeError):
             raise ChildEnded(self._epitaph()) from None
 
-    def _verdict(self, end: float) -> dict[str, Any]:
+    def _verdict(self, end: float, parse: Callable[[bytes], dict[str, Any]]) -> dict[str, Any]:
         assert self._process.stdout is not None
         assert self._process.stderr is not None
         answers, complaints = self._process.stdout.fileno(), self._process.stderr.fileno()
@@ -180,9 +181,9 @@ class Child:
                 if not chunk:
                     raise EOFError
                 *lines, pending = (pending + chunk).split(b"\n")
-                for message in map(json.loads, lines):
+                for message in map(parse, lines):
                     if "stage" not in message:
-                        return dict(message)
+                        return message
                     self._stage = str(message["stage"])
         raise TimeoutError
 

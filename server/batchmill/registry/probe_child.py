@@ -82,7 +82,7 @@ def verdict(request: dict[str, Any], tell: Callable[[str], None]) -> dict[str, A
 def revive(kind: Any, plain: Any) -> Any:
     """A frozen dataclass again, from what dataclasses.asdict and JSON made of it: dictionaries, and lists where it has tuples."""
     if isinstance(plain, list):
-        return tuple(plain)
+        return tuple(revive(next(iter(get_args(kind)), Any), one) for one in plain)
     for one in (kind, *get_args(kind)):
         if is_dataclass(one) and isinstance(one, type) and isinstance(plain, dict):
             hints = get_type_hints(one)

@@ -1,59 +1,76 @@
-"""Loads versions so that one that ends its process does not end the service: once the server serves, a child process tries each first."""
+"""Loads versions so that one that ends its process ends the service once at most: a child tries it first, or it is written down ahead."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from batchmill.logs import Log
 from batchmill.registry import layout
+from batchmill.registry.journal import Journal, fingerprint
 from batchmill.registry.loader import load_version
+from batchmill.registry.probe import Finding, Probe
 from batchmill.registry.settings import ModelSettings
 from batchmill.registry.status import VersionStatus
 
-if TYPE_CHECKING:
-    from batchmill.registry.probe import Probe
-
 log = Log(__name__)
+QUARANTINE_DEATHS = 2  # one may have had another cause: whoever stops a server by force does so while it loads, as like as not
+RELEASE = "it is loaded again when its files change (touch will do) or by a load call"
 
 
 class SafeLoader:
-    """load() is called by the threads that load, until start_probing() in this process alone.
+    """load() is called by the threads that load.
 
-    While the server starts, nothing is lost with the process, and a thousand models are to be ready in seconds.
+    Until start_probing() it loads in this process, which has nothing to lose yet, and a thousand models in seconds. What the last
+    server died over goes through a child then too, and is not tried at all when that died as well.
     """
 
-    def __init__(self, executors: int, probe_timeout_secs: float) -> None:
+    def __init__(self, executors: int, probe_timeout_secs: float, journal: Journal) -> None:
         """probe_timeout_secs: 0 for no probe at all."""
         self._executors = executors
-        self._probe_timeout_secs = probe_timeout_secs
-        self._probe: Probe | None = None
+        self._journal = journal
+        self._probe = Probe(probe_timeout_secs) if probe_timeout_secs else None
+        self._probing = False
 
     def start_probing(self) -> None:
-        """Called by one thread, more than once too."""
-        if self._probe is None and self._probe_timeout_secs:
-            from batchmill.registry.probe import Probe  # the first answer does not wait for it
-
-            self._probe = Probe(self._probe_timeout_secs)
+        """From now on each version is tried in a child first."""
+        self._probing = True
 
     def close(self) -> None:
-        """Ends what is being probed."""
+        """Ends what is being probed. Loads that go on are the process's end to break off."""
         if self._probe is not None:
             self._probe.close()
+        self._journal.close()
 
     def load(self, name: str, number: int, path: Path, settings: ModelSettings) -> VersionStatus:
-        probe = self._probe
-        if probe is None:
-            return load_version(name, str(number), path, settings, self._executors)
-        started, files = time.monotonic(), layout.stamp_of(layout.files_of(path))
+        place = path.absolute()  # the next server may be started elsewhere
+        files, stamp = fingerprint(place), layout.stamp_of(layout.files_of(path))
+        deaths = self._journal.deaths(place, files)
+        if deaths >= QUARANTINE_DEATHS and not self._probing:
+            return failed(name, number, f"quarantined: the server died while it loaded this version, {deaths} times in a row; {RELEASE}")
+        proof = None
+        if self._probe is not None and (self._probing or deaths):
+            finding = self._examined(self._probe, name, number, path, settings)
+            if self._probe.closed:
+                return VersionStatus(str(number), "FAILED", "the server stops")
+            if finding.died and deaths:
+                self._journal.add_death(place, files)
+                finding = Finding(f"quarantined: the server died while it loaded this version, and now a child did; {finding.reason}; {RELEASE}")
+            if finding.reason:
+                return failed(name, number, finding.reason)
+            if layout.stamp_of(layout.files_of(path)) != stamp:
+                return failed(name, number, "its files changed while it was probed")
+            proof = finding.proof
+        with self._journal.loading(place, files):
+            return load_version(name, str(number), path, settings, self._executors, proof)
+
+    def _examined(self, probe: Probe, name: str, number: int, path: Path, settings: ModelSettings) -> Finding:
+        started = time.monotonic()
         finding = probe.examine(name, str(number), path, settings)
-        reason = finding.reason
-        if not reason and layout.stamp_of(layout.files_of(path)) != files:
-            reason = "its files changed while it was probed"
-        if reason:
-            if not probe.closed:
-                log.error("version_failed", name=name, version=number, reason=reason)
-            return VersionStatus(str(number), "FAILED", reason)
         log.debug("version_probed", name=name, version=number, probe_ms=round((time.monotonic() - started) * 1000, 1))
-        return load_version(name, str(number), path, settings, self._executors, finding.proof)
+        return finding
+
+
+def failed(name: str, number: int, reason: str) -> VersionStatus:
+    log.error("version_failed", name=name, version=number, reason=reason)
+    return VersionStatus(str(number), "FAILED", reason)
