@@ -40,7 +40,17 @@ def test_the_file_may_be_named_by_a_variable(tmp_path):
     assert (got.port, got.strict_readiness) == (7, True)
 
 
+@pytest.mark.parametrize(("arguments", "environment", "file", "wanted"), [
+    ([], {}, "", ()), (["--load-model", "a", "--load-model", "b,c"], {}, "", ("a", "b,c")), ([], {"BATCHMILL_LOAD_MODEL": "a,b"}, "", ("a", "b")),
+    ([], {}, "load-model: [a, b]", ("a", "b")), ([], {}, "load-model: a", ("a",)), (["--load-model", "*"], {"BATCHMILL_LOAD_MODEL": "a"}, "load-model: b", ("*",)),
+])
+def test_models_to_load_are_named_one_by_one(tmp_path, arguments, environment, file, wanted):
+    (tmp_path / "server.yaml").write_text(file)
+    assert settings(["--model-control", "explicit", "--config", str(tmp_path / "server.yaml"), *arguments], environment).load_model == wanted
+
+
 @pytest.mark.parametrize(("arguments", "environment", "wanted"), [
+    (["--load-model", "a"], {}, "--load-model: needs --model-control explicit, auto given"),
     (["--port", "x"], {}, "--port: 'x' given, a whole number wanted"),
     (["--port", "65536"], {}, "--port: 65536 given, 0 to 65535 wanted"),
     (["--cpu-budget", "two"], {}, "--cpu-budget: 'two' given, a number wanted"),

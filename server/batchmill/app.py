@@ -51,6 +51,7 @@ class App:
         self._keeper = Keeper(
             registry, self._load, self._publish, self._reaper.retire, adjust=self._adjust,
             poll_secs=config.poll_secs, watched=config.model_control == "auto",
+            only=config.load_model if config.model_control == "explicit" else None,
         )  # fmt: skip
 
     def run(self) -> int:
@@ -115,7 +116,8 @@ class App:
         if complete and self._loader:
             self._loader.start_probing()
         if complete and not self._server.signal_count():
-            broken = [model.name for model in models.values() if model.reason or any(version.reason for version in model.versions.values())]
+            wanted = [model for model in models.values() if not model.held]
+            broken = [model.name for model in wanted if model.reason or any(version.reason for version in model.versions.values())]
             ready = not (broken and self._config.strict_readiness)
             self._server.set_ready(ready)
             if not self._all_loaded:

@@ -62,9 +62,11 @@ def add_serve(command: argparse.ArgumentParser) -> None:
     texts = field_texts()
     for field in dataclasses.fields(ServerConfig):
         flag = f"--{field.name.replace('_', '-')}"
-        text = texts.get(field.name, "") + ("" if field.default in (None, False) else f" Default: {field.default}.")
+        text = texts.get(field.name, "") + ("" if field.default in (None, False, ()) else f" Default: {field.default}.")
         if field.default is False:
             command.add_argument(flag, action=argparse.BooleanOptionalAction, default=_UNSET, help=text)
+        elif field.default == ():
+            command.add_argument(flag, action="append", metavar="NAME", help=text)
         else:
             command.add_argument(flag, default=_UNSET, metavar=kind_of(field).__name__.upper(), help=text)
 
@@ -98,6 +100,8 @@ def kind_of(field: dataclasses.Field[Any]) -> type:
 
 def converted(text: object, field: dataclasses.Field[Any], where: str) -> Any:
     kind = kind_of(field)
+    if field.default == ():  # a list of its flags or in a file; a variable has commas
+        return tuple(map(str, text)) if isinstance(text, list) else tuple(filter(None, str(text or "").split(",")))
     if text is None and field.default is None:
         return None
     try:
@@ -116,7 +120,7 @@ def converted(text: object, field: dataclasses.Field[Any], where: str) -> Any:
 
 def choices_of(field: dataclasses.Field[Any]) -> tuple[Any, ...]:
     levels, formats = get_args(logs.LogLevel), get_args(logs.LogFormat)
-    choices = {"model_control": ("auto", "none"), "busy_status": (429, 503), "log_level": levels, "log_format": formats}
+    choices = {"model_control": ("auto", "explicit", "none"), "busy_status": (429, 503), "log_level": levels, "log_format": formats}
     return choices.get(field.name, ())
 
 
@@ -129,7 +133,7 @@ def settings(options: argparse.Namespace, environment: Mapping[str, str]) -> Ser
         variable = f"BATCHMILL_{name.upper()}"
         if variable in environment:
             values[name] = converted(environment[variable], field, variable)
-        if (given := getattr(options, name)) is not _UNSET:
+        if (given := getattr(options, name)) is not _UNSET and given is not None:
             values[name] = converted(given, field, f"--{name.replace('_', '-')}")
     try:
         return ServerConfig(**values)

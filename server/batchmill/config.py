@@ -34,8 +34,10 @@ class ServerConfig:
     """Path of a unix socket that speaks every protocol."""
     state_dir: Path | None = None
     """Folder for what survives a restart, of one server at a time. None: one for each registry below $XDG_STATE_HOME/batchmill."""
-    model_control: Literal["auto", "none"] = "auto"
-    """auto: the registry is watched. none: what is there at start."""
+    model_control: Literal["auto", "explicit", "none"] = "auto"
+    """auto: the registry is watched. explicit: what --load-model names and load calls ask for. none: what is there at start."""
+    load_model: tuple[str, ...] = ()
+    """Model to load at the start, once for each, or * for all; with --model-control explicit alone."""
     poll_secs: float | None = None
     """Time between two scans of the registry. None: 15, or 2 where the file system tells of no changes."""
     probe_timeout_secs: float = 300.0
@@ -99,6 +101,8 @@ class ServerConfig:
         for name in ("probe_timeout_secs", "lame_duck_secs", "exit_timeout_secs", "min_body_rate"):
             _check(0 <= getattr(self, name) <= MAX_NUMBER, name, getattr(self, name), f"0 to {MAX_NUMBER}")
         _check(self.cpu_budget is None or 0 < self.cpu_budget <= 4096, "cpu_budget", self.cpu_budget, "more than 0, at most 4096")
+        if self.load_model and self.model_control != "explicit":
+            raise ValueError(f"--load-model: needs --model-control explicit, {self.model_control} given")
         if not (self.port or self.grpc_port or self.uds):
             raise ValueError("nothing to listen on: --port, --grpc-port and --uds are all off")
 

@@ -259,3 +259,16 @@ def test_a_load_call_says_why_it_failed_and_strangers_may_not_call(server, regis
     assert call(server, "linear/unload", {"Origin": "http://evil.example"}.items())[0] == 403
     assert call(server, "linear/unload", {"Host": "evil.example"}.items())[0] == 403
     assert post(server, "linear", ROW)[0] == 200
+
+
+def test_by_call_alone_nothing_is_loaded_until_asked_for_and_the_server_is_ready_all_the_same(registry, tmp_path):
+    models.lookup(registry)
+    with ServerProcess(registry, "--model-control", "explicit", "--load-model", "linear", "--strict-readiness") as server:
+        assert post(server, "linear", ROW)[0] == 200
+        assert index(server)["lookup", ""]["reason"] == "not loaded: --model-control explicit waits for a load call"
+        in_place(made(tmp_path, "2"), registry / "linear" / "2")
+        assert call(server, "lookup/load") == (200, "{}")
+        assert post(server, "lookup", [tensor("i", "INT64", [1], [3])])[0] == 200
+        assert serves(server, "1")()
+        assert call(server, "linear/load") == (200, "{}")
+        assert serves(server, "2")()

@@ -22,7 +22,6 @@ class Entry:
     config: Stamp | None = None  # of the model.yaml or config.pbtxt that was read last
     problem: str = ""  # of that file
     in_service: int = 0  # the version that gets default traffic; 0: none, or the model has not come to rest yet
-    held: bool = False  # unloaded by a call, until a load call or a change in its folder
     waiting: list[Future[None]] = field(default_factory=list)  # load calls, answered when the model has come to rest
 
     def forget_failures(self) -> None:

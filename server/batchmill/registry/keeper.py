@@ -10,7 +10,7 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -42,7 +42,9 @@ class Keeper:
     def __init__(
         self, root: Path, load: Load, publish: Callable[[Models, bool], None], retire: Callable[[VersionStatus], None], *,
         adjust: Callable[[VersionStatus, ModelSettings], None], poll_secs: float | None = None, watched: bool = True,
+        only: Collection[str] | None = None,
     ) -> None:  # fmt: skip
+        """only: load these at the start, and afterwards what load calls ask for, with "*" for all. None: everything, always."""
         self._root = root
         self._load = load
         self._publish = publish
@@ -50,6 +52,7 @@ class Keeper:
         self._adjust = adjust
         self._poll_secs = poll_secs or watch.poll_secs(root)
         self._watched = watched
+        self._only = only
         self._entries: dict[str, Entry] = {}
         self._events: queue.SimpleQueue[Loaded | Call | None] = queue.SimpleQueue()
         self._settling = Settling()
@@ -101,7 +104,7 @@ class Keeper:
     def _due(self) -> float:
         """When to stop waiting for events."""
         times = [self._published_at + PUBLISH_SECS] if self._changed else []
-        if self._watched or not self._complete:
+        if self._is_looking():
             times.append(self._looked_at + (STILL_SECS + 0.05 if self._settling.waiting else self._poll_secs))
         return min(times, default=time.monotonic() + 3600)
 
@@ -118,7 +121,11 @@ class Keeper:
                 else:
                     self._on_call(event)
                 event = self._events.get_nowait()
-        return (self._watched or not self._complete) and (hinted or time.monotonic() >= self._due()) and not self._stopped
+        return self._is_looking() and (hinted or time.monotonic() >= self._due()) and not self._stopped
+
+    def _is_looking(self) -> bool:
+        """Whether it looks by itself: all the time, or until what a start or a call asked for stands still."""
+        return self._watched or not self._complete or self._settling.waiting
 
     def _on_call(self, call: Call) -> None:
         try:
@@ -138,15 +145,21 @@ class Keeper:
         if self._vanished:
             log.info("registry_back", path=str(self._root))
             self._vanished = False
-        for name in [name for name in self._entries if name not in folders]:
+        for name in [name for name in self._entries if name not in folders and self._is_asked_for(name)]:
             self._remove(name)
-        for folder in folders.values():
+        for folder in filter(lambda folder: self._is_asked_for(folder.name), folders.values()):
             self._note(folder)
             self._update(folder)
         if first and not folders:
             log.warning("registry_empty", path=str(self._root))
+        for name in sorted({*(self._only or ())} - {*folders, "*"}) if first else ():
+            log.error("model_failed", name=name, reason="--load-model: the registry has no such model")
         self._settling.keep_only({(entry.folder.name, number) for entry in self._entries.values() for number in entry.folder.versions})
         self._check_complete()
+
+    def _is_asked_for(self, name: str) -> bool:
+        """Whether a look may change this model. By call alone: in the first pass, when it is new, and while a call waits for it."""
+        return self._only is None or not self._complete or name not in self._entries or bool(self._entries[name].waiting)
 
     def _root_is_gone(self, reason: str) -> None:
         """An unmounted or emptied registry unloads nothing."""
@@ -166,10 +179,12 @@ class Keeper:
         if entry is None:
             entry = self._entries[folder.name] = Entry(folder, ModelStatus(folder.name))
             self._changed = True
-        if entry.held and (folder.stamps, folder.config) != (entry.folder.stamps, entry.folder.config):
-            entry.held = False
+            if self._only is not None and (self._complete or not {folder.name, "*"} & {*self._only}):
+                entry.status.held, entry.status.reason = True, "not loaded: --model-control explicit waits for a load call"
+        if entry.status.held and self._only is None and (folder.stamps, folder.config) != (entry.folder.stamps, entry.folder.config):
+            entry.status.held = False
         entry.folder = folder
-        if entry.held:
+        if entry.status.held:
             return
         if entry.config != folder.config:
             self._read_config(entry)
@@ -261,7 +276,7 @@ class Keeper:
 
     def _on_loaded(self, loaded: Loaded) -> None:
         entry = self._entries.get(loaded.name)
-        if entry is None or entry.loading.pop(loaded.number, None) is None or entry.held:
+        if entry is None or entry.loading.pop(loaded.number, None) is None or entry.status.held:
             return self._let_go(loaded.status)
         fresh, number = loaded.status, str(loaded.number)
         before = entry.status.versions.get(number)
@@ -294,6 +309,8 @@ class Keeper:
     def _remove(self, name: str) -> None:
         entry = self._entries.pop(name)
         self._notes.pop(name, None)
+        for done in entry.waiting:
+            done.set_exception(NotFound(f"the registry has no model {name[:200]!r}"))
         for version in entry.status.versions.values():
             self._let_go(version)
         log.info("model_removed", name=name)
@@ -330,17 +347,17 @@ class Keeper:
 
     # What calls do.
     def _load_called(self, name: str, done: Future[None]) -> None:
-        entry = self._entries.get(name)
-        if entry is not None:
-            entry.held = False
-            entry.forget_failures()
-            if entry.problem:
-                entry.config = None
-        self._look()
+        if name not in self._entries:
+            self._look()
         entry = self._entries.get(name)
         if entry is None:
             raise NotFound(f"the registry has no model {name[:200]!r}")
+        entry.status.held = False
+        entry.forget_failures()
+        if entry.problem:
+            entry.config = None
         entry.waiting.append(done)
+        self._look()
 
     def _unload_called(self, name: str, done: Future[None]) -> None:
         entry = self._entries.get(name)
@@ -352,7 +369,7 @@ class Keeper:
         entry.stamps.clear()
         entry.loading.clear()
         entry.in_service = 0
-        entry.held, entry.status.reason = True, "unloaded by a call"
+        entry.status.held, entry.status.reason = True, "unloaded by a call"
         self._changed = True
         log.info("model_unloaded", name=name)
         self._unloaded.append(done)

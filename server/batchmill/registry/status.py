@@ -46,6 +46,7 @@ class ModelStatus:
     platform: str = "onnxruntime_onnx"
     versions: dict[str, VersionStatus] = field(default_factory=dict)
     reason: str = ""  # why no version could even be tried
+    held: bool = False  # out of service by will, not by fault: until a load call or, where folders are followed, a change in its own
 
     def ready(self) -> list[VersionStatus]:
         """Oldest first."""

@@ -1,0 +1,90 @@
+"""By call alone (--model-control explicit): nothing is loaded, changed or let go but what was asked for."""
+
+import shutil
+
+import pytest
+
+from batchmill.core import ort
+from batchmill.errors import ModelError, NotFound
+from e2e import models
+from reference.registry import WAIT_SECS, Kept
+
+
+@pytest.fixture(scope="module", autouse=True)
+def runtime():
+    ort.initialise()
+
+
+@pytest.fixture
+def root(tmp_path):
+    for name in "abc":
+        models.linear(tmp_path / "registry", name)
+    return tmp_path / "registry"
+
+
+def started(root, *names):
+    kept = Kept(root, watched=False, only=names)
+    kept.wait(lambda _: kept.complete)
+    return kept
+
+
+def ready(kept):
+    return "".join(f"{name}{version.number}" for name, model in kept.models.items() for version in model.ready())
+
+
+def load(kept, name):
+    kept.keeper.load(name).result(WAIT_SECS)
+
+
+@pytest.mark.parametrize(("names", "wanted"), [((), ""), (("b",), "b1"), (("a", "c"), "a1c1"), (("*",), "a1b1c1"), (("nobody",), "")])
+def test_a_start_loads_what_is_named(root, caplog, names, wanted):
+    with started(root, *names) as kept:
+        assert ready(kept) == wanted
+        assert [*kept.models] == ["a", "b", "c"]
+        held = {model.reason for model in kept.models.values() if model.held}
+    assert held == (set() if names == ("*",) else {"not loaded: --model-control explicit waits for a load call"})
+    assert ("--load-model: the registry has no such model" in [record.fields.get("reason") for record in caplog.records]) == (names == ("nobody",))
+
+
+def test_a_load_call_loads_that_model_and_no_change_of_another(root):
+    with started(root, "a") as kept:
+        models.linear(root, "a", "2")
+        models.linear(root, "d")
+        load(kept, "b")
+        assert ready(kept) == "a1b1"
+        load(kept, "d")
+        assert ready(kept) == "a1b1d1"
+        load(kept, "a")
+        assert ready(kept) == "a2b1d1"
+
+
+def test_what_is_unloaded_stays_so_whatever_changes_in_its_folder(root):
+    with started(root, "*") as kept:
+        kept.keeper.unload("a").result(WAIT_SECS)
+        models.linear(root, "a", "2")
+        load(kept, "b")
+        assert ready(kept) == "b1c1"
+        load(kept, "a")
+        assert ready(kept) == "a2b1c1"
+
+
+def test_a_removed_model_serves_until_it_is_asked_for(root):
+    with started(root, "*") as kept:
+        shutil.rmtree(root / "a")
+        load(kept, "b")
+        assert ready(kept) == "a1b1c1"
+        with pytest.raises(NotFound):
+            load(kept, "a")
+        kept.wait(lambda now: "a" not in now)
+
+
+def test_a_load_call_says_why_it_failed_and_may_be_sent_again(root):
+    path = root / "b" / "1" / "model.onnx"
+    whole = path.read_bytes()
+    path.write_bytes(b"broken")
+    with started(root) as kept:
+        with pytest.raises(ModelError, match="version 1: .*not a readable ONNX file"):
+            load(kept, "b")
+        path.write_bytes(whole)
+        load(kept, "b")
+        assert ready(kept) == "b1"
