@@ -14,7 +14,7 @@ from batchmill.registry import probe as module
 from batchmill.registry.policy import VersionPolicy
 from batchmill.registry.probe import Probe
 from batchmill.registry.probe_child import revive
-from batchmill.registry.settings import ModelSettings
+from batchmill.registry.settings import DeclaredTensor, ModelSettings
 from e2e import models
 from reference.processes import busy_child_of, children_of, is_alive, wait_until
 
@@ -169,6 +169,7 @@ class Nested:
 
 @pytest.mark.parametrize("given", [
     ModelSettings(), ModelSettings(VersionPolicy("specific", numbers=(1, 2)), {"a": "1"}, "on", 7, execution_providers=("A", "B"), without_effect=("slo",)),
+    ModelSettings(declared=(DeclaredTensor("config.pbtxt:3:1", "input", "x", "FP32", (-1, 4), "with"), DeclaredTensor("", "output", "y", "", None, "either"))),
     Nested(), Nested(VersionPolicy("all"), ("x",)),
 ])
 def test_settings_arrive_as_they_were(given):
