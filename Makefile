@@ -6,6 +6,9 @@ PORT ?= 8000
 GRPC_PORT ?= 8001
 REGISTRY ?= examples/registry
 PYTEST_ARGS ?=
+MINUTES ?= 5
+SEED ?=
+RUN ?=
 BENCH_ARGS ?=
 IMAGE_ARGS ?=
 bin := .venv/bin
@@ -16,7 +19,7 @@ pip := $(bin)/python -m pip --quiet --disable-pip-version-check
 # $(call logged,COMMAND): its output goes to .venv/build.log, and to the terminal when it fails
 logged = $(1) >.venv/build.log 2>&1 || { tail -n 60 .venv/build.log >&2; exit 1; }
 
-.PHONY: help deps venv build demo serve test check bench wheel package-test soak image-test asan tsan clean
+.PHONY: help deps venv build demo serve test check bench wheel package-test soak image-test asan tsan fuzz clean
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
@@ -85,6 +88,9 @@ asan: venv  ## tests/core under AddressSanitizer and UBSan, from a copy in build
 
 tsan: venv  ## tests/core under ThreadSanitizer, from a copy in build/tsan
 	@.ci/sanitize thread build/tsan $(PYTEST_ARGS)
+
+fuzz: venv  ## mutated connections at the front ends, under AddressSanitizer (MINUTES=5, SEED=the time)
+	@BATCHMILL_FUZZ_MINUTES=$(MINUTES) BATCHMILL_FUZZ_SEED=$(SEED) BATCHMILL_FUZZ_RUN=$(RUN) .ci/sanitize address,undefined build/asan -m long tests/fuzz
 
 clean:  ## remove all that was built, .venv too
 	rm -rf .venv build dist server/batchmill/proto *.egg-info server/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

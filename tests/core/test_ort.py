@@ -356,6 +356,7 @@ def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
+@NOT_UNDER_SANITIZER
 def test_runs_good_and_bad_leave_nothing_behind(tmp_path: Path) -> None:
     models = [(ort.Model(mlp(tmp_path / "a.onnx")), "FP32", [3, 64], bytes(768)),
               (ort.Model(identity(tmp_path / "b.onnx", TensorProto.STRING, ["n"])), "BYTES", [2], raw_strings(b"x" * 500, b"\0" * 900)),

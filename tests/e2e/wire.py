@@ -33,6 +33,7 @@ class Http2:
 
     def __init__(self, port: int) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), SECONDS)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)   # a cancel does not wait for the request's ACK
         self.client = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
         self.client.initiate_connection()
         self.bodies: dict[int, bytes] = {}
