@@ -204,6 +204,11 @@ def test_a_truncated_model_is_refused(tmp_path: Path) -> None:
         ort.Model(path)
 
 
+@pytest.mark.parametrize("provider", onnxruntime.get_available_providers())
+def test_every_provider_that_is_listed_can_be_asked_for(tmp_path: Path, provider: str) -> None:
+    ort.Model(mlp(tmp_path / "m.onnx"), providers=(provider, "CPUExecutionProvider"))
+
+
 def test_a_missing_file_and_an_unknown_provider_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="cannot load the model"):
         ort.Model(str(tmp_path / "none.onnx"))

@@ -143,6 +143,8 @@ cdef OrtStatus* use_provider(OrtSessionOptions* options, const string& provider)
         name.resize(end)  # the generic call has "XNNPACK" where the list of providers has "XnnpackExecutionProvider"
     if name == b"Xnnpack":
         name.assign(b"XNNPACK")
+    elif name == b"Azure":
+        name.assign(b"AZURE")
     return opened.api.SessionOptionsAppendExecutionProvider(options, name.c_str(), NULL, NULL, 0)
 
 
