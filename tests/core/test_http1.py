@@ -10,7 +10,7 @@ from batchmill.core.loopback import Loopback
 INFER = b"POST /v2/models/m/versions/3/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"
 CHUNKED = b"POST /v2/models/m/infer HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3;a=b\r\nhel\r\n2\r\nlo\r\n0\r\nTrailer: 1\r\n\r\n"
 COLD = b"GET /v2 HTTP/1.1\r\nHost: x\r\nX-A: b\r\n\r\n"
-SEED = int(os.environ.get("BATCHMILL_FUZZ_SEED", "7"))
+SEED = int(os.environ.get("BATCHMILL_FUZZ_SEED") or "7")
 SECOND_NS = 10**9
 HEALTH = b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n"
 

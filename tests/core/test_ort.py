@@ -154,6 +154,15 @@ def test_a_library_of_another_version_than_its_name_says_is_refused(tmp_path: Pa
     assert "says that its version is" in done.stdout
 
 
+def test_the_library_keeps_no_book_of_what_is_done_with_it(tmp_path: Path) -> None:
+    """ONNX Runtime 1.32 has telemetry, which is on unless it is told otherwise before the library starts."""
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    environment |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache"), "TMPDIR": str(tmp_path)}
+    code = "from batchmill.core import ort; import os; ort.initialise(); print(len(os.listdir('/proc/self/task')))"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert (done.stdout, list(tmp_path.rglob("*"))) == ("1\n", [])
+
+
 def test_providers_are_those_of_the_python_package() -> None:
     assert ort.available_providers() == onnxruntime.get_available_providers()
 

@@ -74,6 +74,8 @@ def open_library(path: str) -> str:
     cdef OrtApiBase* (*get_base)() noexcept nogil
     cdef Runtime candidate
     cdef uint32_t api_version = kApiVersion
+    # From 1.32 on it keeps a database of events in the home folder, and sends them out.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     with nogil:
         library = dlopen(name_bytes, RTLD_NOW | RTLD_LOCAL)
     if library == NULL:
