@@ -13,7 +13,7 @@ from reference import http1 as reference
 CHUNKED = b"POST /v2/models/m/infer HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3;a=b\r\nhel\r\n2\r\nlo\r\n0\r\nTrailer: 1\r\n\r\n"
 COLD = b"GET /v2 HTTP/1.1\r\nHost: x\r\nX-A: b\r\n\r\n"
 ROUNDS = int(os.environ.get("BATCHMILL_FUZZ_ROUNDS", "8000"))
-SEED = int(os.environ.get("BATCHMILL_FUZZ_SEED", "7"))
+SEED = int(os.environ.get("BATCHMILL_FUZZ_SEED") or "7")
 
 
 def head(*lines, start=b"POST /v2/models/m/infer HTTP/1.1"):

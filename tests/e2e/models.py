@@ -76,13 +76,14 @@ def external(registry: Path) -> Path:
     return path
 
 
-def fatal(registry: Path, name: str = "fatal", version: str = "1", at: str = "load") -> Path:
-    """Ends the process that loads it, or that runs it: -2^31 / -1 has no answer in 32 bits, and x86 divides with a trap (SIGFPE)."""
+def fatal(registry: Path, name: str = "fatal", version: str = "1") -> Path:
+    """Ends the process that loads it: -2^31 / -1 has no answer in 32 bits, and x86 divides with a trap (SIGFPE)."""
     lowest, minus_one = numpy_helper.from_array(np.array([[-(2**31)]], np.int32), "lowest"), numpy_helper.from_array(np.array([[-1]], np.int32), "minus_one")
-    nodes = [helper.make_node("Div", ["lowest", "minus_one"], ["q"]), helper.make_node("Add", ["x", "q"], ["y"])] if at == "load" else [
-        helper.make_node("And", ["x", "never"], ["none"]), helper.make_node("Cast", ["none"], ["zero"], to=TensorProto.INT32),
-        helper.make_node("Add", ["zero", "lowest"], ["d"]), helper.make_node("Div", ["d", "minus_one"], ["y"]),
-    ]  # fmt: skip
-    given = value("x", "INT32" if at == "load" else "BOOL", ["n", 1])
-    never = [] if at == "load" else [numpy_helper.from_array(np.array([[False]]), "never")]
-    return write(registry, name, nodes, [given], [value("y", "INT32", ["n", 1])], [lowest, minus_one, *never], version)
+    nodes = [helper.make_node("Div", ["lowest", "minus_one"], ["q"]), helper.make_node("Add", ["x", "q"], ["y"])]
+    return write(registry, name, nodes, [value("x", "INT32", ["n", 1])], [value("y", "INT32", ["n", 1])], [lowest, minus_one], version)
+
+
+def divide(registry: Path, name: str = "divide", version: str = "1") -> Path:
+    """q = a / b for INT32 [n, 1] each."""
+    given = [value(one, "INT32", ["n", 1]) for one in "ab"]
+    return write(registry, name, [helper.make_node("Div", ["a", "b"], ["q"])], given, [value("q", "INT32", ["n", 1])], [], version)

@@ -68,6 +68,23 @@ def test_a_poisoned_row_harms_only_its_own_request(server):
             assert (status, answer["outputs"][0]["data"]) == (200, [3.0])
 
 
+def test_a_division_without_an_answer_ends_its_request_and_not_the_server(tmp_path):
+    """-2^31 / -1: x86 answers with a signal that ends a process."""
+    models.divide(tmp_path)
+    with ServerProcess(tmp_path) as server, ThreadPoolExecutor(16) as pool:
+
+        def ask(number):
+            a, b = (-(2**31), -1) if number % 8 == 0 else (number, 2)
+            return number, post(server, "divide", [tensor("a", "INT32", [1, 1], [a]), tensor("b", "INT32", [1, 1], [b])])
+
+        for number, (status, answer) in pool.map(ask, range(320)):
+            if number % 8 == 0:
+                assert (status, "divides an integer" in answer["error"]) == (400, True)
+            else:
+                assert (status, answer["outputs"][0]["data"]) == (200, [number // 2])
+        assert server.process.poll() is None
+
+
 def test_scalars_and_fixed_shapes_are_served_unbatched(server):
     assert post(server, "scalar", [tensor("x", "FP32", [], [2.5])])[1]["outputs"][0]["data"] == [2.5]
     assert post(server, "fixed", [tensor("x", "INT32", [2, 2], [[1, 2], [3, 4]])])[1]["outputs"][0]["data"] == [1, 2, 3, 4]

@@ -8,7 +8,7 @@ from libcpp.string cimport string
 from libcpp.vector cimport vector
 
 from batchmill.core.ort_library cimport runtime
-from batchmill.core.ort_session cimport load_bytes
+from batchmill.core.ort_session cimport catch_traps, load_bytes
 from batchmill.core.status cimport kInvalidArgument, Status
 from batchmill.core.tensor cimport (
     count_bytes_elements, datatype_name, datatype_of, DataType, element_bytes, element_count, kMaxRank, TensorSpec, TensorView,
@@ -45,6 +45,7 @@ def initialise(path: str | None = None) -> str:
             raise RuntimeError(f"ONNX Runtime is open already: {_opened[0]}")
         path = path or find_library()
         version = open_library(path)
+        catch_traps()
         try:
             _prove()
         except (RuntimeError, ValueError) as error:

@@ -27,6 +27,9 @@ cdef extern from "ort.hpp" namespace "batchmill" nogil:
         void (*release)(OrtValue*) noexcept nogil
         void drop_given()
 
+# From here on an integer division that the processor refuses fails the run it happens in; after open_library().
+cdef void catch_traps() noexcept nogil
+
 # All of these: after initialise().
 # load, load_bytes: null when it failed, and status says why. intra_op threads other than 1 start a pool of the session's own.
 cdef OrtModel* load(const char* path, const LoadOptions& options, Status* status) noexcept nogil

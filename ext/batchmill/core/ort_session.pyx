@@ -2,6 +2,7 @@
 
 from libc.stdint cimport int64_t, uint32_t, uintptr_t
 from libc.string cimport memcpy, memmove
+from libcpp cimport bool as cpp_bool
 from libcpp.string cimport string
 from libcpp.string_view cimport string_view
 from libcpp.vector cimport vector
@@ -21,12 +22,22 @@ cdef extern from "ort.hpp" namespace "batchmill" nogil:
     const char** kOnnxKinds                 # [ONNXType]
     uint8_t* kNoElements                    # what a tensor without elements points to; never written
 
+cdef extern from "trap.hpp" namespace "batchmill" nogil:
+    cdef cppclass TrapState:
+        cpp_bool running, loading, trapped
+    TrapState& trap_state()
+    void catch_division_traps "batchmill::catch_traps"(const void* inside)
+
 cdef enum:
     KIND_TENSOR = 1             # ONNXType
     ONNX_BFLOAT16 = 16          # ONNXTensorElementDataType
     ALIGNMENT = 64              # bytes; what the runtime's kernels want of inputs
 
 cdef const Api* api = &runtime().api
+
+
+cdef void catch_traps() noexcept nogil:
+    catch_division_traps(<const void*> api.Run)
 
 
 # --- loading ---
@@ -136,10 +147,12 @@ cdef OrtModel* open_model(const char* path, const uint8_t* content, size_t size,
     if error == NULL:
         error = configure(session_options, options)
     if error == NULL:
+        trap_state().loading = True
         if path != NULL:
             error = api.CreateSession(runtime().env, path, session_options, &model.session)
         else:
             error = api.CreateSessionFromArray(runtime().env, content, size, session_options, &model.session)
+        trap_state().loading = False
     api.ReleaseSessionOptions(session_options)
     if error == NULL:
         error = api.SessionGetInputCount(model.session, &inputs)
@@ -353,10 +366,16 @@ cdef bint run(const OrtModel* model, const TensorView* inputs, const int32_t* in
             assert 0 <= output_index[index] < <int32_t> model.outputs.size()
             outputs.values[index] = NULL
             outputs.output_names[index] = model.outputs[output_index[index]].name.c_str()
+        trap_state().running = True
+        trap_state().trapped = False
         error = api.Run(model.session, run_options, outputs.input_names.data(), <const OrtValue* const*> outputs.given.data(),
                         input_count, outputs.output_names.data(), output_count, outputs.values.data())
+        trap_state().running = False
         if error != NULL:
             refuse_run(error, status)
+        elif trap_state().trapped:
+            status.set(kInvalidArgument, b"RUN_FAILED",
+                       string(b"the model cannot run this input: it divides an integer by zero, or the lowest one by -1"))
         else:
             done = take_outputs(model, output_index, outputs, status)
     outputs.drop_given()

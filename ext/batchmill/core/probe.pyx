@@ -1,4 +1,4 @@
-"""The queue, the router and the pacer without a server around them. For tests."""
+"""The queue, the router, the pacer and the decoder of divisions without a server around them. For tests."""
 
 import os
 
@@ -13,6 +13,9 @@ from batchmill.core.pacer cimport Pacer as NativePacer, begin, end, look
 from batchmill.core.queue cimport RequestQueue, Taken, put, take
 from batchmill.core.router cimport ModelRoute, ModelVersion, RouteTable, VersionPointer, check as check_request, pick as pick_version
 from batchmill.core.tensor cimport TensorSpec, TensorView, datatype_of, kMaxRank
+
+cdef extern from "trap.hpp" namespace "batchmill" nogil:
+    int native_division_bytes "batchmill::division_bytes"(const uint8_t* code, int* bits)
 
 
 cdef string_view view(bytes text):
@@ -194,3 +197,10 @@ cdef class Pacer:
         """Whether there is a pacing thread by now."""
         look(&self.pacer, now_ns)
         return self.pacer.made
+
+
+def division_bytes(bytes code) -> tuple:
+    """(bytes, bits of the operand) of the x86 integer division at the start of code; (0, ...): it is something else."""
+    cdef int bits = 0
+    cdef bytes whole = code + bytes(16)
+    return native_division_bytes(<const uint8_t*> <const char*> whole, &bits), bits
