@@ -13,7 +13,7 @@ def decide(
     if max_queue_delay_ns:
         times.append(oldest_ns + max_queue_delay_ns)
     if rows < expected_rows and run_ns:
-        times.append(last_ended_ns + min(run_ns // 64, 2_000_000))
+        times.append(last_ended_ns + min(run_ns // 64, 4_000_000))
     return (True, 0) if max(times) <= now_ns else (False, max(times))
 
 

@@ -8,7 +8,7 @@ cdef struct BatchLimits:
 cdef struct LastBatch:
     int64_t expected_rows           # that may be there soon: its callers and who waited when it ended; 0: no batch yet
     int64_t ended_ns                # monotonic
-    int64_t run_ns                  # predicted time of the next run
+    int64_t run_ns                  # predicted time of a run of what is expected
 
 cdef struct Plan:
     bint close                      # run what waits now

@@ -1,7 +1,7 @@
 """Says whether to close the batch now, or until when to wait."""
 
 cdef int64_t LINGER_SHARE = 64  # 1/64 of the predicted run, 1.6%: what closed-loop callers need to come back
-cdef int64_t LINGER_MAX_NS = 2000000
+cdef int64_t LINGER_MAX_NS = 4000000
 
 
 cdef Plan plan(int64_t rows, int64_t oldest_ns, int64_t now_ns, BatchLimits limits, LastBatch last) noexcept nogil:
@@ -9,8 +9,8 @@ cdef Plan plan(int64_t rows, int64_t oldest_ns, int64_t now_ns, BatchLimits limi
 
     rows: rows waiting, at least 1. oldest_ns: when the first of them was queued.
     max_queue_delay: the oldest row may wait that long for company (Clipper, NSDI 2017, section 4.3: delayed batching).
-    Linger: just after a batch, rows wait for at most 1/64 of the predicted run until those of the batch are back too:
-    callers in a closed loop return a moment after their answers, and eight of them would lock into batches of 4, 4 or 1, 7.
+    Linger: just after a batch, rows wait for at most 1/64 of the predicted run of all that are expected until those of the batch
+    are back too: callers in a closed loop return a moment after their answers, and eight of them would lock into batches of 4, 4 or 1, 7.
     """
     cdef Plan decision
     cdef int64_t until = 0, linger

@@ -51,7 +51,7 @@ cdef Plan plan_of(ModelVersion* version, int64_t now) noexcept nogil:
     limits.max_queue_delay_ns = version.max_queue_delay_ns.load()
     last.expected_rows = version.expected_rows
     last.ended_ns = version.last_ended_ns
-    last.run_ns = predicted_ns(version, rows) if version.expected_rows > 1 else 0
+    last.run_ns = predicted_ns(version, min(version.expected_rows, limits.max_batch_size)) if version.expected_rows > 1 else 0
     return plan(rows, version.queue.oldest_ns.load(), now, limits, last)
 
 
