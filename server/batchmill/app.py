@@ -17,6 +17,7 @@ from batchmill.core import ort
 from batchmill.core.reactor import Server
 from batchmill.errors import StartError
 from batchmill.logs import Log
+from batchmill.observe.access_log import AccessLog
 from batchmill.registry import layout
 from batchmill.registry.journal import Journal
 from batchmill.registry.keeper import PUBLISH_SECS, Keeper
@@ -63,6 +64,8 @@ class App:
         state = State(self._config.state_dir, self._registry)
         self._loader = SafeLoader(self._config.executor_count(), self._config.probe_timeout_secs, Journal(state.folder))
         self._server.install_signals()
+        if self._config.access_log:
+            self._server.open_access_log(self._config.access_log)
         self._server.start()
         # Threads inherit the niceness of their maker and cannot take it back: the data plane's are made by now.
         if os.getpriority(os.PRIO_PROCESS, 0) < NICE:
@@ -76,7 +79,7 @@ class App:
             self._reaper.start()
             self._keeper.start()
             self._keeper.published.wait(FIRST_MODEL_SECS)
-            code = self._serve()
+            code = self._serve_and_log()
             self._loader.close()
             threads = [thread for thread in threading.enumerate() if not thread.daemon]
             if self._keeper.stop() or len(threads) > 1 or not self._server.idle():
@@ -123,6 +126,16 @@ class App:
             if not self._all_loaded:
                 log.info("server_ready" if ready else "server_not_ready", models=len(models), broken=len(broken))
             self._all_loaded = True
+
+    def _serve_and_log(self) -> int:
+        if not self._config.access_log:
+            return self._serve()
+        access_log = AccessLog(self._server.access_log)
+        access_log.start()
+        try:
+            return self._serve()
+        finally:
+            access_log.stop()
 
     def _serve(self) -> int:
         # asyncio and what builds on it take a tenth of the time to the first answer, and are imported after it.

@@ -86,6 +86,8 @@ class ServerConfig:
     """Calls at once that Python answers (metadata, metrics and the like)."""
     cold_mib: int = 64
     """Bytes of such calls that may wait."""
+    access_log: float = 0.0
+    """Share of the inferences that are logged when they are answered, a line each: 0 none, 1 all."""
     log_level: LogLevel = "info"
     """Least severe level that is written."""
     log_format: LogFormat = "auto"
@@ -101,6 +103,7 @@ class ServerConfig:
         for name in ("probe_timeout_secs", "lame_duck_secs", "exit_timeout_secs", "min_body_rate"):
             _check(0 <= getattr(self, name) <= MAX_NUMBER, name, getattr(self, name), f"0 to {MAX_NUMBER}")
         _check(self.cpu_budget is None or 0 < self.cpu_budget <= 4096, "cpu_budget", self.cpu_budget, "more than 0, at most 4096")
+        _check(0 <= self.access_log <= 1, "access_log", self.access_log, "0 to 1")
         if self.load_model and self.model_control != "explicit":
             raise ValueError(f"--load-model: needs --model-control explicit, {self.model_control} given")
         if not (self.port or self.grpc_port or self.uds):

@@ -75,6 +75,41 @@ def test_the_route_key_and_the_timeout_of_a_request_are_its_own():
     assert loop.routing(1) == (b"", 0)
 
 
+def test_every_answer_carries_the_request_id_of_its_own_request():
+    loop = Loopback(False)
+    loop.feed(with_headers(b"X-Request-ID: first") + INFER + with_headers(b"x-request-id: third") + get(b"/livez"))
+    loop.refuse(2, b"no")
+    loop.answer(1, b"{}")
+    loop.answer(0, b"{}")
+    first, second, third, fourth = loop.sent().split(b"HTTP/1.1 ")[1:]
+    assert b"\r\nX-Request-Id: first\r\n" in first
+    assert b"\r\nX-Request-Id: third\r\n" in third
+    assert third.startswith(b"400")
+    assert b"X-Request-Id" not in second + fourth
+    loop.feed(b"GET /v2 HTTP/1.1\r\nHost: x\r\nX-Request-Id: cold\r\n\r\n")
+    loop.cold_answer(0, 200, [(b"content-type", b"text/plain")], [b"hello"])
+    assert b"\r\nX-Request-Id: cold\r\n" in loop.sent()
+
+
+def test_a_request_id_that_is_too_long_is_not_carried():
+    loop = Loopback(False)
+    loop.feed(with_headers(b"X-Request-Id: " + b"a" * 256) + with_headers(b"X-Request-Id: " + b"a" * 257))
+    loop.answer(0, b"{}")
+    assert b"a" * 256 in loop.sent()
+    loop.answer(1, b"{}")
+    assert b"X-Request-Id" not in loop.sent()
+
+
+def test_server_timing_is_told_to_those_who_ask():
+    loop = Loopback(False)
+    loop.feed(with_headers(b"X-Server-Timing: 1") + with_headers(b"X-Server-Timing: 0") + INFER)
+    for number in range(3):
+        loop.answer(number, b"{}", at_us=[1000, 1020, 1500, 1501, 2501, 2502, 2600])
+    first, *others = loop.sent().split(b"HTTP/1.1 ")[1:]
+    assert b"\r\nServer-Timing: decode;dur=0.020, queue;dur=0.480, assembly;dur=0.001, compute;dur=1.000, encode;dur=0.001, total;dur=1.600\r\n" in first
+    assert b"Server-Timing" not in b"".join(others)
+
+
 @pytest.mark.parametrize("value", [b"", b"0", b"-1", b"1.5", b"1s", b"1e3", b"9" * 30])
 def test_a_timeout_that_is_no_number_is_told_by_name(value):
     loop = Loopback(False)

@@ -217,6 +217,41 @@ def test_the_route_key_and_the_timeout_of_a_call_are_its_own():
     assert [client.loop.routing(number) for number in range(3)] == [(b"user 7", 3 * 10**9), (b"user 8", 250_000_000), (b"", 0)]
 
 
+def test_every_answer_carries_the_request_id_of_its_own_call():
+    client = Client()
+    rest = ("/v2/models/m/infer", ("x-request-id", "rest"))
+    calls = [client.start(INFER, ("x-request-id", "unary")), client.start(*rest, content_type="application/json"),
+             client.start(INFER, ("x-request-id", "refused")), client.start(INFER)]
+    for call in calls:
+        client.send(call, frame(b"a"))
+    stream = client.start(STREAM, ("x-request-id", "stream"), end=True)
+    cold = client.start("/some.Service/Method", ("x-request-id", "cold"), end=True)
+    client.pump()
+    for number in (0, 1, 3):
+        client.loop.answer(number, frame(b"A"))
+    client.loop.refuse(2, b"no")
+    client.loop.cold_answer(0, 200, [], [b"x"], [(b"grpc-status", b"0")])
+    client.pump()
+    ids = [client.headers[call].get("x-request-id") for call in (*calls, stream, cold)]
+    assert ids == ["unary", "rest", "refused", None, "stream", "cold"]
+
+
+def test_server_timing_is_a_trailer_in_grpc_and_a_header_in_rest():
+    client = Client()
+    calls = [client.start(INFER, ("x-server-timing", "1")), client.start("/v2/models/m/infer", ("x-server-timing", "1"), content_type="application/json"),
+             client.start(INFER)]
+    for call in calls:
+        client.send(call, frame(b"a"))
+    client.pump()
+    for number in range(3):
+        client.loop.answer(number, frame(b"A"), at_us=[1000, 1020, 0, 0, 0, 0, 2600])
+    client.pump()
+    wanted = "decode;dur=0.020, total;dur=1.600"
+    assert client.trailers[calls[0]]["server-timing"] == client.headers[calls[1]]["server-timing"] == wanted
+    assert "server-timing" not in client.headers[calls[0]]
+    assert "server-timing" not in client.trailers[calls[2]]
+
+
 def test_a_malformed_timeout_is_told_by_name():
     client = Client()
     call = client.start(INFER, ("grpc-timeout", "5"))

@@ -9,7 +9,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from batchmill.observe.metrics import Metrics
 
-SERVER = SimpleNamespace(stats=lambda: {"connections": 3, "in_flight": 2, "pending_bytes": 7, "refused": {"connections": 1}, "requests": {"NOT_FOUND": 4}})
+SERVER = SimpleNamespace(stats=lambda: {"connections": 3, "in_flight": 2, "pending_bytes": 7, "refused": {"connections": 1},
+                                        "access_log_dropped": 5, "requests": {"NOT_FOUND": 4}})
 
 
 def samples(*versions):
@@ -22,6 +23,7 @@ def test_counters_and_gauges_are_those_of_the_data_plane():
     assert {key: found[key] for key in found if "duration" not in key[0] and "batch_rows" not in key[0]} == {
         ("batchmill_connections",): 3, ("batchmill_in_flight_requests",): 2, ("batchmill_pending_bytes",): 7,
         ("batchmill_refused_requests_total", "not_found"): 4, ("batchmill_refused_connections_total",): 1,
+        ("batchmill_access_log_dropped_requests_total",): 5,
         ("batchmill_requests_total", "m", "ok", "1"): 2, ("batchmill_requests_total", "m", "invalid_argument", "1"): 1,
         ("batchmill_request_failures_total", "m", "run_failed", "1"): 1,
         ("batchmill_rows_total", "m", "1"): 5, ("batchmill_batches_total", "m", "1"): 2, ("batchmill_failed_batches_total", "m", "1"): 1,

@@ -33,7 +33,7 @@ struct Http1Head {
     int64_t content_length = -1;       // -1: none given
     int64_t json_size = -1;            // Inference-Header-Content-Length; -2: malformed
     int64_t timeout_ms = -1;           // x-request-timeout-ms; -2: malformed
-    std::string route_key;
+    HeaderNotes notes;
     HeaderList headers;                // only for calls that Python answers
 
     void reset() {
@@ -44,7 +44,7 @@ struct Http1Head {
         hosts = lines = 0;
         bytes = 0;
         content_length = json_size = timeout_ms = -1;
-        route_key.clear();
+        notes.reset();
         headers.clear();
     }
 };
@@ -60,6 +60,7 @@ struct Http1Exchange {
     RestRoute route;
     InferRequest* request = nullptr;   // collects the body, then is on its way
     ColdCall* cold = nullptr;
+    HeaderNotes notes;
     bool on_its_way = false;           // an InferRequest that will come back by reply()
     bool done = false;                 // the answer is complete
     bool keep_alive = true, head_only = false, http10 = false;
@@ -78,6 +79,7 @@ struct Http1Exchange {
         route.label.clear();
         request = nullptr;
         cold = nullptr;
+        notes.reset();
         on_its_way = done = head_only = http10 = chunked = bodyless = started = closed = false;
         keep_alive = true;
         answer_left = -1;

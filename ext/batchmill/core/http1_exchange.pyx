@@ -54,8 +54,7 @@ cdef InferRequest* take_request(Http1Connection* connection, Http1Exchange* exch
     request.path_version.swap(connection.route.version)
     request.path_label.swap(connection.route.label)
     request.json_size = connection.head.json_size
-    request.header_route_key.swap(connection.head.route_key)
-    request.route_key = string_view(request.header_route_key.data(), request.header_route_key.size())
+    request.take_notes(exchange.notes)
     request.max_response_bytes = connection.sink.limits.max_response_bytes
     request.times.received = connection.sink.now_ns
     if connection.head.timeout_ms > 0:
@@ -74,6 +73,7 @@ cdef void begin_body(Http1Connection* connection) noexcept nogil:
     exchange.http10 = connection.head.http10
     exchange.head_only = connection.head.method == string(b"HEAD")
     exchange.route.kind = connection.route.kind
+    exchange.notes.swap(connection.head.notes)
     connection.current = exchange
     connection.body_bytes = 0
     connection.waits_since_ns = connection.sink.now_ns

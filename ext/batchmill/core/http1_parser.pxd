@@ -6,6 +6,7 @@ from libcpp.string cimport string
 
 from batchmill.core.front cimport ColdCall, HeaderList, Sink
 from batchmill.core.message cimport InferRequest
+from batchmill.core.notes cimport HeaderNotes
 from batchmill.core.rest cimport RestRoute
 from batchmill.core.tensor cimport Buffer
 
@@ -22,7 +23,7 @@ cdef extern from "http1.hpp" namespace "batchmill" nogil:
         cpp_bool http10, chunked, expects_continue, keep_alive, closes, encoded
         int hosts, lines
         int64_t bytes, content_length, json_size, timeout_ms
-        string route_key
+        HeaderNotes notes
         HeaderList headers
         void reset()
 
@@ -34,6 +35,7 @@ cdef extern from "http1.hpp" namespace "batchmill" nogil:
         RestRoute route
         InferRequest* request
         ColdCall* cold
+        HeaderNotes notes
         cpp_bool on_its_way, done, keep_alive, head_only, http10, chunked, bodyless, started, closed
         int64_t answer_left
         Buffer out

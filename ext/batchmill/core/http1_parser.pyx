@@ -109,12 +109,18 @@ cdef int interpret(Http1Head* head, const char* name, size_t size, string_view v
         elif head.http10 and not head.closes and has_word(value, string_view(b"keep-alive")):
             head.keep_alive = True
     elif size == 11 and is_word(name, size, string_view(b"x-route-key")):
-        head.route_key.assign(value.data(), value.size())
+        head.notes.route_key.assign(value.data(), value.size())
+    elif size == 11 and is_word(name, size, string_view(b"traceparent")):
+        head.notes.take_trace(value)
+    elif size == 12 and is_word(name, size, string_view(b"x-request-id")):
+        head.notes.take_id(value)
     elif size == 14 and is_word(name, size, string_view(b"content-length")):
         number = parse_header_length(value)
         if number < 0 or head.content_length >= 0:
             return 400
         head.content_length = number
+    elif size == 15 and is_word(name, size, string_view(b"x-server-timing")):
+        head.notes.take_timing(value)
     elif size == 16 and is_word(name, size, string_view(b"content-encoding")):
         head.encoded = head.encoded or not is_word(value.data(), value.size(), string_view(b"identity"))
     elif size == 17 and is_word(name, size, string_view(b"transfer-encoding")):

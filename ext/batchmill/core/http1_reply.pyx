@@ -44,7 +44,7 @@ cdef void status_line(Buffer* out, int status) noexcept nogil:
 
 
 cdef void head_of(Http1Connection* connection, Http1Exchange* exchange, Buffer* out, int status, int64_t length) noexcept nogil:
-    """Status line, Connection and Content-Length; the caller adds what else there is and the empty line."""
+    """Status line, Connection, Content-Length and the caller's own request id; the caller adds what else there is and the empty line."""
     if connection.sink.draining.load() and connection.queue.back() == exchange:
         exchange.keep_alive = False     # only the last one says so: a client ignores what follows a close
         connection.state = Http1State.kFailed
@@ -56,6 +56,10 @@ cdef void head_of(Http1Connection* connection, Http1Exchange* exchange, Buffer* 
     if length >= 0:
         text(out, string_view(b"Content-Length: "))
         number(out, length)
+        text(out, string_view(b"\r\n"))
+    if not exchange.notes.request_id.empty():
+        text(out, string_view(b"X-Request-Id: "))
+        out.append(exchange.notes.request_id.data(), exchange.notes.request_id.size())
         text(out, string_view(b"\r\n"))
 
 
@@ -116,8 +120,9 @@ cdef void answer_infer(Http1Connection* connection, Http1Exchange* exchange, Inf
     cdef Buffer* out = target_of(connection, exchange)
     cdef ModelVersion* version = <ModelVersion*> request.version
     cdef Status status
+    cdef string timing
     cdef size_t size = request.response.size - request.response_start
-    if not out.reserve(out.size + 512 + size):
+    if not out.reserve(out.size + 1024 + size):
         status.set(kUnavailable, b"NO_MEMORY", string(b"no memory for the answer"))
         answer_status(connection, exchange, status)
         return
@@ -129,6 +134,10 @@ cdef void answer_infer(Http1Connection* connection, Http1Exchange* exchange, Inf
         text(out, string_view(b"Content-Type: application/json"))
     text(out, string_view(b"\r\nX-Model-Version: "))
     out.append(version.version.data(), version.version.size())
+    if exchange.notes.server_timing:
+        timing = request.times.server_timing()
+        text(out, string_view(b"\r\nServer-Timing: "))
+        out.append(timing.data(), timing.size())
     text(out, string_view(b"\r\n\r\n"))
     out.append(request.response.data + request.response_start, size)
     complete(connection, exchange)

@@ -48,7 +48,8 @@ struct Http2Stream {
     int64_t grpc_timeout_ns = -1; // as sent, before it is known which of the two counts; -2: malformed
     int64_t timeout_ms = -1;      // REST: x-request-timeout-ms; -2: malformed
     size_t held = 0;              // received and not yet given back to the flow-control windows
-    std::string path, method, content_type, route_key;
+    std::string path, method, content_type;
+    HeaderNotes notes;
     HeaderList headers;
 
     InferRequest* request = nullptr;      // collects the body; or, unary, waits or is being sent
@@ -77,7 +78,7 @@ struct Http2Stream {
         path.clear();
         method.clear();
         content_type.clear();
-        route_key.clear();
+        notes.reset();
         headers.clear();
         request = nullptr;
         pending.clear();

@@ -6,6 +6,7 @@ Ours: header values, flow-control windows, GOAWAY; and below, in http2_exchange,
 from libc.stdint cimport int32_t, int64_t, uint32_t
 from libc.string cimport memcmp
 from libcpp.string cimport string
+from libcpp.string_view cimport string_view
 from libcpp.utility cimport pair
 
 from batchmill.core.grpc cimport parse_timeout
@@ -60,8 +61,15 @@ cdef int on_header(nghttp2_session* session, const nghttp2_frame* frame, const u
         elif equal(name, name_size, b"grpc-timeout", 12):
             timeout = parse_timeout(string_view(<const char*> value, value_size))
             stream.grpc_timeout_ns = timeout if timeout >= 0 else -2
-    elif name_size == 11 and equal(name, name_size, b"x-route-key", 11):
-        stream.route_key.assign(<const char*> value, value_size)
+        elif equal(name, name_size, b"x-request-id", 12):
+            stream.notes.take_id(string_view(<const char*> value, value_size))
+    elif name_size == 11:
+        if equal(name, name_size, b"x-route-key", 11):
+            stream.notes.route_key.assign(<const char*> value, value_size)
+        elif equal(name, name_size, b"traceparent", 11):
+            stream.notes.take_trace(string_view(<const char*> value, value_size))
+    elif name_size == 15 and equal(name, name_size, b"x-server-timing", 15):
+        stream.notes.take_timing(string_view(<const char*> value, value_size))
     elif name_size == 13 and equal(name, name_size, b"grpc-encoding", 13):
         stream.encoded = not equal(value, value_size, b"identity", 8)
     elif name_size == 20 and equal(name, name_size, b"x-request-timeout-ms", 20):

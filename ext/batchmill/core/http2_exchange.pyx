@@ -133,8 +133,7 @@ cdef InferRequest* take_request(Http2Stream* stream) noexcept nogil:
     cdef InferRequest* request = connection.sink.take(connection.sink.self)
     request.encoding = Encoding.kProto
     request.deadline_ns = stream.deadline_ns
-    request.header_route_key = stream.route_key
-    request.route_key = string_view(request.header_route_key.data(), request.header_route_key.size())
+    request.take_notes(stream.notes)
     request.max_response_bytes = connection.sink.limits.max_response_bytes
     request.times.received = connection.sink.now_ns
     request.reply_to.stream = stream

@@ -7,6 +7,7 @@ from libcpp.string cimport string
 from batchmill.core.front cimport ColdCall, ColdReply, HeaderList, Sink
 from batchmill.core.message cimport InferRequest
 from batchmill.core.nghttp2 cimport nghttp2_session
+from batchmill.core.notes cimport HeaderNotes
 from batchmill.core.status cimport Code, Status
 from batchmill.core.tensor cimport Buffer
 
@@ -25,7 +26,8 @@ cdef extern from "http2.hpp" namespace "batchmill" nogil:
         int32_t messages, outstanding
         int64_t header_bytes, deadline_ns, json_size, grpc_timeout_ns, timeout_ms
         size_t held
-        string path, method, content_type, route_key
+        string path, method, content_type
+        HeaderNotes notes
         HeaderList headers
         InferRequest* request
         deque[InferRequest*] pending

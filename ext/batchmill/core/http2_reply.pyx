@@ -102,10 +102,18 @@ cdef void close_stream(Http2Stream* stream) noexcept nogil:
     release_if_done(stream)
 
 
+cdef size_t echo_id(Http2Stream* stream, nghttp2_nv* at) noexcept nogil:
+    """Puts the request id that the caller gave there; how many pairs that were."""
+    if stream.notes.request_id.empty():
+        return 0
+    at[0] = pair_of(b"x-request-id", 12, stream.notes.request_id.data(), stream.notes.request_id.size(), 0)
+    return 1
+
+
 # Errors.
 cdef void refuse(Http2Stream* stream, const Status& status) noexcept nogil:
     cdef string code, message, details, size
-    cdef nghttp2_nv block[6]
+    cdef nghttp2_nv block[7]
     cdef size_t count = 3
     cdef Buffer* out = &stream.out
     cdef nghttp2_data_provider provider
@@ -124,7 +132,7 @@ cdef void refuse(Http2Stream* stream, const Status& status) noexcept nogil:
         block[2] = pair_of(b"grpc-status", 11, code.data(), code.size(), 0)
         block[3] = pair_of(b"grpc-message", 12, message.data(), message.size(), 0)
         block[4] = pair_of(b"grpc-status-details-bin", 23, details.data(), details.size(), 0)
-        nghttp2_submit_response(stream.connection.session, stream.id, block, 5, NULL)
+        nghttp2_submit_response(stream.connection.session, stream.id, block, 5 + echo_id(stream, &block[5]), NULL)
         return
     out.clear()
     append_error_json(out, status)
@@ -136,6 +144,7 @@ cdef void refuse(Http2Stream* stream, const Status& status) noexcept nogil:
     if code == b"503" or code == b"429":
         block[3] = pair_of(b"retry-after", 11, b"1", 1, NO_COPY)
         count = 4
+    count += echo_id(stream, &block[count])
     stream.ended = True
     provider.source.ptr = stream
     provider.read_callback = read_cold
@@ -150,13 +159,18 @@ cdef void refuse_text(Http2Stream* stream, Code code, const char* reason, const 
 
 # Data providers. They run inside nghttp2_session_mem_send.
 cdef void submit_ok_trailer(Http2Stream* stream, InferRequest* request) noexcept nogil:
-    cdef nghttp2_nv block[2]
+    cdef nghttp2_nv block[3]
     cdef size_t count = 1
+    cdef string timing
     cdef ModelVersion* version = <ModelVersion*> request.version if request != NULL else NULL
     block[0] = pair_of(b"grpc-status", 11, b"0", 1, NO_COPY)
     if version != NULL:
         block[1] = pair_of(b"x-model-version", 15, version.version.data(), version.version.size(), 0)
         count = 2
+        if stream.notes.server_timing:
+            timing = request.times.server_timing()
+            block[2] = pair_of(b"server-timing", 13, timing.data(), timing.size(), 0)
+            count = 3
     nghttp2_submit_trailer(stream.connection.session, stream.id, block, count)
 
 
@@ -244,8 +258,11 @@ cdef void submit_headers(Http2Stream* stream, HeaderList& headers, int status, c
     cdef size_t index
     cdef string code = to_string(<long> status)
     cdef bint typed = False
+    cdef nghttp2_nv id
     if status:
         block.push_back(pair_of(b":status", 7, code.data(), code.size(), 0))
+        if echo_id(stream, &id):
+            block.push_back(id)
     for index in range(headers.size()):
         typed = typed or headers[index].first == string(b"content-type")
         block.push_back(pair_of(headers[index].first.data(), headers[index].first.size(),
@@ -259,14 +276,14 @@ cdef void submit_headers(Http2Stream* stream, HeaderList& headers, int status, c
 
 
 cdef void start_stream_answer(Http2Stream* stream) noexcept nogil:
-    cdef nghttp2_nv block[2]
+    cdef nghttp2_nv block[3]
     cdef nghttp2_data_provider provider
     block[0] = pair_of(b":status", 7, b"200", 3, NO_COPY)
     block[1] = pair_of(b"content-type", 12, b"application/grpc", 16, NO_COPY)
     provider.source.ptr = stream
     provider.read_callback = read_messages
     stream.started = True
-    nghttp2_submit_response(stream.connection.session, stream.id, block, 2, &provider)
+    nghttp2_submit_response(stream.connection.session, stream.id, block, 2 + echo_id(stream, &block[2]), &provider)
 
 
 cdef void resume(Http2Stream* stream) noexcept nogil:
@@ -308,10 +325,10 @@ cdef void start_cold(Http2Stream* stream, HeaderList& headers, int status, bint 
 
 # Answers from below.
 cdef void answer_unary(Http2Stream* stream, InferRequest* request) noexcept nogil:
-    cdef nghttp2_nv block[5]
+    cdef nghttp2_nv block[7]
     cdef size_t count = 2
     cdef nghttp2_data_provider provider
-    cdef string size, json_size
+    cdef string size, json_size, timing
     cdef ModelVersion* version = <ModelVersion*> request.version
     stream.sent = request.response_start
     stream.started = True
@@ -332,6 +349,11 @@ cdef void answer_unary(Http2Stream* stream, InferRequest* request) noexcept nogi
             count = 5
         else:
             block[1] = pair_of(b"content-type", 12, b"application/json", 16, NO_COPY)
+        if stream.notes.server_timing:
+            timing = request.times.server_timing()
+            block[count] = pair_of(b"server-timing", 13, timing.data(), timing.size(), 0)
+            count += 1
+    count += echo_id(stream, &block[count])
     nghttp2_submit_response(stream.connection.session, stream.id, block, count, &provider)
 
 

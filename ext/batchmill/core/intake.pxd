@@ -4,6 +4,7 @@ from libcpp cimport bool as cpp_bool
 from libcpp.atomic cimport atomic
 from libcpp.vector cimport vector
 
+from batchmill.core.access_log cimport AccessLog
 from batchmill.core.batch cimport Scratch
 from batchmill.core.bridge cimport ColdQueue, ColdReplies
 from batchmill.core.executor cimport CompletionQueue, ExecutorPool, pthread_t
@@ -73,6 +74,7 @@ cdef extern from "io_thread.hpp" namespace "batchmill" nogil:
         Socket* sockets
         Socket* dirty
         Pacer pacer
+        AccessLog access_log
         int64_t next_tick_ns, busy_since_ns
         uint8_t* buffer
 

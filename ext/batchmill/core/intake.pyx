@@ -3,6 +3,7 @@
 infer() never answers before it returns: what it refuses goes to the thread's answered list, delivered after the events.
 """
 
+from cython.operator cimport dereference as deref
 from libc.stdint cimport int32_t
 from libcpp.string cimport string
 from libcpp.string_view cimport string_view
@@ -167,13 +168,16 @@ cdef void count(IoThread* thread, InferRequest* request) noexcept nogil:
     cdef int64_t took
     cdef int32_t code = <int32_t> request.status.code
     thread.shared.in_flight.fetch_sub(1)
+    request.times.answered = thread.sink.now_ns
+    if thread.access_log.wants():
+        thread.access_log.put(deref(request), (<Socket*> request.reply_to.socket).peer)
     if version == NULL:
         thread.shared.outcome[code].fetch_add(1)
         return
     stats = version.stats_of(thread.index)
-    took = thread.sink.now_ns - request.times.received
+    took = request.times.answered - request.times.received
     add(stats.outcome[code], 1)
-    stats.last_ns.store(thread.sink.now_ns)
+    stats.last_ns.store(request.times.answered)
     add(stats.bytes_in, request.body.size)
     add(stats.bytes_out, request.response.size - request.response_start)
     if code == <int32_t> kOk:

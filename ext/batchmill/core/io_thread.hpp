@@ -11,6 +11,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "access_log.hpp"
 #include "bridge.hpp"
 #include "executor.hpp"
 #include "front.hpp"
@@ -87,6 +88,7 @@ struct IoThread {
     Socket* sockets = nullptr;
     Socket* dirty = nullptr;
     Pacer pacer;
+    AccessLog access_log;
     int64_t next_tick_ns = 0;
     int64_t busy_since_ns = 0;             // when it began with what it does now: the turn, or the request after another
     uint8_t buffer[256 << 10];

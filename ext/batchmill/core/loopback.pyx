@@ -160,13 +160,18 @@ cdef class Loopback:
                 request.json_size, request.encoding == Encoding.kProto))
         return found
 
-    def answer(self, size_t number, bytes body, int64_t json_size=-1) -> None:
-        """Answers inference `number` (for gRPC: the framed message)."""
+    def answer(self, size_t number, bytes body, int64_t json_size=-1, at_us=()) -> None:
+        """Answers inference `number` (for gRPC: the framed message). at_us: its stage times."""
         cdef InferRequest* request = self.world.infers[number]
         self.world.infers[number] = NULL
         request.version = <NativeVersion*> self.version
         request.response.append(<const char*> body, len(body))
         request.json_size = json_size
+        if at_us:
+            received, queued, started, gathered, computed, encoded, answered = (at * 1000 for at in at_us)
+            request.times.received, request.times.queued, request.times.started = received, queued, started
+            request.times.gathered, request.times.computed, request.times.encoded = gathered, computed, encoded
+            request.times.answered = answered
         self.give_back(request)
 
     def refuse(self, size_t number, bytes text) -> None:

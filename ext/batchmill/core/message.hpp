@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "buffer.hpp"
+#include "notes.hpp"
 #include "tensor.hpp"
 
 namespace batchmill {
@@ -53,11 +54,6 @@ struct RequestedOutput {
     int64_t classification = 0;  // top N as BYTES; 0: the tensor itself
 };
 
-// Monotonic clock, ns; 0: not reached.
-struct StageTimes {
-    int64_t received = 0, queued = 0, started = 0, computed = 0, encoded = 0;
-};
-
 struct Version;    // router.hpp
 struct InferRequest;
 
@@ -88,7 +84,7 @@ struct InferRequest {
     Buffer arena;   // what had to be decoded: typed contents, JSON numbers
     std::deque<std::string> texts;  // JSON strings that had escapes
     std::string path_model, path_version, path_label;  // REST: from the path; model_name and model_version point here
-    std::string header_route_key;          // route_key points here unless a parameter names another
+    const HeaderNotes* notes = nullptr;    // the front end's; route_key points there unless a parameter names another
     int64_t max_response_bytes = INT64_MAX;
 
     // Where it goes.
@@ -107,6 +103,11 @@ struct InferRequest {
     ReplyTo reply_to;
     int64_t charged_bytes = 0;             // taken from the memory budget
 
+    void take_notes(const HeaderNotes& headers) {
+        notes = &headers;
+        route_key = headers.route_key;
+    }
+
     void reset() {
         model_name = model_version = label = id = route_key = {};
         inputs.clear();
@@ -120,7 +121,7 @@ struct InferRequest {
         path_model.clear();
         path_version.clear();
         path_label.clear();
-        header_route_key.clear();
+        notes = nullptr;
         version = nullptr;
         rows = 1;
         deadline_ns = 0;

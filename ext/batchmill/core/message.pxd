@@ -7,6 +7,7 @@ from libcpp.string cimport string
 from libcpp.string_view cimport string_view
 from libcpp.vector cimport vector
 
+from batchmill.core.notes cimport HeaderNotes, StageTimes
 from batchmill.core.status cimport Status
 from batchmill.core.tensor cimport Buffer, TensorView
 
@@ -18,9 +19,6 @@ cdef extern from "message.hpp" namespace "batchmill" nogil:
         string_view name
         int8_t binary               # REST binary_data; -1: the request's default
         int64_t classification      # top N as BYTES; 0: the tensor itself
-
-    cdef cppclass StageTimes:
-        int64_t received, queued, started, computed, encoded   # monotonic ns; 0: not reached
 
     cdef cppclass NativeVersion "batchmill::Version":
         pass
@@ -41,7 +39,8 @@ cdef extern from "message.hpp" namespace "batchmill" nogil:
         int64_t timeout_us
         Buffer body, arena
         deque[string] texts
-        string path_model, path_version, path_label, header_route_key
+        string path_model, path_version, path_label
+        const HeaderNotes* notes
         int64_t max_response_bytes
         NativeVersion* version
         int64_t rows
@@ -55,4 +54,5 @@ cdef extern from "message.hpp" namespace "batchmill" nogil:
         StageTimes times
         ReplyTo reply_to
         int64_t charged_bytes
+        void take_notes(const HeaderNotes& headers)
         void reset()

@@ -8,6 +8,7 @@ from libcpp.string cimport string
 from libcpp.utility cimport pair
 from libcpp.vector cimport vector
 
+from batchmill.core.access_log cimport taken_from
 from batchmill.core.batch cimport Scratch
 from batchmill.core.bridge cimport Bridge
 from batchmill.core.executor cimport forget, pthread_t, start as start_pool, stop as stop_pool
@@ -165,6 +166,20 @@ cdef class Server:
         listener.fd, listener.metrics_only = fd, False
         self.shared.listeners.push_back(listener)
 
+    def open_access_log(self, double share) -> None:
+        """This share of the answered requests, 0 to 1, is kept for access_log(). Before start()."""
+        cdef size_t index
+        for index in range(self.threads.size()):
+            self.threads[index].access_log.open(share, index)
+
+    def access_log(self) -> list:
+        """What was kept since the last call, a dict each. One thread at a time."""
+        cdef size_t index
+        found = []
+        for index in range(self.threads.size()):
+            found += taken_from(&self.threads[index].access_log)
+        return found
+
     def start(self) -> None:
         """Starts the threads: from here on connections are accepted, and liveness is answered."""
         cdef size_t index
@@ -293,9 +308,11 @@ cdef class Server:
     def stats(self) -> dict:
         """Gauges and counters of the whole server."""
         cdef int code
+        cdef size_t index
         return {
             "connections": self.shared.connections.load(), "in_flight": self.shared.in_flight.load(),
             "pending_bytes": self.shared.budget.used.load(),
             "refused": {"connections": self.shared.refused_connections.load()},
+            "access_log_dropped": sum([self.threads[index].access_log.dropped.load() for index in range(self.threads.size())]),
             "requests": {CODE_NAMES[code]: self.shared.outcome[code].load() for code in range(17) if self.shared.outcome[code].load()},
         }

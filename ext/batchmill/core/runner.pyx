@@ -92,11 +92,17 @@ cdef const int32_t* all_of_them(Scratch* scratch, size_t count) noexcept nogil:
     return scratch.indices.data()
 
 
+cdef void stamp(InferRequest* request, int64_t gathered, int64_t ran, int64_t written) noexcept nogil:
+    while request != NULL:
+        request.times.gathered, request.times.computed, request.times.encoded = gathered, ran, written
+        request = request.next
+
+
 cdef bint run_once(ModelVersion* version, InferRequest* batch, int64_t rows, int64_t count, Scratch* scratch,
                    Status* status) noexcept nogil:
     """Gathers, runs and scatters. False: status says why, and no request was touched."""
     cdef bint done
-    cdef int64_t began = now_ns(), gathered, ran
+    cdef int64_t began = now_ns(), gathered, ran, written
     cdef const OrtRunOptions* options
     if not gather(version, batch, count, scratch):
         status.set(kResourceExhausted, b"OUT_OF_MEMORY", string(b"no memory for the batch"))
@@ -113,7 +119,9 @@ cdef bint run_once(ModelVersion* version, InferRequest* batch, int64_t rows, int
         done = scatter(version, batch, rows, scratch)
         if done:
             measured(version, rows, ran - gathered)
-            version.stats_of(scratch.thread).count_batch(rows, count, gathered - began, ran - gathered, now_ns() - ran)
+            written = now_ns()
+            version.stats_of(scratch.thread).count_batch(rows, count, gathered - began, ran - gathered, written - ran)
+            stamp(batch, gathered, ran, written)
         else:
             status.set(kInternal, b"WRONG_ROWS", string(b"the model's outputs do not have the batch's rows"))
     scratch.outputs.clear()

@@ -54,6 +54,7 @@ class DataPlaneCollector(Collector):
             refused.add_metric([code.lower()], count)
         yield refused
         yield CounterMetricFamily("batchmill_refused_connections", "Connections over the limit", stats["refused"]["connections"])
+        yield CounterMetricFamily("batchmill_access_log_dropped_requests", "Requests the access log was too slow for", stats["access_log_dropped"])
 
 
 class VersionFamilies:

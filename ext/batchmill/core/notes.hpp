@@ -1,0 +1,66 @@
+// What is said of a request beside its tensors: by its headers, and by the clock.
+#pragma once
+#include <cstdint>
+#include <cstdio>
+#include <string>
+#include <string_view>
+
+namespace batchmill {
+
+// The front end keeps it; the requests of a stream share it.
+struct HeaderNotes {
+    static constexpr size_t kIdMost = 256, kTraceMost = 128;  // bytes; longer ones are not carried
+
+    std::string route_key, request_id, traceparent;
+    bool server_timing = false;                               // the answer tells its stage times
+
+    void take_id(std::string_view value) {
+        if (value.size() <= kIdMost) request_id = value;
+    }
+    void take_trace(std::string_view value) {
+        if (value.size() <= kTraceMost) traceparent = value;
+    }
+    void take_timing(std::string_view value) { server_timing = value == "1"; }
+
+    void swap(HeaderNotes& other) {
+        route_key.swap(other.route_key);
+        request_id.swap(other.request_id);
+        traceparent.swap(other.traceparent);
+        std::swap(server_timing, other.server_timing);
+    }
+    void reset() {
+        route_key.clear();
+        request_id.clear();
+        traceparent.clear();
+        server_timing = false;
+    }
+};
+
+// Monotonic clock, ns; 0: not reached.
+struct StageTimes {
+    int64_t received = 0, queued = 0, started = 0, gathered = 0, computed = 0, encoded = 0;
+    int64_t answered = 0;
+
+    // Calls visit(name, ns) for each stage that has both ends, the total last. The names are those of the metrics.
+    template <class Visitor>
+    void each(Visitor visit) const {
+        const struct { const char* name; int64_t from, to; } stages[] = {
+            {"decode", received, queued}, {"queue", queued, started},     {"assembly", started, gathered},
+            {"compute", gathered, computed}, {"encode", computed, encoded}, {"total", received, answered},
+        };
+        for (const auto& stage : stages)
+            if (stage.from && stage.to) visit(stage.name, stage.to > stage.from ? stage.to - stage.from : 0);
+    }
+    // The value of a Server-Timing header: durations in milliseconds (W3C Server Timing, section 3).
+    std::string server_timing() const {
+        std::string text;
+        each([&](const char* name, int64_t ns) {
+            char one[64];
+            int size = snprintf(one, sizeof one, "%s%s;dur=%.3f", text.empty() ? "" : ", ", name, static_cast<double>(ns) / 1e6);
+            text.append(one, static_cast<size_t>(size));
+        });
+        return text;
+    }
+};
+
+}  // namespace batchmill

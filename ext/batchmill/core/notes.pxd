@@ -1,0 +1,18 @@
+# What is said of a request beside its tensors: by its headers, and by the clock.
+from libc.stdint cimport int64_t
+from libcpp cimport bool as cpp_bool
+from libcpp.string cimport string
+from libcpp.string_view cimport string_view
+
+cdef extern from "notes.hpp" namespace "batchmill" nogil:
+    cdef cppclass HeaderNotes:
+        string route_key, request_id, traceparent
+        cpp_bool server_timing
+        void take_id(string_view value)         # x-request-id
+        void take_trace(string_view value)      # traceparent
+        void take_timing(string_view value)     # x-server-timing
+        void swap(HeaderNotes& other)
+
+    cdef cppclass StageTimes:
+        int64_t received, queued, started, gathered, computed, encoded, answered   # monotonic ns; 0: not reached
+        string server_timing()
