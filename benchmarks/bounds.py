@@ -14,6 +14,7 @@ P99_OF_P50 = 4.0
 HEAVY_SHARE = 0.97
 START_MIB = 90.0
 TAIL_RATIO, TAIL_US = 2.0, 1000.0
+INSTRUMENTS_SHARE = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,3 +91,7 @@ def startup(secs: float, mib: float, import_secs: float) -> list[Promise]:
         Promise("first answer", "s of importing grpc, starlette, onnxruntime", secs, import_secs),
         Promise("memory", f"{START_MIB:.0f} MiB resident", mib, START_MIB),
     ]
+
+
+def instruments(point: str, cpu_us: float, floor_us: float) -> Promise:
+    return Promise(f"instruments, {point}", f"{INSTRUMENTS_SHARE:.0%} of F", cpu_us, INSTRUMENTS_SHARE * floor_us)

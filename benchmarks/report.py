@@ -24,7 +24,7 @@ def parser(text: str | None, name: str, *, rounds: int, seconds: float) -> argpa
     made = argparse.ArgumentParser(description=(text or "").split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     made.add_argument("--rounds", type=int, default=rounds)
     made.add_argument("--seconds", type=float, default=seconds, help="length of one run")
-    made.add_argument("--attempts", type=int, default=3, help=f"runs until one in which others used less than {OTHERS_MAX:.0%}%% of the machine")
+    made.add_argument("--attempts", type=int, default=3, help=f"runs until one in which others used less than {OTHERS_MAX:.0%}% of the machine")
     made.add_argument("--server-core", default="0", help="core of the servers, '' for any")
     made.add_argument("--client-core", default="1", help="core of the load tools, '' for any")
     made.add_argument("--markdown", action="store_true", help="print tables to paste")

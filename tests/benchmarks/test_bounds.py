@@ -57,3 +57,8 @@ def test_the_tail_may_double_or_be_a_millisecond():
 def test_a_start_may_take_as_long_as_the_imports_of_others():
     assert [promise.kept for promise in bounds.startup(0.20, 90.0, 0.20)] == [True, True]
     assert [promise.kept for promise in bounds.startup(0.21, 90.1, 0.20)] == [False, False]
+
+
+def test_instruments_may_take_a_fiftieth_of_the_floor():
+    assert bounds.instruments("rest-binary32", 0.10, 5.0).kept
+    assert not bounds.instruments("rest-binary32", 0.11, 5.0).kept

@@ -1,4 +1,4 @@
-"""The queue, the router, the pacer and the decoder of divisions without a server around them. For tests."""
+"""The queue, the router, the pacer, the instruments and the decoder of divisions without a server around them. For tests and benchmarks."""
 
 import os
 
@@ -8,9 +8,12 @@ from libcpp.string_view cimport string_view
 from libcpp.utility cimport pair
 from libcpp.vector cimport vector
 
-from batchmill.core.message cimport InferRequest, RequestedOutput
+from batchmill.core.clock cimport now_ns as clock_ns
+from batchmill.core.intake cimport IoThread, Shared, count
+from batchmill.core.message cimport InferRequest, NativeVersion, RequestedOutput
 from batchmill.core.pacer cimport Pacer as NativePacer, begin, end, look
 from batchmill.core.queue cimport RequestQueue, Taken, put, take
+from batchmill.core.runner cimport stamp
 from batchmill.core.router cimport ModelRoute, ModelVersion, RouteTable, VersionPointer, check as check_request, pick as pick_version
 from batchmill.core.tensor cimport TensorSpec, TensorView, datatype_of, kMaxRank
 
@@ -204,3 +207,67 @@ def division_bytes(bytes code) -> tuple:
     cdef int bits = 0
     cdef bytes whole = code + bytes(16)
     return native_division_bytes(<const uint8_t*> <const char*> whole, &bits), bits
+
+
+def record(int64_t batches, int64_t rows, bint instruments) -> None:
+    """What the data plane measures and counts of so many batches, of requests of one row: the same calls, the clock's among them.
+
+    Without instruments: the loops alone. For benchmarks, which time it.
+    """
+    cdef Shared* shared = new Shared()
+    cdef IoThread* thread = new IoThread()
+    cdef ModelVersion* version = new ModelVersion()
+    cdef InferRequest* request
+    cdef vector[InferRequest*] requests
+    cdef int64_t _batch, row
+    thread.shared = shared
+    for row in range(rows):
+        requests.push_back(new InferRequest())
+        requests.back().version = <NativeVersion*> version
+        if row:
+            requests[row - 1].next = requests[row]
+    with nogil:
+        for _batch in range(batches):
+            thread.sink.now_ns = clock_ns()
+            request = requests[0]
+            while request != NULL:
+                if instruments:
+                    record_admission(thread, version, request)
+                request = request.next
+            request = requests[0]
+            while request != NULL:
+                if instruments:
+                    record_start(version, request, thread.sink.now_ns)
+                request = request.next
+            if instruments:
+                record_run(version, requests[0], rows)
+            request = requests[0]
+            while request != NULL:
+                if instruments:
+                    count(thread, request)
+                request = request.next
+    for row in range(rows):
+        del requests[row]
+    del version
+    del thread
+    del shared
+
+
+# As in intake.admit, runner.run_batch and runner.run_once.
+cdef void record_admission(IoThread* thread, ModelVersion* version, InferRequest* request) noexcept nogil:
+    cdef int64_t now = clock_ns()
+    request.times.received = thread.sink.now_ns
+    request.times.queued = now
+    version.stats_of(thread.index).decode.record(now - thread.busy_since_ns)
+    thread.busy_since_ns = now
+
+
+cdef void record_start(ModelVersion* version, InferRequest* request, int64_t now) noexcept nogil:
+    request.times.started = now
+    version.stats_of(0).queue.record(now - request.times.queued)
+
+
+cdef void record_run(ModelVersion* version, InferRequest* batch, int64_t rows) noexcept nogil:
+    cdef int64_t began = clock_ns(), gathered = clock_ns(), ran = clock_ns(), written = clock_ns()
+    version.stats_of(0).count_batch(rows, rows, gathered - began, ran - gathered, written - ran)
+    stamp(batch, gathered, ran, written)

@@ -21,3 +21,6 @@ cdef int64_t batch_limit(ModelVersion* version, int64_t now) noexcept nogil
 
 # Tells the run that a thread has in hand to end, if it has taken too long. From any thread.
 cdef void end_overdue(Scratch* scratch, int64_t now) noexcept nogil
+
+# Tells a batch when it was gathered, run and written, ns.
+cdef void stamp(InferRequest* request, int64_t gathered, int64_t ran, int64_t written) noexcept nogil
