@@ -18,6 +18,7 @@ from batchmill.core.reactor import Server
 from batchmill.errors import StartError
 from batchmill.logs import Log
 from batchmill.observe.access_log import AccessLog
+from batchmill.observe.changes import Changes
 from batchmill.registry import layout
 from batchmill.registry.journal import Journal
 from batchmill.registry.keeper import PUBLISH_SECS, Keeper
@@ -47,7 +48,8 @@ class App:
         self._models: Mapping[str, ModelStatus] = {}  # replaced as a whole by the thread that publishes
         self._all_loaded = False
         self._server = make_server(config)
-        self._reaper = Reaper(self._server.release)
+        self._changes = Changes()
+        self._reaper = Reaper(self._server.release, self._changes.retired)
         self._loader: SafeLoader | None = None  # from run() on
         self._keeper = Keeper(
             registry, self._load, self._publish, self._reaper.retire, adjust=self._adjust,
@@ -110,12 +112,19 @@ class App:
 
     def _load(self, name: str, number: int, path: Path, settings: ModelSettings) -> VersionStatus:
         assert self._loader
-        return self._loader.load(name, number, path, settings)
+        started = time.monotonic()
+        status = self._loader.load(name, number, path, settings)
+        self._changes.loaded(name, status.reason, time.monotonic() - started)
+        return status
 
     def _publish(self, models: Mapping[str, ModelStatus], complete: bool) -> None:
         """The keeper's thread: swaps the route table, then what the endpoints tell."""
+        started = time.monotonic()
         self._server.publish([model.route() for model in models.values()])
         self._models = models
+        standard = {name: version.served if (version := model.pick()) else None for name, model in models.items()}
+        states = {(name, number): version.told_state().lower() for name, model in models.items() for number, version in model.versions.items()}
+        self._changes.published(standard, states, time.monotonic() - started)
         if complete and self._loader:
             self._loader.start_probing()
         if complete and not self._server.signal_count():
@@ -177,7 +186,8 @@ class App:
         catalog = Catalog(lambda: self._models)
         server = GrpcServer()
         repository = Repository(self._keeper.load, self._keeper.unload, Guard(self._config.admin_key(), self._config.admin_open))
-        dispatcher = Dispatcher(self._server.bridge, application(catalog, Metrics(self._server, catalog.served), repository), server)
+        metrics = Metrics(self._server, catalog.served, self._changes, triton=self._config.triton_metrics)
+        dispatcher = Dispatcher(self._server.bridge, application(catalog, metrics, repository), server)
         dispatcher.start()
         return Services(server, catalog, repository), dispatcher
 

@@ -86,6 +86,8 @@ class ServerConfig:
     """Calls at once that Python answers (metadata, metrics and the like)."""
     cold_mib: int = 64
     """Bytes of such calls that may wait."""
+    triton_metrics: bool = False
+    """Tell the versions' metrics by Triton's names (nv_inference_*) as well."""
     access_log: float = 0.0
     """Share of the inferences that are logged when they are answered, a line each: 0 none, 1 all."""
     log_level: LogLevel = "info"

@@ -1,4 +1,4 @@
-"""The slow, obvious twins of the batcher and the histogram."""
+"""The slow, obvious twin of the batcher."""
 
 from __future__ import annotations
 
@@ -15,12 +15,3 @@ def decide(
     if rows < expected_rows and run_ns:
         times.append(last_ended_ns + min(run_ns // 64, 4_000_000))
     return (True, 0) if max(times) <= now_ns else (False, max(times))
-
-
-def merged(values_ns: list[int], bounds_ns: list[int], upper_edge) -> list[int]:
-    """Counts per bound: a value counts where the upper edge of its fine bucket falls."""
-    counts = [0] * (len(bounds_ns) + 1)
-    for value in values_ns:
-        edge = upper_edge(value)
-        counts[next((i for i, bound in enumerate(bounds_ns) if edge <= bound), len(bounds_ns))] += 1
-    return counts

@@ -2,9 +2,6 @@
 
 from libc.stdlib cimport calloc, free
 
-# What a scrape shows: 2^14 ns (16 us) .. 2^33 ns (8.6 s), powers of two: each is the edge of a fine bucket, so a scrape only sums.
-BOUNDS_NS = tuple(2 ** power for power in range(14, 34))
-
 CODE_NAMES = ("OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",
               "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED",
               "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED")
@@ -39,19 +36,15 @@ cdef dict fine_of(const Histogram** parts, int count):
     return found
 
 
-cdef dict merged(const Histogram** parts, int count):
-    """{"count", "sum_ns", "counts"}: counts beside BOUNDS_NS, and one more for what is longer."""
-    cdef int part, coarse = 0
+cdef dict summed(const Histogram** parts, int count):
+    """{"count", "sum_ns"}"""
+    cdef int part, bucket
     cdef uint64_t sum_ns = 0, total = 0
-    cdef list counts = [0] * (len(BOUNDS_NS) + 1)
     for part in range(count):
         sum_ns += (<Histogram*> parts[part]).sum_ns.load()
-    for upper, at in fine_of(parts, count).items():
-        while coarse < len(BOUNDS_NS) and upper > BOUNDS_NS[coarse]:
-            coarse += 1
-        counts[coarse] += at
-        total += at
-    return {"count": total, "sum_ns": sum_ns, "counts": counts}
+        for bucket in range(BUCKETS):
+            total += (<Histogram*> parts[part]).counts[bucket].load()
+    return {"count": total, "sum_ns": sum_ns}
 
 
 cdef int gather(atomic[VersionStats*]* slots, int slot_count, int stage, const Histogram** parts) noexcept:
@@ -111,20 +104,20 @@ cdef dict statistics(atomic[VersionStats*]* slots, int slot_count):
                 sizes[rows] = (before[0] + size.batches.load(), before[1] + size.assembly_ns.load(),
                                before[2] + size.compute_ns.load(), before[3] + size.encode_ns.load())
     for stage in range(7):
-        stages[STAGES[stage]] = merged(parts, gather(slots, slot_count, stage, parts))
+        stages[STAGES[stage]] = summed(parts, gather(slots, slot_count, stage, parts))
     return {**sums, "last_ns": last_ns, "batches": stages["compute"]["count"], "failure": failure, "reasons": reasons,
             "batch_sizes": dict(sorted(sizes.items())), "stages": stages}
 
 
-def record_all(values_ns) -> dict:
-    """The merged snapshot of one histogram that was fed these durations (for tests)."""
+def fine(values_ns) -> dict:
+    """{upper bound, ns: how many} of one histogram that was fed these durations (for tests)."""
     cdef Histogram* one = <Histogram*> calloc(1, sizeof(Histogram))
     cdef const Histogram* parts[1]
     try:
         for value in values_ns:
             one.record(value)
         parts[0] = one
-        return merged(parts, 1)
+        return fine_of(parts, 1)
     finally:
         free(one)
 

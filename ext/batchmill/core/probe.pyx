@@ -9,7 +9,9 @@ from libcpp.utility cimport pair
 from libcpp.vector cimport vector
 
 from batchmill.core.clock cimport now_ns as clock_ns
+from batchmill.core.exposition cimport text_of
 from batchmill.core.intake cimport IoThread, Shared, count
+from batchmill.core.histogram cimport VersionStats, add
 from batchmill.core.message cimport InferRequest, NativeVersion, RequestedOutput
 from batchmill.core.pacer cimport Pacer as NativePacer, begin, end, look
 from batchmill.core.queue cimport RequestQueue, Taken, put, take
@@ -207,6 +209,39 @@ def division_bytes(bytes code) -> tuple:
     cdef int bits = 0
     cdef bytes whole = code + bytes(16)
     return native_division_bytes(<const uint8_t*> <const char*> whole, &bits), bits
+
+
+def metrics_text(versions, bint triton) -> bytes:
+    """What a scrape tells of (name, version, requests, batches) each: requests of (thread, code, reason, protocol, decode_ns, queue_ns,
+    total_ns, bytes_in, bytes_out), batches of (thread, rows, requests, assembly_ns, compute_ns, encode_ns). protocol: 0 gRPC, 1 REST.
+    """
+    cdef vector[VersionPointer] made
+    cdef VersionStats* stats
+    cdef VersionPointer one
+    cdef int protocol
+    kept = versions     # reasons are borrowed
+    try:
+        for name, number, requests, batches in kept:
+            one = new ModelVersion()
+            made.push_back(one)
+            one.name, one.version = <bytes> name, <bytes> number
+            for thread, code, reason, protocol, decode_ns, queue_ns, total_ns, bytes_in, bytes_out in requests:
+                stats = one.stats_of(thread)
+                stats.decode.record(decode_ns)
+                stats.queue.record(queue_ns)
+                add(stats.outcome[<int> code], 1)
+                add(stats.bytes_in, bytes_in)
+                add(stats.bytes_out, bytes_out)
+                if code:
+                    stats.count_reason(<const char*> <bytes> reason)
+                else:
+                    stats.total[protocol].record(total_ns)
+            for thread, rows, count, assembly_ns, compute_ns, encode_ns in batches:
+                one.stats_of(thread).count_batch(rows, count, assembly_ns, compute_ns, encode_ns)
+        return text_of(made, triton)
+    finally:
+        for one in made:
+            del one
 
 
 def record(int64_t batches, int64_t rows, bint instruments) -> None:

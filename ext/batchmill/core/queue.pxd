@@ -9,8 +9,10 @@ cdef extern from "queue.hpp" namespace "batchmill" nogil:
         InferRequest* head
         InferRequest* tail
         atomic[int64_t] rows
+        atomic[int64_t] requests
         atomic[int64_t] oldest_ns
         atomic[int64_t] max_rows
+        void count(int64_t by)
 
 cdef struct Taken:
     InferRequest* batch         # rows that run together, in order of arrival; linked by next

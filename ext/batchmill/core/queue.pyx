@@ -34,6 +34,7 @@ cdef bint put(RequestQueue* queue, InferRequest* request) noexcept nogil:
             queue.tail.next = request
         queue.tail = request
         queue.rows.store(queue.rows.load() + rows)
+        queue.count(1)
     unlock(queue)
     return accepted
 
@@ -97,6 +98,7 @@ cdef Taken take(RequestQueue* queue, int64_t max_rows, int64_t now_ns) noexcept 
             link = &request.next
             continue
         queue.rows.store(queue.rows.load() - rows)
+        queue.count(-1)
     if link[0] == NULL:
         queue.tail = previous
     queue.oldest_ns.store(queue.head.times.queued if queue.head != NULL else 0)

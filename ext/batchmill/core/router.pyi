@@ -8,7 +8,6 @@ from batchmill.core.ort import Model
 class HistogramSnapshot(TypedDict):
     count: int
     sum_ns: int
-    counts: list[int]
 
 @type_check_only
 class VersionStats(TypedDict):

@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -48,7 +49,8 @@ def application(catalog: Catalog, metrics: Metrics, repository: Repository) -> S
         return endpoint
 
     async def render_metrics(request: Request) -> Response:
-        return Response(metrics.render(), media_type=None, headers={"content-type": CONTENT_TYPE})
+        # On a thread: what a thousand models have to tell takes a while, most of it without the GIL.
+        return Response(await run_in_threadpool(metrics.render), media_type=None, headers={"content-type": CONTENT_TYPE})
 
     async def index(request: Request) -> Response:
         try:

@@ -1,50 +1,42 @@
-"""/metrics: the data plane's counters and histograms through prometheus-client's collector interface, read at scrape time."""
+"""/metrics: the server and its changes through prometheus-client, the versions, of which there may be thousands, by the data plane's own writer."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from batchmill.core.histogram import BOUNDS_NS
+from batchmill.core import exposition
 from batchmill.core.reactor import Server
 from batchmill.core.router import Version
-
-if TYPE_CHECKING:
-    from batchmill.core.router import HistogramSnapshot, VersionStats  # stand in the stub alone
+from batchmill.observe.changes import BOUNDS_SECS, Changes, Durations
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_VERSION = ("model", "version")
-_STAGES = {
-    "decode": "Request: read, parsed, routed and checked",
-    "queue": "Request: from queued to the start of its run",
-    "assembly": "Batch: rows gathered",
-    "compute": "Batch: the model's run",
-    "encode": "Batch: answers written",
-}
 
 
-class DataPlaneCollector(Collector):
-    """Yields series of versions that have answered something; unknown model names never become labels."""
+class Metrics:
+    """render() may be called by any thread. triton: Triton's names as well."""
 
-    def __init__(self, server: Server, versions: Callable[[], Sequence[Version]]) -> None:
-        self._server = server
+    def __init__(self, server: Server, versions: Callable[[], Sequence[Version]], changes: Changes, *, triton: bool = False) -> None:
         self._versions = versions
+        self._triton = triton
+        self._registry = CollectorRegistry()
+        self._registry.register(ServerCollector(server))
+        self._registry.register(ChangesCollector(changes))
+
+    def render(self) -> bytes:
+        """Series of versions exist from their first answer on; unknown model names never become labels."""
+        return generate_latest(self._registry) + exposition.render(self._versions(), triton=self._triton)
+
+
+class ServerCollector(Collector):
+    def __init__(self, server: Server) -> None:
+        self._server = server
 
     def collect(self) -> Iterator[Metric]:
-        yield from self._server_families()
-        families = VersionFamilies()
-        for version in self._versions():
-            stats = version.stats()
-            if stats["success"] or stats["failure"]:
-                families.add(version, stats)
-        yield from families
-
-    def _server_families(self) -> Iterator[Metric]:
         stats = self._server.stats()
         yield GaugeMetricFamily("batchmill_connections", "Open connections", stats["connections"])
         yield GaugeMetricFamily("batchmill_in_flight_requests", "Requests accepted and not yet answered", stats["in_flight"])
@@ -57,68 +49,40 @@ class DataPlaneCollector(Collector):
         yield CounterMetricFamily("batchmill_access_log_dropped_requests", "Requests the access log was too slow for", stats["access_log_dropped"])
 
 
-class VersionFamilies:
-    """What is told of each version."""
+class ChangesCollector(Collector):
+    def __init__(self, changes: Changes) -> None:
+        self._changes = changes
 
-    def __init__(self) -> None:
-        self.requests = CounterMetricFamily("batchmill_requests", "Requests answered, by outcome: ok or a gRPC code", labels=[*_VERSION, "outcome"])
-        self.refused = CounterMetricFamily("batchmill_request_failures", "Requests not answered well, by reason", labels=[*_VERSION, "reason"])
-        self.counters = {
-            "rows": CounterMetricFamily("batchmill_rows", "Rows computed", labels=_VERSION),
-            "batches": CounterMetricFamily("batchmill_batches", "Batches run", labels=_VERSION),
-            "batch_failures": CounterMetricFamily("batchmill_failed_batches", "Batches that failed and were run again in parts", labels=_VERSION),
-            "bytes_in": CounterMetricFamily("batchmill_request_bytes", "Bytes of request bodies", labels=_VERSION),
-            "bytes_out": CounterMetricFamily("batchmill_response_bytes", "Bytes of answers", labels=_VERSION),
-        }
-        self.queue_rows = GaugeMetricFamily("batchmill_queue_rows", "Rows that wait now", labels=_VERSION)
-        self.oldest = GaugeMetricFamily("batchmill_queue_oldest_seconds", "For how long the oldest of them has waited", labels=_VERSION)
-        self.in_flight = GaugeMetricFamily("batchmill_version_in_flight_requests", "Requests a version holds now", labels=_VERSION)
-        self.sizes = HistogramMetricFamily("batchmill_batch_rows", "Rows of a batch", labels=_VERSION)
-        self.total = HistogramMetricFamily(
-            "batchmill_request_duration_seconds", "From the last byte read to the answer, of requests answered well", labels=[*_VERSION, "protocol"]
-        )
-        self.stages = {stage: HistogramMetricFamily(f"batchmill_{stage}_duration_seconds", text, labels=_VERSION) for stage, text in _STAGES.items()}
-
-    def add(self, version: Version, stats: VersionStats) -> None:
-        labels = [version.name, version.version]
-        self.requests.add_metric([*labels, "ok"], stats["success"])
-        for code, count in stats["failure"].items():
-            self.requests.add_metric([*labels, code.lower()], count)
-        for reason, count in stats["reasons"].items():
-            self.refused.add_metric([*labels, reason.lower()], count)
-        for name, family in self.counters.items():
-            family.add_metric(labels, stats[name])  # type: ignore[literal-required]
-        self.queue_rows.add_metric(labels, version.queue_rows)
-        self.oldest.add_metric(labels, version.oldest_wait_ns / 1e9)
-        self.in_flight.add_metric(labels, version.leases)
-        add_batch_sizes(self.sizes, labels, {rows: batches for rows, (batches, *_) in stats["batch_sizes"].items()})
-        for protocol in ("grpc", "rest"):
-            if stats["stages"][f"total_{protocol}"]["count"]:
-                add_histogram(self.total, [*labels, protocol], stats["stages"][f"total_{protocol}"])
-        for stage, histogram in self.stages.items():
-            add_histogram(histogram, labels, stats["stages"][stage])
-
-    def __iter__(self) -> Iterator[Metric]:
-        yield from (self.requests, self.refused, *self.counters.values(), self.queue_rows, self.oldest, self.in_flight)
-        yield from (self.sizes, self.total, *self.stages.values())
+    def collect(self) -> Iterator[Metric]:
+        changes, counters = self._changes, self._changes.counters()
+        for name, text, labels in (
+            ("loads", "Loads of versions that ended, by outcome: ready or failed", ["outcome"]),
+            ("failures", "Loads that failed, by reason: golden, quarantined or load", ["reason"]),
+            ("swaps", "Default traffic put from one version to another", []),
+            ("retirements", "Versions out of service whose memory has been freed", []),
+        ):
+            family = CounterMetricFamily(f"batchmill_version_{name}", text, labels=["model", *labels])
+            for key, count in counters[name].items():
+                family.add_metric(key, count)
+            yield family
+        loads = HistogramMetricFamily("batchmill_version_load_duration_seconds", "Probed, loaded, proved and warmed up, by outcome", labels=["outcome"])
+        for outcome, durations in changes.load_secs.items():
+            add_durations(loads, [outcome], durations)
+        yield loads
+        for name, text, durations in (
+            ("batchmill_route_swap_duration_seconds", "A new route table put in the place of the old one", changes.swap_secs),
+            ("batchmill_version_drain_duration_seconds", "A version from out of service to freed", changes.drain_secs),
+        ):
+            one = HistogramMetricFamily(name, text, labels=[])
+            add_durations(one, [], durations)
+            yield one
+        states = GaugeMetricFamily("batchmill_version_state", "1 for the state a version is in: loading, ready, held or failed", labels=["model", "version", "state"])
+        for (model, version), state in changes.states.items():
+            states.add_metric([model, version, state], 1)
+        yield states
 
 
-def add_histogram(family: HistogramMetricFamily, labels: list[str], snapshot: HistogramSnapshot) -> None:
-    counts = itertools.accumulate(snapshot["counts"])
-    buckets = [(repr(bound_ns / 1e9), float(count)) for bound_ns, count in zip(BOUNDS_NS, counts, strict=False)]
-    family.add_metric(labels, [*buckets, ("+Inf", float(snapshot["count"]))], snapshot["sum_ns"] / 1e9)
-
-
-def add_batch_sizes(family: HistogramMetricFamily, labels: list[str], sizes: dict[int, int]) -> None:
-    bounds = [1 << power for power in range(11)]
-    buckets = [(str(float(bound)), float(sum(count for rows, count in sizes.items() if rows <= bound))) for bound in bounds]
-    family.add_metric(labels, [*buckets, ("+Inf", float(sum(sizes.values())))], sum(rows * count for rows, count in sizes.items()))
-
-
-class Metrics:
-    def __init__(self, server: Server, versions: Callable[[], Sequence[Version]]) -> None:
-        self._registry = CollectorRegistry()
-        self._registry.register(DataPlaneCollector(server, versions))
-
-    def render(self) -> bytes:
-        return generate_latest(self._registry)
+def add_durations(family: HistogramMetricFamily, labels: list[str], durations: Durations) -> None:
+    bounds = [*map(str, BOUNDS_SECS), "+Inf"]
+    cumulative = map(float, itertools.accumulate(durations.counts))
+    family.add_metric(labels, list(zip(bounds, cumulative, strict=True)), durations.sum_secs)

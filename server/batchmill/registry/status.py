@@ -30,6 +30,10 @@ class VersionStatus:
     pinned: bool = False
     hold: str = ""
 
+    def told_state(self) -> str:
+        """READY, HELD (by number alone), LOADING or FAILED."""
+        return "HELD" if self.hold and self.state == "READY" else self.state
+
     @property
     def inputs(self) -> Signature:
         return self.model.inputs if self.model else ()

@@ -1,0 +1,5 @@
+from collections.abc import Sequence
+
+from batchmill.core.router import Version
+
+def render(versions: Sequence[Version], *, triton: bool = False) -> bytes: ...
