@@ -15,6 +15,8 @@ HEAVY_SHARE = 0.97
 START_MIB = 90.0
 TAIL_RATIO, TAIL_US = 2.0, 1000.0
 INSTRUMENTS_SHARE = 0.02
+MANY = {"ready s": 10.0, "MiB": 1000.0, "threads": 100.0, "idle %": 2.0, "/metrics ms": 100.0, "/v2/repository/index ms": 100.0}
+MANY_COST_RATIO = 1.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,3 +97,12 @@ def startup(secs: float, mib: float, import_secs: float) -> list[Promise]:
 
 def instruments(point: str, cpu_us: float, floor_us: float) -> Promise:
     return Promise(f"instruments, {point}", f"{INSTRUMENTS_SHARE:.0%} of F", cpu_us, INSTRUMENTS_SHARE * floor_us)
+
+
+def many_models(figures: Mapping[str, float], cost_ratio: float, asked_us: float, idle_us: float) -> list[Promise]:
+    """cost_ratio: CPU time a request with all models beside that with one; asked_us, idle_us: p99.9 with and without scrapes."""
+    return [
+        *(Promise("many models", name, figures[name], most) for name, most in MANY.items()),
+        Promise("many models", "CPU of a request, of that with one", cost_ratio, MANY_COST_RATIO),
+        Promise("p99.9, scraped", f"{TAIL_RATIO:.0f}x idle or {TAIL_US:,.0f} µs", asked_us, max(TAIL_RATIO * idle_us, TAIL_US)),
+    ]

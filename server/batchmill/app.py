@@ -196,11 +196,14 @@ class App:
         import asyncio
 
         told: dict[str, bool] = {}
+        seen: Mapping[str, ModelStatus] | None = None
         while True:
-            serving = {name: model.pick() is not None for name, model in self._models.items()}
-            services.set_models(True, [name for name, ready in serving.items() if ready and not told.get(name)])
-            services.set_models(False, [name for name, ready in told.items() if ready and not serving.get(name)])
-            told = serving
+            if self._models is not seen:
+                seen = self._models
+                serving = {name: model.pick() is not None for name, model in seen.items()}
+                services.set_models(True, [name for name, ready in serving.items() if ready and not told.get(name)])
+                services.set_models(False, [name for name, ready in told.items() if ready and not serving.get(name)])
+                told = serving
             services.set_whole(self._server.ready())
             await asyncio.sleep(PUBLISH_SECS if not self._all_loaded else HEALTH_SECS)
 

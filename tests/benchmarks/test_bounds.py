@@ -62,3 +62,9 @@ def test_a_start_may_take_as_long_as_the_imports_of_others():
 def test_instruments_may_take_a_fiftieth_of_the_floor():
     assert bounds.instruments("rest-binary32", 0.10, 5.0).kept
     assert not bounds.instruments("rest-binary32", 0.11, 5.0).kept
+
+
+def test_many_models_may_cost_what_is_written_and_no_more():
+    fine = dict(bounds.MANY)
+    assert all(promise.kept for promise in bounds.many_models(fine, 1.1, 2000.0, 1000.0))
+    assert not any(promise.kept for promise in bounds.many_models({name: most * 1.01 for name, most in fine.items()}, 1.11, 1001.0, 400.0))

@@ -131,7 +131,7 @@ cdef void write_figures(PrometheusText& text, const Everything& all) noexcept no
     cdef int64_t now = now_ns(), since
     write_figure(text, all, kRows, b"batchmill_rows_total", b"counter", b"Rows computed")
     write_figure(text, all, kBatches, b"batchmill_batches_total", b"counter", b"Batches run")
-    write_figure(text, all, kFailedBatches, b"batchmill_failed_batches_total", b"counter", b"Batches that failed and were run again in parts")
+    write_figure(text, all, kFailedBatches, b"batchmill_failed_batches_total", b"counter", b"Batches that failed and ran again in parts")
     write_figure(text, all, kBytesIn, b"batchmill_request_bytes_total", b"counter", b"Bytes of request bodies")
     write_figure(text, all, kBytesOut, b"batchmill_response_bytes_total", b"counter", b"Bytes of answers")
     write_figure(text, all, kQueueRows, b"batchmill_queue_rows", b"gauge", b"Rows that wait now")
@@ -204,9 +204,9 @@ cdef void write_triton(PrometheusText& text, const Everything& all) noexcept nog
     write_figure(text, all, kQueueRequests, b"nv_inference_pending_request_count", b"gauge", b"Requests that wait now")
     write_figure(text, all, kRequestUs, b"nv_inference_request_duration_us", b"counter", b"Sum of requests' durations")
     write_figure(text, all, kQueueUs, b"nv_inference_queue_duration_us", b"counter", b"Sum of requests' time in the queue")
-    write_figure(text, all, kAssemblyUs, b"nv_inference_compute_input_duration_us", b"counter", b"Sum over requests of their batch's gathering")
-    write_figure(text, all, kComputeUs, b"nv_inference_compute_infer_duration_us", b"counter", b"Sum over requests of their batch's run")
-    write_figure(text, all, kEncodeUs, b"nv_inference_compute_output_duration_us", b"counter", b"Sum over requests of their batch's encoding")
+    write_figure(text, all, kAssemblyUs, b"nv_inference_compute_input_duration_us", b"counter", b"Sum of requests' batches' gathering")
+    write_figure(text, all, kComputeUs, b"nv_inference_compute_infer_duration_us", b"counter", b"Sum of requests' batches' runs")
+    write_figure(text, all, kEncodeUs, b"nv_inference_compute_output_duration_us", b"counter", b"Sum of requests' batches' encoding")
     text.family(b"nv_inference_request_failure", b"counter", b"Requests not answered well, by Triton's reasons")
     for at in range(all.size()):
         failed = 0

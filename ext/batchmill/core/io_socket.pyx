@@ -23,6 +23,7 @@ cdef extern from * nogil:
 
 cdef enum:
     READ_BYTES = 256 << 10          # size of the thread's buffer
+    WRITE_BYTES = 256 << 10         # to one socket before the others have their turn
 
 cdef int64_t LINGER_NS = 10 * 1000000000        # as long as a head may take by default
 cdef int64_t LINGER_BYTES = 1 << 30
@@ -179,6 +180,7 @@ cdef bint next_output(Socket* socket, const uint8_t** data, size_t* size) noexce
 cdef void write_socket(IoThread* thread, Socket* socket) noexcept nogil:
     cdef const uint8_t* data
     cdef size_t size
+    cdef size_t left = WRITE_BYTES
     cdef Py_ssize_t sent
     cdef bint blocked = False
     while not blocked:
@@ -187,7 +189,7 @@ cdef void write_socket(IoThread* thread, Socket* socket) noexcept nogil:
             return
         if not size:
             break
-        sent = send(socket.fd, data, size, MSG_NOSIGNAL)
+        sent = send(socket.fd, data, size if size < left else left, MSG_NOSIGNAL)
         if sent < 0:
             if errno == EINTR:
                 continue
@@ -195,7 +197,8 @@ cdef void write_socket(IoThread* thread, Socket* socket) noexcept nogil:
                 close_socket(thread, socket)
                 return
             sent = 0
-        blocked = <size_t> sent < size
+        left -= sent
+        blocked = <size_t> sent < size or not left
         if socket.transport == Transport.kHttp2:
             (<Http2Connection*> socket.front).out_sent += sent
         else:

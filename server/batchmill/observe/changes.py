@@ -1,4 +1,4 @@
-"""What became of versions: loads, failures, swaps and ends, counted and timed. Needs no prometheus-client, which is imported after the first answer."""
+"""What became of versions: loads, failures, swaps and ends, counted and timed; without prometheus-client, which is imported later."""
 
 from __future__ import annotations
 

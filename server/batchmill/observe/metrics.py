@@ -65,7 +65,7 @@ class ChangesCollector(Collector):
             for key, count in counters[name].items():
                 family.add_metric(key, count)
             yield family
-        loads = HistogramMetricFamily("batchmill_version_load_duration_seconds", "Probed, loaded, proved and warmed up, by outcome", labels=["outcome"])
+        loads = HistogramMetricFamily("batchmill_version_load_duration_seconds", "Probe, load, proof and warm-up, by outcome", labels=["outcome"])
         for outcome, durations in changes.load_secs.items():
             add_durations(loads, [outcome], durations)
         yield loads
@@ -76,7 +76,8 @@ class ChangesCollector(Collector):
             one = HistogramMetricFamily(name, text, labels=[])
             add_durations(one, [], durations)
             yield one
-        states = GaugeMetricFamily("batchmill_version_state", "1 for the state a version is in: loading, ready, held or failed", labels=["model", "version", "state"])
+        help_text = "1 for the state a version is in: loading, ready, held or failed"
+        states = GaugeMetricFamily("batchmill_version_state", help_text, labels=["model", "version", "state"])
         for (model, version), state in changes.states.items():
             states.add_metric([model, version, state], 1)
         yield states
