@@ -91,3 +91,13 @@ def test_rest_answers(method, target, body, status, wanted):
     assert (call.status, wanted in call.body_sent.decode()) == (status, True), call.body_sent
     if status != 200:
         assert list(json.loads(call.body_sent)) == ["error"]
+
+
+def test_a_large_answer_is_written_in_parts():
+    async def application(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": bytes(range(256)) * 1000})
+
+    call = handled(application, Call())
+    assert call.body_sent == bytes(range(256)) * 1000
+    assert max(map(len, call.parts)) <= asgi.PART_BYTES
