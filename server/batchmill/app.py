@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from batchmill.config import MIB, ServerConfig
 from batchmill.core import ort
 from batchmill.core.reactor import Server
+from batchmill.core.router import Version
 from batchmill.errors import StartError
 from batchmill.logs import Log
 from batchmill.observe.access_log import AccessLog
@@ -32,6 +33,7 @@ from batchmill.state import State
 if TYPE_CHECKING:
     from batchmill.endpoints.dispatch import Dispatcher
     from batchmill.endpoints.grpc_services import Services
+    from batchmill.observe.windows import Windows
 
 log = Log(__name__)
 FIRST_MODEL_SECS = 0.5  # what the endpoints' imports wait for the first model, which they would slow down
@@ -164,16 +166,17 @@ class App:
         loop = asyncio.get_running_loop()
         signalled = asyncio.Event()
         loop.add_reader(self._server.signal_fileno(), signalled.set)
-        services, dispatcher = self._start_endpoints()
-        telling = loop.create_task(self._tell_health(services))
+        services, dispatcher, windows = self._start_endpoints()
+        tasks = [loop.create_task(work) for work in (self._tell_health(services), windows.follow(lambda: served(self._models)))]
         await signalled.wait()
         loop.remove_reader(self._server.signal_fileno())
-        telling.cancel()
+        for task in tasks:
+            task.cancel()
         services.set_whole(False)
         services.set_models(False, self._models)
         return await self._drain(dispatcher)
 
-    def _start_endpoints(self) -> tuple[Services, Dispatcher]:
+    def _start_endpoints(self) -> tuple[Services, Dispatcher, Windows]:
         # Imported only now: together they take longer than everything that is needed to answer an inference.
         from batchmill.endpoints.catalog import Catalog
         from batchmill.endpoints.dispatch import Dispatcher
@@ -182,14 +185,16 @@ class App:
         from batchmill.endpoints.repository import Guard, Repository
         from batchmill.endpoints.rest import application
         from batchmill.observe.metrics import Metrics
+        from batchmill.observe.windows import Windows
 
-        catalog = Catalog(lambda: self._models)
+        windows = Windows()
+        catalog = Catalog(lambda: self._models, windows)
         server = GrpcServer()
         repository = Repository(self._keeper.load, self._keeper.unload, Guard(self._config.admin_key(), self._config.admin_open))
-        metrics = Metrics(self._server, catalog.served, self._changes, triton=self._config.triton_metrics)
+        metrics = Metrics(self._server, lambda: served(self._models), self._changes, triton=self._config.triton_metrics)
         dispatcher = Dispatcher(self._server.bridge, application(catalog, metrics, repository), server)
         dispatcher.start()
-        return Services(server, catalog, repository), dispatcher
+        return Services(server, catalog, repository), dispatcher, windows
 
     async def _tell_health(self, services: Services) -> None:
         """Health's watchers learn of models as they come and go, and of the whole when the first pass has ended."""
@@ -226,6 +231,11 @@ class App:
         await asyncio.sleep(0.1)  # the last bytes leave
         log.info("server_stopped", unanswered=unanswered)
         return 0
+
+
+def served(models: Mapping[str, ModelStatus]) -> list[Version]:
+    """All versions that serve."""
+    return [version.served for model in models.values() for version in model.ready() if version.served]
 
 
 async def until(done: Callable[[], bool], seconds: float) -> None:

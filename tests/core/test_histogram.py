@@ -8,9 +8,12 @@ from hypothesis import strategies as st
 from batchmill.core import histogram
 
 
-@given(st.lists(st.integers(0, 2**38)))
-def test_a_fine_histogram_equals_counting_one_by_one(values):
-    assert histogram.fine(values) == Counter(histogram.bucket_bounds(value)[1] for value in values)
+@given(st.lists(st.integers(0, 2**38)), st.lists(st.integers(0, 2**38)))
+def test_the_difference_of_two_snapshots_is_what_was_recorded_between_them(before, since):
+    found = histogram.difference(histogram.recorded(before + since), histogram.recorded(before))
+    assert found["stages"]["decode"] == Counter(map(histogram.bucket_bounds, since))
+    assert list(found["stages"]["decode"]) == sorted(found["stages"]["decode"])
+    assert not any(found["stages"][stage] for stage in histogram.STAGES if stage != "decode")
 
 
 @given(st.integers(1000, 60 * 10**9))

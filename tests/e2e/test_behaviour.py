@@ -206,3 +206,24 @@ def test_one_file_is_served_without_a_directory(tmp_path):
         name = json.loads(server.get("/v2/models")[1])["models"][0]
         name = name["name"] if isinstance(name, dict) else name
         assert post(server, name, [tensor("x", "FP32", [1, 8], [0] * 8)])[0] == 200
+
+
+def test_the_last_seconds_are_told_by_stage(server):
+    def window():
+        told = json.loads(server.get("/v2/models/fixed/latency")[1])
+        assert (told["model_name"], [version["version"] for version in told["versions"]]) == ("fixed", ["1"])
+        return told["versions"][0]["windows"]["10s"]
+
+    before = window()["ok"]
+    for _ in range(20):
+        assert post(server, "fixed", [tensor("x", "INT32", [2, 2], [1, 2, 3, 4])])[0] == 200
+    assert post(server, "fixed", [tensor("x", "INT32", [2], [1, 2])])[0] == 400
+    found = window()
+    assert found["ok"] - before >= 20 - before  # what was asked before may have left the window meanwhile
+    assert found["failed"] >= 1
+    assert {"decode", "queue", "assembly", "compute", "encode", "total", "total_rest"} <= set(found["stages"])
+    total = found["stages"]["total"]
+    assert total["count"] >= 20
+    assert 0 < total["p50_us"] <= total["p90_us"] <= total["p99_us"] <= total["p99.9_us"] < 10**7
+    assert found["seconds"] < 13
+    assert server.get("/v2/models/fixed/versions/9/latency")[0] == 404

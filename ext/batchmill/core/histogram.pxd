@@ -45,4 +45,5 @@ cdef extern from "histogram.hpp" namespace "batchmill" nogil:
 
 # What Python sees; slots: one a thread, null where it has seen nothing.
 cdef dict statistics(atomic[VersionStats*]* slots, int slot_count)
-cdef dict latencies(atomic[VersionStats*]* slots, int slot_count)    # {stage: {upper bound of a fine bucket, ns: how many}}
+cdef bytes snapshot(atomic[VersionStats*]* slots, int slot_count)       # for difference()
+cdef int64_t answered(atomic[VersionStats*]* slots, int slot_count) noexcept

@@ -1,6 +1,15 @@
 """What Python sees of the threads' histograms and counters, merged."""
 
-from libc.stdlib cimport calloc, free
+from libc.string cimport memset
+from libcpp.vector cimport vector
+
+cdef enum:
+    # A snapshot is a row of uint64: what is counted in the upper 16 bits, how often in the lower 48.
+    OUTCOMES_AT = 7 * 448       # after the buckets of the stages
+    ROWS_AT = OUTCOMES_AT + 17
+    COUNT_BITS = 48
+
+cdef uint64_t COUNT_MASK = (<uint64_t> 1 << COUNT_BITS) - 1
 
 CODE_NAMES = ("OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",
               "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED",
@@ -22,18 +31,8 @@ cdef const Histogram* stage_of(VersionStats* part, int stage) noexcept:
     return &part.total[stage - 5]
 
 
-cdef dict fine_of(const Histogram** parts, int count):
-    """{upper bound of a bucket, ns: how many}, ascending; empty buckets left out."""
-    cdef int part, bucket
-    cdef uint64_t at
-    found = {}
-    for bucket in range(BUCKETS):
-        at = 0
-        for part in range(count):
-            at += (<Histogram*> parts[part]).counts[bucket].load()
-        if at:
-            found[upper_bound_ns(bucket)] = at
-    return found
+cdef tuple bounds_of(int bucket):
+    return (upper_bound_ns(bucket - 1) if bucket else 0, upper_bound_ns(bucket))
 
 
 cdef dict summed(const Histogram** parts, int count):
@@ -58,13 +57,65 @@ cdef int gather(atomic[VersionStats*]* slots, int slot_count, int stage, const H
     return count
 
 
-cdef dict latencies(atomic[VersionStats*]* slots, int slot_count):
+cdef bytes snapshot(atomic[VersionStats*]* slots, int slot_count):
+    cdef vector[uint64_t] counts
+    cdef vector[uint64_t] packed
     cdef const Histogram* parts[128]
-    cdef int stage
-    found = {}
+    cdef VersionStats* part
+    cdef uint64_t index
+    cdef int stage, slot, bucket, code, count
+    counts.resize(ROWS_AT + 1)
     for stage in range(7):
-        found[STAGES[stage]] = fine_of(parts, gather(slots, slot_count, stage, parts))
-    return found
+        count = gather(slots, slot_count, stage, parts)
+        for slot in range(count):
+            for bucket in range(BUCKETS):
+                counts[stage * BUCKETS + bucket] += (<Histogram*> parts[slot]).counts[bucket].load()
+    for slot in range(slot_count):
+        part = slots[slot].load()
+        if part != NULL:
+            counts[ROWS_AT] += part.rows.load()
+            for code in range(kCodes):
+                counts[OUTCOMES_AT + code] += part.outcome[code].load()
+    for index in range(counts.size()):
+        if counts[index]:
+            packed.push_back(index << COUNT_BITS | counts[index])
+    return (<const char*> packed.data())[:packed.size() * sizeof(uint64_t)]
+
+
+cdef int64_t answered(atomic[VersionStats*]* slots, int slot_count) noexcept:
+    cdef VersionStats* part
+    cdef int slot, code
+    cdef uint64_t total = 0
+    for slot in range(slot_count):
+        part = slots[slot].load()
+        if part != NULL:
+            for code in range(kCodes):
+                total += part.outcome[code].load()
+    return total
+
+
+def difference(bytes newer, bytes older) -> dict:
+    """What happened between two snapshots of one version: {"ok", "failed", "rows": counts, "stages": {stage: {(lower, upper): how many}}}.
+
+    Buckets in ns, ascending, empty ones left out; an empty snapshot is that of a version that has answered nothing yet.
+    """
+    cdef const uint64_t* data
+    cdef uint64_t[ROWS_AT + 1] counts
+    cdef size_t at
+    cdef int stage, bucket, code
+    memset(counts, 0, sizeof(counts))
+    data = <const uint64_t*> <const char*> newer
+    for at in range(len(newer) // sizeof(uint64_t)):
+        counts[data[at] >> COUNT_BITS] += data[at] & COUNT_MASK
+    data = <const uint64_t*> <const char*> older
+    for at in range(len(older) // sizeof(uint64_t)):
+        counts[data[at] >> COUNT_BITS] -= data[at] & COUNT_MASK
+    stages = {}
+    for stage in range(7):
+        stages[STAGES[stage]] = {bounds_of(bucket): counts[stage * BUCKETS + bucket]
+                                 for bucket in range(BUCKETS) if counts[stage * BUCKETS + bucket]}
+    failed = sum([counts[OUTCOMES_AT + code] for code in range(1, kCodes)])
+    return {"ok": counts[OUTCOMES_AT], "failed": failed, "rows": counts[ROWS_AT], "stages": stages}
 
 
 cdef dict statistics(atomic[VersionStats*]* slots, int slot_count):
@@ -109,20 +160,19 @@ cdef dict statistics(atomic[VersionStats*]* slots, int slot_count):
             "batch_sizes": dict(sorted(sizes.items())), "stages": stages}
 
 
-def fine(values_ns) -> dict:
-    """{upper bound, ns: how many} of one histogram that was fed these durations (for tests)."""
-    cdef Histogram* one = <Histogram*> calloc(1, sizeof(Histogram))
-    cdef const Histogram* parts[1]
+def recorded(values_ns) -> bytes:
+    """The snapshot of a version whose decode took these durations (for tests)."""
+    cdef atomic[VersionStats*] slots[1]
+    cdef VersionStats* one = new VersionStats()
+    slots[0].store(one)
     try:
         for value in values_ns:
-            one.record(value)
-        parts[0] = one
-        return fine_of(parts, 1)
+            one.decode.record(value)
+        return snapshot(slots, 1)
     finally:
-        free(one)
+        del one
 
 
 def bucket_bounds(int64_t ns) -> tuple:
     """(lower, upper) of the fine bucket that holds a duration."""
-    cdef int bucket = bucket_of(ns)
-    return (upper_bound_ns(bucket - 1) if bucket else 0, upper_bound_ns(bucket))
+    return bounds_of(bucket_of(ns))

@@ -4,7 +4,7 @@ Who gets a request: an exact version, a label, otherwise the model's standard ve
 """
 
 from batchmill.core.clock cimport now_ns
-from batchmill.core.histogram cimport latencies, statistics
+from batchmill.core.histogram cimport answered, snapshot, statistics
 from batchmill.core.ort cimport Model
 from batchmill.core.status cimport append_echo, kInvalidArgument, kNotFound, kUnavailable
 from batchmill.core.tensor cimport (
@@ -282,6 +282,11 @@ cdef class Version:
         """Counts and histograms since the version was made, merged over the threads."""
         return statistics(self.native.stats, kMaxThreads)
 
-    def latencies(self) -> dict:
-        """{stage: {upper bound, ns: how many}} since the version was made: fine enough for quantiles within 6.25%."""
-        return latencies(self.native.stats, kMaxThreads)
+    @property
+    def answered(self) -> int:
+        """Requests answered since the version was made, well or not."""
+        return answered(self.native.stats, kMaxThreads)
+
+    def snapshot(self) -> bytes:
+        """All counts since the version was made, packed: histogram.difference() tells what happened between two of them."""
+        return snapshot(self.native.stats, kMaxThreads)

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import batchmill
-from batchmill.core.router import Version
 from batchmill.errors import NotFound
+from batchmill.observe.windows import Windows
 from batchmill.registry.status import ModelStatus, VersionStatus
 
 EXTENSIONS = ("binary_tensor_data", "parameters", "statistics", "model_configuration", "model_repository")
@@ -18,17 +18,15 @@ _CONFIG_TYPES = {"BYTES": "TYPE_STRING"}
 class Catalog:
     """Reads the models' statuses; the owner replaces them as a whole."""
 
-    def __init__(self, models: Callable[[], Mapping[str, ModelStatus]]) -> None:
+    def __init__(self, models: Callable[[], Mapping[str, ModelStatus]], windows: Windows | None = None) -> None:
         self._models = models
+        self._windows = windows or Windows()
 
     def server(self) -> dict[str, Any]:
         return {"name": "batchmill", "version": batchmill.__version__, "extensions": list(EXTENSIONS)}
 
     def names(self) -> list[str]:
         return sorted(self._models())
-
-    def served(self) -> list[Version]:
-        return [version.served for model in self._models().values() for version in model.ready() if version.served]
 
     def find(self, name: str, number: str = "") -> tuple[ModelStatus, VersionStatus]:
         """The model and the version meant. NotFound when there is none that is ready."""
@@ -71,6 +69,14 @@ class Catalog:
             versions = [v for v in model.ready() if not number or v.number == number]
             return [statistics_of(name, version) for version in versions]
         return [statistics_of(model.name, version) for model in self._models().values() for version in model.ready()]
+
+    def latency(self, name: str, number: str = "") -> dict[str, Any]:
+        """What the last seconds and minutes were like, of all versions that are ready or of one."""
+        model, _ = self.find(name, number)
+        now = time.monotonic()
+        told = [{"version": version.number, "windows": self._windows.read(version.served, now)}
+                for version in model.ready() if version.served and number in ("", version.number)]  # fmt: skip
+        return {"model_name": name, "versions": told}
 
     def index(self, ready_only: bool = False) -> list[dict[str, str]]:
         rows = []

@@ -93,6 +93,7 @@ def application(catalog: Catalog, metrics: Metrics, repository: Repository) -> S
         routes += [
             Route(prefix, of_model(catalog.metadata)),
             Route(f"{prefix}/config", of_model(catalog.config)),
+            Route(f"{prefix}/latency", of_model(catalog.latency)),
             Route(f"{prefix}/stats", of_model(lambda name, number: {"model_stats": catalog.statistics(name, number)})),
         ]
     every = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"]
