@@ -61,6 +61,8 @@ USED = {
     "CreateCpuMemoryInfo": (STATUS, "int allocator_type, int memory_type, OrtMemoryInfo**"),
     "AllocatorFree": (STATUS, "OrtAllocator*, void*"),
     "GetAllocatorWithDefaultOptions": (STATUS, "OrtAllocator**"),
+    "CreateAllocator": (STATUS, "const OrtSession*, const OrtMemoryInfo*, OrtAllocator**"),
+    "ReleaseAllocator": ("void", "OrtAllocator*"),
     "ReleaseStatus": ("void", "OrtStatus*"),
     "ReleaseSession": ("void", "OrtSession*"),
     "ReleaseValue": ("void", "OrtValue*"),
@@ -81,10 +83,13 @@ USED = {
 # Used where the library has them; null in older ones.
 OPTIONAL = {
     "TensorTypeAndShape_HasShape": ("bool", INFO),
+    "AllocatorGetStats": (STATUS, "const OrtAllocator*, OrtKeyValuePairs**"),
+    "GetKeyValue": ("const char*", "const OrtKeyValuePairs*, const char* key"),
+    "ReleaseKeyValuePairs": ("void", "OrtKeyValuePairs*"),
     "GetTensorElementTypeAndShapeDataReference": (STATUS, "const OrtValue*, int* element_type, const int64_t** dims, size_t* rank"),
 }
 OPAQUE = ("Status", "Env", "Session", "SessionOptions", "RunOptions", "Value", "TypeInfo", "TensorTypeAndShapeInfo", "MemoryInfo",
-          "Allocator", "CUDAProviderOptionsV2")
+          "Allocator", "CUDAProviderOptionsV2", "KeyValuePairs")
 
 
 def read_header(text: str) -> tuple[int, list[tuple[str, int]]]:

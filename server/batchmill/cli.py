@@ -36,6 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:  # who reads has had enough: `batchmill models | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
 
 
 class Parser(argparse.ArgumentParser):
@@ -50,7 +53,10 @@ def parser() -> argparse.ArgumentParser:
     root.add_argument("--version", action="version", version=f"batchmill {batchmill.__version__}")
     commands = root.add_subparsers(required=True, metavar="COMMAND")
     add_serve(commands.add_parser("serve", help="serve a registry directory, or one .onnx file"))
+    add_check(commands.add_parser("check", help="say what of a registry would be served and how, and serve nothing"))
     add_infer(commands.add_parser("infer", help="send one request to a running server"))
+    add_models(commands.add_parser("models", help="list what a running server serves"))
+    add_top(commands.add_parser("top", help="watch the versions that are asked most"))
     return root
 
 
@@ -191,11 +197,53 @@ def add_infer(command: argparse.ArgumentParser) -> None:
     command.add_argument("model", metavar="MODEL")
     command.add_argument("--input", action="append", default=[], metavar="[NAME=]FILE", help=".npy, .npz or .json; none: generated")
     command.add_argument("--model-version", default="", help="a version number")
-    command.add_argument("--url", default=os.environ.get("BATCHMILL_URL", "http://127.0.0.1:8000"))
-    command.add_argument("--json", action="store_true", help="print JSON")
+    add_remote(command)
 
 
 def infer(options: argparse.Namespace) -> int:
     from batchmill.client import run
 
     return run(options.model, options.input, options.model_version, options.url, options.json)
+
+
+def add_remote(command: argparse.ArgumentParser) -> None:
+    """What all commands that talk to a server take."""
+    command.add_argument("--url", default=os.environ.get("BATCHMILL_URL", "http://127.0.0.1:8000"), help="of the server (BATCHMILL_URL)")
+    command.add_argument("--json", action="store_true", help="print JSON")
+
+
+def add_check(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(command=check)
+    command.add_argument("registry", metavar="REGISTRY", type=Path, help="a registry directory, or one .onnx file")
+    command.add_argument("--timeout-secs", type=float, default=300.0, help="for one version. Default: 300")
+    command.add_argument("--json", action="store_true", help="print JSON")
+
+
+def check(options: argparse.Namespace) -> int:
+    from batchmill.check import run
+
+    return run(options.registry, options.timeout_secs, options.json)
+
+
+def add_models(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(command=models)
+    add_remote(command)
+
+
+def models(options: argparse.Namespace) -> int:
+    from batchmill.listing import run
+
+    return run(options.url, options.json)
+
+
+def add_top(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(command=top)
+    command.add_argument("--window", choices=("10s", "1m", "5m"), default="10s", help="what is looked back. Default: 10s")
+    command.add_argument("--once", action="store_true", help="print once, also on a terminal")
+    add_remote(command)
+
+
+def top(options: argparse.Namespace) -> int:
+    from batchmill.top import run
+
+    return run(options.url, options.window, options.once, options.json)

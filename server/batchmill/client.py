@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import http.client
 import json
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 
-from batchmill.errors import RemoteError, UnreachableError, UsageError
+from batchmill.errors import RemoteError, UsageError
+from batchmill.remote import call
 
 _DTYPES = {"BOOL": "?", "UINT8": "u1", "UINT16": "u2", "UINT32": "u4", "UINT64": "u8", "INT8": "i1", "INT16": "i2", "INT32": "i4",
            "INT64": "i8", "FP16": "f2", "FP32": "f4", "FP64": "f8"}  # fmt: skip
@@ -40,21 +37,6 @@ def run(model: str, files: list[str], version: str, url: str, as_json: bool) -> 
         flat = ", ".join(str(value) for value in array.ravel()[:_SHOWN].tolist())
         print(f"  {name} {array.dtype}{list(array.shape)}: {flat}{', ...' if array.size > _SHOWN else ''}")
     return 0
-
-
-def call(url: str, body: bytes | None = None, headers: dict[str, str] | None = None) -> bytes:
-    try:
-        with urllib.request.urlopen(urllib.request.Request(url, body, headers or {}), timeout=60) as answer:
-            size = answer.headers.get("Inference-Header-Content-Length", "")
-            data: bytes = answer.read()
-            return size.encode() + b"\n" + data if body is not None else data
-    except urllib.error.HTTPError as error:
-        text = error.read().decode(errors="replace")
-        with contextlib.suppress(ValueError, KeyError, TypeError):
-            text = json.loads(text)["error"]
-        raise RemoteError(f"{error.code}: {text}") from None
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        raise UnreachableError(f"no server answers at {url}: {getattr(error, 'reason', error)}") from None
 
 
 def inputs_of(metadata: bytes, url: str) -> list[dict[str, Any]]:

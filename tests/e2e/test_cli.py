@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -62,3 +63,23 @@ def test_infer_says_how_it_went(server, arguments, code, wanted):
     assert done.returncode == code, done.stderr
     assert wanted in (done.stderr if code else done.stdout)
     assert done.stderr.count("\n") == (1 if code else 0)
+
+
+def test_models_and_top_tell_of_a_running_server(server):
+    assert run("infer", "linear", "--url", server.url)[0].returncode == 0
+    listed, _ = run("models", "--url", server.url, "--json")
+    rows = {(row["model"], row["version"]): row for row in json.loads(listed.stdout)}
+    two = rows["linear", "2"]
+    assert (two["state"], two["default"], len(two["sha256"])) == ("ready", True, 64)
+    assert two["memory_bytes"] >= two["file_bytes"] > 0
+    shown, _ = run("top", "--url", server.url)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "linear" in shown.stdout
+    assert "P99.9" in shown.stdout
+    assert run("top", "--window", "1h")[0].returncode == 2
+
+
+@pytest.mark.parametrize("command", ["models", "top"])
+def test_what_is_no_server_is_unreachable(command):
+    done, _ = run(command, "--url", "http://127.0.0.1:1")
+    assert (done.returncode, done.stderr.count("\n")) == (3, 1)

@@ -4,9 +4,11 @@ import os
 import threading
 
 from libc.stdint cimport int32_t, int64_t, uint64_t, uint8_t
+from libc.stdlib cimport atoll
 from libcpp.string cimport string
 from libcpp.vector cimport vector
 
+from batchmill.core.ort_api cimport Api, OrtAllocator, OrtKeyValuePairs, OrtStatus
 from batchmill.core.ort_library cimport runtime
 from batchmill.core.ort_session cimport catch_traps, load_bytes
 from batchmill.core.status cimport kInvalidArgument, Status
@@ -118,6 +120,29 @@ cdef list describe(const vector[TensorSpec]& specs, const vector[vector[string]]
     return described
 
 
+cdef int64_t allocated(const OrtModel* model) noexcept:
+    cdef const Api* api = &runtime().api
+    cdef OrtAllocator* arena = NULL
+    cdef OrtKeyValuePairs* stats = NULL
+    cdef const char* text
+    cdef int64_t found = -1
+    if api.AllocatorGetStats == NULL:
+        return found
+    cdef OrtStatus* error = api.CreateAllocator(model.session, runtime().cpu_memory, &arena)
+    if error == NULL:
+        error = api.AllocatorGetStats(arena, &stats)
+    if error == NULL and stats != NULL:
+        text = api.GetKeyValue(stats, b"TotalAllocated")
+        if text != NULL:
+            found = atoll(text)
+        api.ReleaseKeyValuePairs(stats)
+    if error != NULL:
+        api.ReleaseStatus(error)
+    if arena != NULL:
+        api.ReleaseAllocator(arena)
+    return found
+
+
 cdef class Model:
     """A loaded ONNX model; owns the session. Any number of threads may run it at once.
 
@@ -159,6 +184,11 @@ cdef class Model:
     def __dealloc__(self):
         with nogil:
             destroy(self.model)
+
+    @property
+    def memory_bytes(self) -> int:
+        """What the session's arena holds: weights, and the most that runs needed. -1: this release of the runtime does not tell."""
+        return allocated(self.model)
 
     def run(self, inputs: dict, outputs: list | None = None) -> dict:
         """Runs the model once on tensors in raw form: {name: (datatype, shape, bytes)} in, and the same out.

@@ -15,6 +15,7 @@ struct OrtTensorTypeAndShapeInfo;
 struct OrtMemoryInfo;
 struct OrtAllocator;
 struct OrtCUDAProviderOptionsV2;
+struct OrtKeyValuePairs;
 
 struct OrtApiBase {
     const void* const* (*GetApi)(uint32_t version);
@@ -76,11 +77,16 @@ struct Index {
     static constexpr size_t GetAvailableProviders = 125;
     static constexpr size_t ReleaseAvailableProviders = 126;
     static constexpr size_t AddSessionConfigEntry = 130;
+    static constexpr size_t CreateAllocator = 131;
+    static constexpr size_t ReleaseAllocator = 132;
     static constexpr size_t SessionOptionsAppendExecutionProvider_CUDA_V2 = 204;
     static constexpr size_t CreateCUDAProviderOptions = 205;
     static constexpr size_t ReleaseCUDAProviderOptions = 208;
     static constexpr size_t SessionOptionsAppendExecutionProvider = 216;
     static constexpr size_t GetResizedStringTensorElementBuffer = 252;
+    static constexpr size_t GetKeyValue = 297;
+    static constexpr size_t ReleaseKeyValuePairs = 300;
+    static constexpr size_t AllocatorGetStats = 319;
     static constexpr size_t TensorTypeAndShape_HasShape = 390;
     static constexpr size_t GetTensorElementTypeAndShapeDataReference = 414;
 };
@@ -125,6 +131,8 @@ struct Api {
     OrtStatus* (*CreateCpuMemoryInfo)(int allocator_type, int memory_type, OrtMemoryInfo**) = nullptr;
     OrtStatus* (*AllocatorFree)(OrtAllocator*, void*) = nullptr;
     OrtStatus* (*GetAllocatorWithDefaultOptions)(OrtAllocator**) = nullptr;
+    OrtStatus* (*CreateAllocator)(const OrtSession*, const OrtMemoryInfo*, OrtAllocator**) = nullptr;
+    void (*ReleaseAllocator)(OrtAllocator*) = nullptr;
     void (*ReleaseStatus)(OrtStatus*) = nullptr;
     void (*ReleaseSession)(OrtSession*) = nullptr;
     void (*ReleaseValue)(OrtValue*) = nullptr;
@@ -142,6 +150,9 @@ struct Api {
                                                         values, size_t count) = nullptr;
     OrtStatus* (*GetResizedStringTensorElementBuffer)(OrtValue*, size_t index, size_t size, char**) = nullptr;
     bool (*TensorTypeAndShape_HasShape)(const OrtTensorTypeAndShapeInfo*) = nullptr;
+    OrtStatus* (*AllocatorGetStats)(const OrtAllocator*, OrtKeyValuePairs**) = nullptr;
+    const char* (*GetKeyValue)(const OrtKeyValuePairs*, const char* key) = nullptr;
+    void (*ReleaseKeyValuePairs)(OrtKeyValuePairs*) = nullptr;
     OrtStatus* (*GetTensorElementTypeAndShapeDataReference)(const OrtValue*, int* element_type, const int64_t** dims, size_t* rank) =
                                                             nullptr;
 
@@ -183,6 +194,8 @@ struct Api {
         set(CreateCpuMemoryInfo, table[Index::CreateCpuMemoryInfo]);
         set(AllocatorFree, table[Index::AllocatorFree]);
         set(GetAllocatorWithDefaultOptions, table[Index::GetAllocatorWithDefaultOptions]);
+        set(CreateAllocator, table[Index::CreateAllocator]);
+        set(ReleaseAllocator, table[Index::ReleaseAllocator]);
         set(ReleaseStatus, table[Index::ReleaseStatus]);
         set(ReleaseSession, table[Index::ReleaseSession]);
         set(ReleaseValue, table[Index::ReleaseValue]);
@@ -199,6 +212,9 @@ struct Api {
         set(SessionOptionsAppendExecutionProvider, table[Index::SessionOptionsAppendExecutionProvider]);
         set(GetResizedStringTensorElementBuffer, table[Index::GetResizedStringTensorElementBuffer]);
         if (version >= 24) set(TensorTypeAndShape_HasShape, table[Index::TensorTypeAndShape_HasShape]);
+        if (version >= 23) set(AllocatorGetStats, table[Index::AllocatorGetStats]);
+        if (version >= 22) set(GetKeyValue, table[Index::GetKeyValue]);
+        if (version >= 22) set(ReleaseKeyValuePairs, table[Index::ReleaseKeyValuePairs]);
         if (version >= 24) set(GetTensorElementTypeAndShapeDataReference, table[Index::GetTensorElementTypeAndShapeDataReference]);
     }
     template <class Function>

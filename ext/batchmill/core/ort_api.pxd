@@ -25,6 +25,8 @@ cdef extern from "ort_api.hpp" nogil:
         pass
     cdef cppclass OrtCUDAProviderOptionsV2:
         pass
+    cdef cppclass OrtKeyValuePairs:
+        pass
     cdef cppclass OrtApiBase:
         const void** (*GetApi)(uint32_t version) noexcept nogil
         const char* (*GetVersionString)() noexcept nogil
@@ -75,6 +77,8 @@ cdef extern from "ort_api.hpp" namespace "batchmill::ort" nogil:
         OrtStatus* (*CreateCpuMemoryInfo)(int allocator_type, int memory_type, OrtMemoryInfo**) noexcept nogil
         OrtStatus* (*AllocatorFree)(OrtAllocator*, void*) noexcept nogil
         OrtStatus* (*GetAllocatorWithDefaultOptions)(OrtAllocator**) noexcept nogil
+        OrtStatus* (*CreateAllocator)(const OrtSession*, const OrtMemoryInfo*, OrtAllocator**) noexcept nogil
+        void (*ReleaseAllocator)(OrtAllocator*) noexcept nogil
         void (*ReleaseStatus)(OrtStatus*) noexcept nogil
         void (*ReleaseSession)(OrtSession*) noexcept nogil
         void (*ReleaseValue)(OrtValue*) noexcept nogil
@@ -92,5 +96,8 @@ cdef extern from "ort_api.hpp" namespace "batchmill::ort" nogil:
                                                             const* values, size_t count) noexcept nogil
         OrtStatus* (*GetResizedStringTensorElementBuffer)(OrtValue*, size_t index, size_t size, char**) noexcept nogil
         cpp_bool (*TensorTypeAndShape_HasShape)(const OrtTensorTypeAndShapeInfo*) noexcept nogil
+        OrtStatus* (*AllocatorGetStats)(const OrtAllocator*, OrtKeyValuePairs**) noexcept nogil
+        const char* (*GetKeyValue)(const OrtKeyValuePairs*, const char* key) noexcept nogil
+        void (*ReleaseKeyValuePairs)(OrtKeyValuePairs*) noexcept nogil
         OrtStatus* (*GetTensorElementTypeAndShapeDataReference)(const OrtValue*, int* element_type, const int64_t** dims, size_t*
                                                                 rank) noexcept nogil

@@ -10,7 +10,7 @@ from batchmill.core.tensor cimport Buffer, TensorSpec, TensorView
 
 cdef extern from "ort.hpp" namespace "batchmill" nogil:
     cdef cppclass OrtModel:
-        OrtSession* session         # owned; not for other modules
+        OrtSession* session         # owned
         vector[TensorSpec] inputs, outputs                      # -1: free
         vector[vector[string]] input_dims, output_dims          # an axis's symbolic name; empty: it has none
         vector[char] input_ranked, output_ranked                # 0: the model gives no shape; rank 0 stands for any

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import batchmill
-from batchmill.errors import NotFound
-from batchmill.observe.windows import Windows
+from batchmill.errors import NotFound, UsageError
+from batchmill.observe.windows import WINDOWS, Windows
 from batchmill.registry.status import ModelStatus, VersionStatus
 
 EXTENSIONS = ("binary_tensor_data", "parameters", "statistics", "model_configuration", "model_repository")
@@ -78,6 +78,30 @@ class Catalog:
                 for version in model.ready() if version.served and number in ("", version.number)]  # fmt: skip
         return {"model_name": name, "versions": told}
 
+    def activity(self, window: str) -> dict[str, Any]:
+        """What was asked of the versions in that window; those that were not are left out."""
+        if window not in WINDOWS:
+            raise UsageError(f"window: {window[:40]!r} given, one of {', '.join(WINDOWS)} wanted")
+        now = time.monotonic()
+        rows = []
+        for model in self._models().values():
+            for version in model.ready():
+                if version.served and version.served.answered:
+                    told = self._windows.read(version.served, now, (window,))[window]
+                    if told["ok"] or told["failed"] or version.served.queue_rows:
+                        rows.append({"model": model.name, "version": version.number, "waiting": version.served.queue_rows, **told})
+        return {"window": window, "versions": rows}
+
+    def models(self) -> list[dict[str, Any]]:
+        """Every version of every model, or why a model has none. Reads files, so it is not for the event loop."""
+        rows: list[dict[str, Any]] = []
+        for model in self._models().values():
+            standard = model.pick()
+            rows += [version_row(model, version, version is standard) for version in model.versions.values()]
+            if not model.versions:
+                rows.append({"model": model.name, "version": "", "state": "none", "reason": model.reason})
+        return rows
+
     def index(self, ready_only: bool = False) -> list[dict[str, str]]:
         rows = []
         for name in self.names():
@@ -89,6 +113,23 @@ class Catalog:
             if not model.versions and not ready_only:
                 rows.append({"name": name, "version": "", "state": "UNAVAILABLE", "reason": model.reason})
         return rows
+
+
+def version_row(model: ModelStatus, version: VersionStatus, default: bool) -> dict[str, Any]:
+    return {
+        "model": model.name,
+        "version": version.number,
+        "state": version.told_state().lower(),
+        "reason": version.reason or version.hold or model.reason,
+        "default": default,
+        "labels": sorted(label for label, number in model.settings.labels.items() if number == version.number),
+        "max_batch_size": version.max_batch_size,
+        "batching": version.batching,
+        "load_ms": version.load_ms,
+        "memory_bytes": version.memory_bytes,
+        "file_bytes": version.file_bytes,
+        "sha256": version.file_hash(),
+    }
 
 
 def config_type(datatype: str) -> str:

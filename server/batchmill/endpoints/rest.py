@@ -52,6 +52,9 @@ def application(catalog: Catalog, metrics: Metrics, repository: Repository) -> S
         # On a thread: what a thousand models have to tell takes a while, most of it without the GIL.
         return Response(await run_in_threadpool(metrics.render), media_type=None, headers={"content-type": CONTENT_TYPE})
 
+    async def models(request: Request) -> Response:
+        return answer({"models": await run_in_threadpool(catalog.models)})
+
     async def index(request: Request) -> Response:
         try:
             wish = orjson.loads(await request.body() or b"{}")
@@ -87,6 +90,8 @@ def application(catalog: Catalog, metrics: Metrics, repository: Repository) -> S
         Route("/v2/repository/{repository}/index", index, methods=["POST"]),
         Route("/v2/repository/models/{model}/load", load, methods=["POST"]),
         Route("/v2/repository/models/{model}/unload", unload, methods=["POST"]),
+        Route("/admin/models", models),
+        Route("/admin/activity", reader(lambda request: catalog.activity(request.query_params.get("window", "10s")))),
         Route("/metrics", render_metrics),
     ]
     for prefix in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):

@@ -62,12 +62,13 @@ class Windows:
             self.tick(versions(), time.monotonic())
             await asyncio.sleep(TICK_SECS)
 
-    def read(self, version: Source, now: float) -> dict[str, dict[str, Any]]:
+    def read(self, version: Source, now: float, names: Iterable[str] = tuple(WINDOWS)) -> dict[str, dict[str, Any]]:
         """By window: seconds it really covers (a little more, or less when the version is younger), requests, and the stages' latencies."""
         history = self._histories.get(version, [Moment(now, now, 0, b"")])
         newest = version.snapshot()
         found = {}
-        for name, secs in WINDOWS.items():
+        for name in names:
+            secs = WINDOWS[name]
             base = next((moment for moment in reversed(history) if moment.first <= now - secs), history[0])
             found[name] = told(difference(newest, base.snapshot), now - min(base.last, max(base.first, now - secs)))
         return found

@@ -62,7 +62,9 @@ class SafeLoader:
                 return failed(name, number, "its files changed while it was probed")
             proof = finding.proof
         with self._journal.loading(place, files):
-            return load_version(name, str(number), path, settings, self._executors, proof)
+            status = load_version(name, str(number), path, settings, self._executors, proof)
+        status.path, status.stamp = place, stamp
+        return status
 
     def _examined(self, probe: Probe, name: str, number: int, path: Path, settings: ModelSettings) -> Finding:
         started = time.monotonic()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from batchmill.backends import LoadedModel, Signature
 from batchmill.core.router import Version
+from batchmill.registry import layout
+from batchmill.registry.layout import Stamp
 from batchmill.registry.settings import ModelSettings
 
 
@@ -29,10 +33,33 @@ class VersionStatus:
     load_ms: float = 0.0
     pinned: bool = False
     hold: str = ""
+    path: Path | None = None  # of its model file
+    stamp: Stamp = ()  # of its files when it was loaded
+    sha256: str = ""  # of that file, once it has been asked for
 
     def told_state(self) -> str:
         """READY, HELD (by number alone), LOADING or FAILED."""
         return "HELD" if self.hold and self.state == "READY" else self.state
+
+    @property
+    def file_bytes(self) -> int:
+        return sum(size for _, size, *_ in self.stamp)
+
+    @property
+    def memory_bytes(self) -> int:
+        """At least: what its session has allocated, or its files where that is more, for weights that were packed are not told."""
+        model = self.model  # the reaper may take it
+        return max(model.memory_bytes, self.file_bytes) if model else 0
+
+    def file_hash(self) -> str:
+        """sha256 of the model file as it was loaded; empty when it has changed since. Takes a while the first time."""
+        if not self.sha256 and self.path and layout.is_unchanged(self.stamp):
+            import hashlib
+
+            with suppress(OSError), self.path.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+                self.sha256 = found if layout.is_unchanged(self.stamp) else ""
+        return self.sha256
 
     @property
     def inputs(self) -> Signature:

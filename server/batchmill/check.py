@@ -1,0 +1,79 @@
+"""`batchmill check`: what would be served of a registry and how, without serving it. Each version is loaded and proved in a child process."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from batchmill.errors import BatchmillError
+from batchmill.registry import layout, loader, model_config, policy
+from batchmill.registry.layout import ModelFolder
+from batchmill.registry.probe import Probe
+from batchmill.registry.settings import ModelSettings
+from batchmill.remote import table
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What is to be told of one version, or, without a version, of a model. state: ready, failed, or note for what is ignored."""
+
+    model: str
+    version: str
+    state: str
+    text: str
+
+
+def run(registry: Path, timeout_secs: float, as_json: bool) -> int:
+    """Prints what is found; 1 when something that is wanted would not be served."""
+    lines = []
+    probe = Probe(timeout_secs)
+    try:
+        for folder in layout.scan(registry):
+            lines += checked(folder, probe)
+    finally:
+        probe.close()
+    if as_json:
+        print(json.dumps([asdict(line) for line in lines]))
+    elif not lines:
+        print(f"{registry}: no models")
+    else:
+        print(table(["MODEL", "VERSION", "STATE", ""], [[line.model, line.version or "-", line.state, line.text] for line in lines]))
+    return int(any(line.state == "failed" for line in lines))
+
+
+def checked(folder: ModelFolder, probe: Probe) -> list[Line]:
+    """A wanted version that fails is replaced by one before it, as the server would."""
+    lines = [Line(folder.name, "", "note", note) for note in folder.notes]
+    try:
+        settings = model_config.read_folder(folder.path, folder.name)
+    except (BatchmillError, OSError) as error:
+        return [*lines, Line(folder.name, "", "failed", str(error))]
+    lines += [Line(folder.name, "", "note", note) for note in loader.notes_on(settings, folder)]
+    if not folder.versions:
+        return [*lines, Line(folder.name, "", "failed", "no version folder with a model.onnx")]
+    labelled = {int(number) for number in settings.labels.values()}
+    tried: dict[int, Line] = {}
+    broken: set[int] = set()
+    while True:
+        there = set(folder.versions) - broken
+        left = {*policy.wanted(there, settings.versions), *policy.pinned(there, settings.versions, labelled)} - set(tried)
+        if not left:
+            break
+        for number in sorted(left):
+            tried[number] = examined(folder, number, settings, probe)
+            if tried[number].state == "failed":
+                broken.add(number)
+    if not tried:
+        numbers = ", ".join(map(str, sorted(folder.versions)))
+        lines.append(Line(folder.name, "", "failed", f"versions.policy wants none of the versions that are there: {numbers}"))
+    return [*lines, *(tried[number] for number in sorted(tried))]
+
+
+def examined(folder: ModelFolder, number: int, settings: ModelSettings, probe: Probe) -> Line:
+    finding = probe.examine(folder.name, str(number), folder.versions[number], settings)
+    if finding.reason:
+        return Line(folder.name, str(number), "failed", finding.reason)
+    assert finding.proof
+    size = f"batches of up to {settings.max_batch_size} rows" if finding.proof.batched else "not batched"
+    return Line(folder.name, str(number), "ready", f"{size}: {finding.proof.reason}")

@@ -1,0 +1,42 @@
+"""Calls to a running server over HTTP, for the commands that talk to one."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import urllib.error
+import urllib.request
+from typing import Any
+
+from batchmill.errors import RemoteError, UnreachableError
+
+
+def call(url: str, body: bytes | None = None, headers: dict[str, str] | None = None) -> bytes:
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, body, headers or {}), timeout=60) as answer:
+            size = answer.headers.get("Inference-Header-Content-Length", "")
+            data: bytes = answer.read()
+            return size.encode() + b"\n" + data if body is not None else data
+    except urllib.error.HTTPError as error:
+        text = error.read().decode(errors="replace")
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            text = json.loads(text)["error"]
+        raise RemoteError(f"{error.code}: {text}") from None
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise UnreachableError(f"no server answers at {url}: {getattr(error, 'reason', error)}") from None
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """Columns side by side; the last may be of any width."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in (head, *rows))
+
+
+def asked(url: str, path: str) -> Any:
+    """What a GET of our own answers. UnreachableError when it is not a server of ours that does."""
+    base = url.rstrip("/")
+    try:
+        return json.loads(call(base + path))
+    except ValueError:
+        raise UnreachableError(f"no model server answers at {base}") from None
