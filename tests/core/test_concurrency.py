@@ -22,7 +22,7 @@ import pytest
 
 from batchmill.app import make_server
 from batchmill.config import ServerConfig
-from batchmill.core import ort
+from batchmill.core import exposition, ort
 from batchmill.core.bridge import OPEN
 from batchmill.core.reactor import Server
 from batchmill.core.router import Version
@@ -91,8 +91,9 @@ class Churn:
     def read(self) -> None:
         """What a scrape reads."""
         self.server.stats()
+        exposition.render([*self.serving, *self.kept], triton=True)
         for version in [*self.serving, *self.kept]:
-            version.stats(), version.latencies(), version.queue_rows, version.oldest_wait_ns
+            version.stats(), version.snapshot(), version.answered, version.queue_rows, version.oldest_wait_ns
 
     def answer_cold(self) -> None:
         for call, kind, _ in self.server.bridge.take():
