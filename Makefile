@@ -19,7 +19,7 @@ pip := $(bin)/python -m pip --quiet --disable-pip-version-check
 # $(call logged,COMMAND): its output goes to .venv/build.log, and to the terminal when it fails
 logged = $(1) >.venv/build.log 2>&1 || { tail -n 60 .venv/build.log >&2; exit 1; }
 
-.PHONY: help deps venv build demo serve test check bench wheel package-test soak image-test asan tsan fuzz clean
+.PHONY: help deps venv build demo serve test check bench wheel package-test soak metrics-test image-test asan tsan fuzz clean
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
@@ -79,6 +79,10 @@ package-test: build  ## sdist, wheel, pip install and its size, in empty environ
 
 soak: build  ## 100,000 requests (SOAK_REQUESTS), wrong and cancelled ones among them: memory, descriptors and threads stay
 	@$(bin)/python -m pytest -m long -rP tests/soak $(PYTEST_ARGS)
+
+metrics-test: build  ## promtool and a Prometheus (from apt) read /metrics
+	@command -v promtool prometheus >/dev/null || apt-get install -y -q prometheus >.venv/build.log 2>&1 || { tail -n 20 .venv/build.log >&2; exit 1; }
+	@$(bin)/python -m pytest -m long tests/e2e/test_prometheus.py $(PYTEST_ARGS)
 
 image-test:  ## the Dockerfile, built by buildah and run as its user on a read-only root (IMAGE_ARGS: flags of buildah bud; root, no engine)
 	@.ci/image $(IMAGE_ARGS)
