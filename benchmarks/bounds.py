@@ -106,3 +106,13 @@ def many_models(figures: Mapping[str, float], cost_ratio: float, asked_us: float
         Promise("many models", "CPU of a request, of that with one", cost_ratio, MANY_COST_RATIO),
         Promise("p99.9, scraped", f"{TAIL_RATIO:.0f}x idle or {TAIL_US:,.0f} µs", asked_us, max(TAIL_RATIO * idle_us, TAIL_US)),
     ]
+
+
+def changes(figures: Mapping[str, float], p99_ratios: Mapping[str, float]) -> list[Promise]:
+    """figures: of a server before and after version changes; p99_ratios: by protocol, beside the same load without changes."""
+    return [
+        *(Promise("changes", name, figures[name], 0.0) for name in ("failed", "of a wrong version", "leases")),
+        Promise("changes", "MB more resident", figures["more MiB"], 20.0),
+        *(Promise("changes", f"more {name}", figures[f"more {name}"], 0.0) for name in ("descriptors", "threads")),
+        *(Promise("changes", f"p99 {name}, of that without", ratio, 1.5) for name, ratio in p99_ratios.items()),
+    ]

@@ -58,8 +58,8 @@ def progress(turn: int, server: str, point: str, run: Run, figure: str) -> None:
 
 
 def promises_table(promises: Sequence[Promise], markdown: bool) -> str:
-    rows = [[p.point, p.text, f"{p.got:,.2f}", f"{'≥' if p.at_least else '≤'} {p.limit:,.2f}", f"{p.got / p.limit:.2f}", "PASS" if p.kept else "FAIL"]
-            for p in promises]
+    rows = [[p.point, p.text, f"{p.got:,.2f}", f"{'≥' if p.at_least else '≤'} {p.limit:,.2f}", f"{p.got / p.limit:.2f}" if p.limit else "",
+             "PASS" if p.kept else "FAIL"] for p in promises]
     return table(["point", "promise", "measured", "limit", "of the limit", ""], rows, markdown)
 
 

@@ -38,6 +38,17 @@ def test_a_plan(what, present, kept, loading, policy, labelled, load, drop):
     assert (list(plan.load), list(plan.drop)) == (load, drop), what
 
 
+@pytest.mark.parametrize(("what", "present", "kept", "drop"), [
+    ("it serves until its successor is loaded", {1: A}, {2: READY}, []),
+    ("and ends when that serves", {1: A}, {1: READY, 2: READY}, [2]),
+    ("or when it is broken", {1: A}, {1: BROKEN, 2: READY}, [2]),
+    ("a model without versions ends at once", {}, {2: READY}, [2]),
+    ("another one does not stay", {1: A}, {2: READY, 3: READY}, [3]),
+])
+def test_a_removed_version_in_service_leaves_no_gap(what, present, kept, drop):
+    assert list(decide(present, kept, [], LATEST, [], 2).drop) == drop, what
+
+
 def serving(interface):
     return Kept(A, True, interface)
 
