@@ -68,3 +68,9 @@ def test_many_models_may_cost_what_is_written_and_no_more():
     fine = dict(bounds.MANY)
     assert all(promise.kept for promise in bounds.many_models(fine, 1.1, 2000.0, 1000.0))
     assert not any(promise.kept for promise in bounds.many_models({name: most * 1.01 for name, most in fine.items()}, 1.11, 1001.0, 400.0))
+
+
+def test_version_changes_may_lose_nothing_and_leave_nothing():
+    fine = {"failed": 0, "of a wrong version": 0, "leases": 0, "more MiB": 20.0, "more descriptors": 0, "more threads": 0}
+    assert all(promise.kept for promise in bounds.changes(fine, {"gRPC": 1.5}))
+    assert not any(promise.kept for promise in bounds.changes({name: most + 1 for name, most in fine.items()}, {"gRPC": 1.51}))
