@@ -29,8 +29,8 @@ import payloads
 import report
 from processes import Server, batchmill, cpu_secs
 from startup import memory_mib
+from tail import POINT
 
-POINT = load.Point("grpc32", "h2load", "unary.grpc", load.METHOD + "ModelInfer", connections=4, streams=8)
 IDLE_SECS, ASKS, PERIOD_SECS = 5.0, 20, 0.1
 READY_SECS = 120.0
 

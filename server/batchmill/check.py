@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from batchmill.errors import BatchmillError
-from batchmill.registry import layout, loader, model_config, policy
-from batchmill.registry.layout import ModelFolder
+from batchmill.registry import layout, loader, model_config
+from batchmill.registry.layout import ModelFolder, Stamp
 from batchmill.registry.probe import Probe
+from batchmill.registry.reconcile import Kept, decide
 from batchmill.registry.settings import ModelSettings
 from batchmill.remote import table
 
@@ -53,17 +54,13 @@ def checked(folder: ModelFolder, probe: Probe) -> list[Line]:
     if not folder.versions:
         return [*lines, Line(folder.name, "", "failed", "no version folder with a model.onnx")]
     labelled = {int(number) for number in settings.labels.values()}
+    present: dict[int, Stamp] = dict.fromkeys(folder.versions, ())
     tried: dict[int, Line] = {}
-    broken: set[int] = set()
-    while True:
-        there = set(folder.versions) - broken
-        left = {*policy.wanted(there, settings.versions), *policy.pinned(there, settings.versions, labelled)} - set(tried)
-        if not left:
-            break
-        for number in sorted(left):
+    kept: dict[int, Kept] = {}
+    while load := decide(present, kept, (), settings.versions, labelled).load:
+        for number in load:
             tried[number] = examined(folder, number, settings, probe)
-            if tried[number].state == "failed":
-                broken.add(number)
+            kept[number] = Kept((), tried[number].state == "ready")
     if not tried:
         numbers = ", ".join(map(str, sorted(folder.versions)))
         lines.append(Line(folder.name, "", "failed", f"versions.policy wants none of the versions that are there: {numbers}"))

@@ -35,6 +35,6 @@ def memory(size: float) -> str:
         return "-"
     for unit in ("B", "KB", "MB"):
         if size < 1000:
-            break
-        size, unit = size / 1000, {"B": "KB", "KB": "MB", "MB": "GB"}[unit]
-    return f"{size:.3g} {unit}"
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} GB"

@@ -16,8 +16,6 @@ from batchmill.core.status cimport kCancelled, kInternal, kResourceExhausted, kU
 ctypedef pair[const char*, uint64_t] ReasonSum
 
 cdef extern from "exposition.hpp" namespace "batchmill" nogil:
-    int kStages
-
     cdef cppclass MergedHistogram:
         uint64_t sum, count
 
@@ -26,7 +24,7 @@ cdef extern from "exposition.hpp" namespace "batchmill" nogil:
         const ModelVersion* version
         MergedHistogram* stages
         uint64_t* outcome
-        uint64_t batches, bytes_in, bytes_out, rows, batch_failures, assembly_ns, compute_ns, encode_ns
+        uint64_t bytes_in, bytes_out, rows, batch_failures, assembly_ns, compute_ns, encode_ns
         vector[ReasonSum] reasons
         uint64_t requests()
 

@@ -1,14 +1,13 @@
 """What Python sees of the threads' histograms and counters, merged."""
 
-from libc.string cimport memset
 from libcpp.vector cimport vector
 
+# A snapshot is a row of uint64: what is counted in the upper 16 bits, how often in the lower 48.
 cdef enum:
-    # A snapshot is a row of uint64: what is counted in the upper 16 bits, how often in the lower 48.
-    OUTCOMES_AT = 7 * 448       # after the buckets of the stages
-    ROWS_AT = OUTCOMES_AT + 17
     COUNT_BITS = 48
 
+cdef int OUTCOMES_AT = 7 * BUCKETS      # after the buckets of the stages
+cdef int ROWS_AT = OUTCOMES_AT + kCodes
 cdef uint64_t COUNT_MASK = (<uint64_t> 1 << COUNT_BITS) - 1
 
 CODE_NAMES = ("OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",
@@ -100,10 +99,10 @@ def difference(bytes newer, bytes older) -> dict:
     Buckets in ns, ascending, empty ones left out; an empty snapshot is that of a version that has answered nothing yet.
     """
     cdef const uint64_t* data
-    cdef uint64_t[ROWS_AT + 1] counts
+    cdef vector[uint64_t] counts
     cdef size_t at
     cdef int stage, bucket, code
-    memset(counts, 0, sizeof(counts))
+    counts.resize(ROWS_AT + 1)
     data = <const uint64_t*> <const char*> newer
     for at in range(len(newer) // sizeof(uint64_t)):
         counts[data[at] >> COUNT_BITS] += data[at] & COUNT_MASK
