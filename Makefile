@@ -80,9 +80,10 @@ package-test: build  ## sdist, wheel, pip install and its size, in empty environ
 soak: build  ## 100,000 requests (SOAK_REQUESTS), wrong and cancelled ones among them: memory, descriptors and threads stay
 	@$(bin)/python -m pytest -m long -rP tests/soak $(PYTEST_ARGS)
 
-metrics-test: build  ## promtool and a Prometheus (from apt) read /metrics
+metrics-test: build  ## promtool, a Prometheus (from apt) and Triton's perf_analyzer read the server's figures
 	@command -v promtool prometheus >/dev/null || apt-get install -y -q prometheus >.venv/build.log 2>&1 || { tail -n 20 .venv/build.log >&2; exit 1; }
-	@$(bin)/python -m pytest -m long tests/e2e/test_prometheus.py $(PYTEST_ARGS)
+	@$(call logged,.ci/perf_analyzer)
+	@$(bin)/python -m pytest -m long tests/e2e/test_prometheus.py tests/e2e/test_perf_analyzer.py $(PYTEST_ARGS)
 
 image-test:  ## the Dockerfile, built by buildah and run as its user on a read-only root (IMAGE_ARGS: flags of buildah bud; root, no engine)
 	@.ci/image $(IMAGE_ARGS)

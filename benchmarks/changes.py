@@ -159,7 +159,8 @@ class Checker(threading.Thread):
             for model in self.models:
                 sent = time.monotonic()
                 try:
-                    self.answers.append((model, sent, time.monotonic(), self.asker.ask(model.name)))
+                    generation = self.asker.ask(model.name)
+                    self.answers.append((model, sent, time.monotonic(), generation))
                 except (RuntimeError, OSError, http.client.HTTPException, grpc.RpcError) as error:
                     self.failures.append(f"{model.name}: {error}"[:300])
 

@@ -55,6 +55,8 @@ def test_statistics_are_of_the_versions_asked_for(asked, wanted):
     assert [one["version"] for one in found] == wanted
     assert found[0]["inference_stats"]["success"] == {"count": 2, "ns": 120_000}
     assert found[0]["inference_stats"]["fail"] == {"count": 1, "ns": 7}
+    assert found[0]["inference_stats"]["queue"] == {"count": 2, "ns": 90_000}
+    assert found[0]["memory_usage"] == [{"type": "CPU", "id": 0, "byte_size": 1 << 20}]
     assert [(one["batch_size"], one["compute_infer"]) for one in found[0]["batch_stats"]] == [(2, {"count": 1, "ns": 6}), (3, {"count": 1, "ns": 8})]
 
 

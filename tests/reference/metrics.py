@@ -74,7 +74,7 @@ def filled(found, versions, triton, edge):
 
 def add_triton(found, labels, outcomes, requests, batches):
     sums = {"request_success": outcomes["ok"], "count": sum(one[1] for one in batches), "exec_count": len(batches), "pending_request_count": 0,
-            "request_duration_us": sum(one[6] for one in requests if not one[1]) // 1000, "queue_duration_us": sum(one[5] for one in requests) // 1000,
+            "request_duration_us": sum(one[6] for one in requests if not one[1]) // 1000, "queue_duration_us": sum(one[5] for one in requests if not one[1]) // 1000,
             **{f"compute_{stage}_duration_us": sum(one[2] * one[at] for one in batches) // 1000 for at, stage in ((3, "input"), (4, "infer"), (5, "output"))}}
     for name, value in sums.items():
         found[f"nv_{name}"].add_metric(labels, value)

@@ -39,7 +39,7 @@ struct MergedStats {
     MergedHistogram stages[kStages];
     uint64_t sizes[kSizeBounds + 1] = {}, batches = 0, counted_rows = 0;  // batches by rows
     uint64_t outcome[kCodes] = {};
-    uint64_t bytes_in = 0, bytes_out = 0, rows = 0, batch_failures = 0, assembly_ns = 0, compute_ns = 0, encode_ns = 0;
+    uint64_t bytes_in = 0, bytes_out = 0, rows = 0, batch_failures = 0, queue_ns = 0, assembly_ns = 0, compute_ns = 0, encode_ns = 0;
     std::vector<std::pair<const char*, uint64_t>> reasons;
 
     uint64_t requests() const {
@@ -55,6 +55,7 @@ struct MergedStats {
         bytes_out += part.bytes_out.load();
         rows += part.rows.load();
         batch_failures += part.batch_failures.load();
+        queue_ns += part.queue_ns.load();
         assembly_ns += part.assembly_ns.load();
         compute_ns += part.compute_ns.load();
         encode_ns += part.encode_ns.load();

@@ -24,7 +24,7 @@ cdef extern from "exposition.hpp" namespace "batchmill" nogil:
         const ModelVersion* version
         MergedHistogram* stages
         uint64_t* outcome
-        uint64_t bytes_in, bytes_out, rows, batch_failures, assembly_ns, compute_ns, encode_ns
+        uint64_t bytes_in, bytes_out, rows, batch_failures, queue_ns, assembly_ns, compute_ns, encode_ns
         vector[ReasonSum] reasons
         uint64_t requests()
 
@@ -163,7 +163,7 @@ cdef uint64_t figure(const MergedStats& one, Figure which) noexcept nogil:
     if which == kRequestUs:
         return (one.stages[5].sum + one.stages[6].sum) // 1000
     if which == kQueueUs:
-        return one.stages[1].sum // 1000
+        return one.queue_ns // 1000
     return (one.assembly_ns if which == kAssemblyUs else one.compute_ns if which == kComputeUs else one.encode_ns) // 1000
 
 

@@ -38,7 +38,7 @@ cdef extern from "histogram.hpp" namespace "batchmill" nogil:
         Histogram* total            # by Encoding
         Counter* outcome
         ReasonCount* reasons
-        Counter bytes_in, bytes_out, rows, batch_failures, failed_ns, last_ns, assembly_ns, compute_ns, encode_ns
+        Counter bytes_in, bytes_out, rows, batch_failures, failed_ns, last_ns, queue_ns, assembly_ns, compute_ns, encode_ns
         BatchSizes sizes
         void count_reason(const char* reason)
         void count_batch(int64_t rows, int64_t requests, int64_t assembly_ns, int64_t compute_ns, int64_t encode_ns)

@@ -123,8 +123,8 @@ cdef dict statistics(atomic[VersionStats*]* slots, int slot_count):
     cdef BatchCounts* size
     cdef int slot, code, stage, reason
     cdef int64_t rows
-    sums = dict.fromkeys(("success", "rows", "batch_failures", "bytes_in", "bytes_out", "failed_ns", "assembly_ns", "compute_ns",
-                          "encode_ns"), 0)
+    sums = dict.fromkeys(("success", "rows", "batch_failures", "bytes_in", "bytes_out", "failed_ns", "queue_ns", "assembly_ns",
+                          "compute_ns", "encode_ns"), 0)
     failure, reasons, sizes, stages = {}, {}, {}, {}
     last_ns = 0
     for slot in range(slot_count):
@@ -134,7 +134,7 @@ cdef dict statistics(atomic[VersionStats*]* slots, int slot_count):
         for name, value in (
             ("success", part.outcome[0].load()), ("rows", part.rows.load()), ("batch_failures", part.batch_failures.load()),
             ("bytes_in", part.bytes_in.load()), ("bytes_out", part.bytes_out.load()), ("failed_ns", part.failed_ns.load()),
-            ("assembly_ns", part.assembly_ns.load()), ("compute_ns", part.compute_ns.load()),
+            ("queue_ns", part.queue_ns.load()), ("assembly_ns", part.assembly_ns.load()), ("compute_ns", part.compute_ns.load()),
             ("encode_ns", part.encode_ns.load()),
         ):
             sums[name] += value

@@ -182,6 +182,7 @@ cdef void count(IoThread* thread, InferRequest* request) noexcept nogil:
     add(stats.bytes_out, request.response.size - request.response_start)
     if code == <int32_t> kOk:
         stats.total[<int> request.encoding].record(took)
+        add(stats.queue_ns, <uint64_t> (request.times.started - request.times.queued))
     else:
         add(stats.failed_ns, <uint64_t> took)
         stats.count_reason(request.status.reason)

@@ -236,6 +236,7 @@ def metrics_text(versions, bint triton) -> bytes:
                     stats.count_reason(<const char*> <bytes> reason)
                 else:
                     stats.total[protocol].record(total_ns)
+                    add(stats.queue_ns, queue_ns)
             for thread, rows, count, assembly_ns, compute_ns, encode_ns in batches:
                 one.stats_of(thread).count_batch(rows, count, assembly_ns, compute_ns, encode_ns)
         return text_of(made, triton)

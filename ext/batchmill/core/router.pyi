@@ -20,6 +20,7 @@ class VersionStats(TypedDict):
     bytes_in: int
     bytes_out: int
     failed_ns: int
+    queue_ns: int
     last_ns: int
     assembly_ns: int
     compute_ns: int

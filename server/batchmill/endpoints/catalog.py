@@ -137,8 +137,9 @@ def config_type(datatype: str) -> str:
 
 
 def statistics_of(name: str, version: VersionStatus) -> dict[str, Any]:
-    """The v2 statistics extension; durations in ns. Those of inference_stats are summed over requests, each of which counts
-    its batch's whole time, those of batch_stats over batches. compute_input gathers rows, compute_output writes answers.
+    """The v2 statistics extension with Triton's meaning; durations in ns. Those of inference_stats but fail are summed over the
+    requests answered well, each of which counts its batch's whole time, those of batch_stats over batches. compute_input
+    gathers rows, compute_output writes answers.
     """
     assert version.served
     stats = version.served.stats()
@@ -156,10 +157,12 @@ def statistics_of(name: str, version: VersionStatus) -> dict[str, Any]:
         "inference_stats": {
             "success": duration(success, stages["total_grpc"]["sum_ns"] + stages["total_rest"]["sum_ns"]),
             "fail": duration(sum(stats["failure"].values()), stats["failed_ns"]),
-            "queue": duration(stages["queue"]["count"], stages["queue"]["sum_ns"]),
+            "queue": duration(success, stats["queue_ns"]),
             "compute_input": duration(success, stats["assembly_ns"]),
             "compute_infer": duration(success, stats["compute_ns"]),
             "compute_output": duration(success, stats["encode_ns"]),
+            "cache_hit": duration(0, 0),
+            "cache_miss": duration(0, 0),
         },
         "batch_stats": [
             {
@@ -170,4 +173,5 @@ def statistics_of(name: str, version: VersionStatus) -> dict[str, Any]:
             }
             for rows, (batches, assembly_ns, compute_ns, encode_ns) in stats["batch_sizes"].items()
         ],
+        "memory_usage": [{"type": "CPU", "id": 0, "byte_size": version.memory_bytes}],
     }
