@@ -15,6 +15,7 @@ HEAVY_SHARE = 0.97
 START_MIB = 90.0
 TAIL_RATIO, TAIL_US = 2.0, 1000.0
 INSTRUMENTS_SHARE = 0.02
+AGREEMENT_SHARE = 0.05
 MANY = {"ready s": 10.0, "MiB": 1000.0, "threads": 100.0, "idle %": 2.0, "/metrics ms": 100.0, "/v2/repository/index ms": 100.0}
 MANY_COST_RATIO = 1.1
 
@@ -115,4 +116,13 @@ def changes(figures: Mapping[str, float], p99_ratios: Mapping[str, float]) -> li
         Promise("changes", "MB more resident", figures["more MiB"], 20.0),
         *(Promise("changes", f"more {name}", figures[f"more {name}"], 0.0) for name in ("descriptors", "threads")),
         *(Promise("changes", f"p99 {name}, of that without", ratio, 1.5) for name, ratio in p99_ratios.items()),
+    ]
+
+
+def agreement(counts: Mapping[str, tuple[float, float]], latencies_us: Mapping[str, tuple[float, float, float]]) -> list[Promise]:
+    """counts: (the client's, the server's); latencies_us: (the client's, its transport's, the server's)."""
+    return [
+        *(Promise(name, "requests apart", abs(ours - client), 0.0) for name, (client, ours) in counts.items()),
+        *(Promise(name, "apart from client minus transport", abs(ours / (client - transport) - 1), AGREEMENT_SHARE)
+          for name, (client, transport, ours) in latencies_us.items()),
     ]

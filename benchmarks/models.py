@@ -2,6 +2,7 @@
 """The models to measure with, made by onnx.helper with fixed seeds: nothing is downloaded, the same bytes every time.
 
     mlp      x FP32 [-1,64] -> probabilities FP32 [-1,8]; 64-128-64-8, ReLU, softmax: a run of some microseconds
+    wide     as mlp, 64-3072-3072-8: some milliseconds
     encoder  input_ids, attention_mask INT64 [-1,-1] -> last_hidden_state FP32 [-1,-1,384]; 6 layers, 12 heads
     resnet   x FP32 [-1,3,224,224] -> logits FP32 [-1,1000]; 18 layers
 
@@ -59,8 +60,8 @@ def tensor(name: str, datatype: int, *shape: int | str) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, datatype, shape)
 
 
-def mlp() -> onnx.ModelProto:
-    g, x, widths = Graph(2), "x", (64, 128, 64, 8)
+def mlp(*hidden: int) -> onnx.ModelProto:
+    g, x, widths = Graph(2), "x", (64, *(hidden or (128, 64)), 8)
     for i, (wide, narrow) in enumerate(itertools.pairwise(widths)):
         x = g.add("Gemm", x, g.normal(wide, narrow, scale=wide**-0.5), g.normal(narrow, scale=0.1))
         if i < len(widths) - 2:
@@ -136,7 +137,7 @@ def resnet() -> onnx.ModelProto:
     return g.model("resnet", [tensor("x", FP32, "batch", 3, 224, 224)], [tensor("logits", FP32, "batch", 1000)])
 
 
-MAKERS: dict[str, Callable[[], onnx.ModelProto]] = {"mlp": mlp, "encoder": encoder, "resnet": resnet}
+MAKERS: dict[str, Callable[[], onnx.ModelProto]] = {"mlp": mlp, "wide": lambda: mlp(3072, 3072), "encoder": encoder, "resnet": resnet}
 
 
 def write(registry: Path, name: str) -> Path:
@@ -151,7 +152,7 @@ def write(registry: Path, name: str) -> Path:
 def row(name: str) -> dict[str, np.ndarray]:
     """One row of every input, the same every time."""
     random = np.random.default_rng(7)
-    if name == "mlp":
+    if name in ("mlp", "wide"):
         return {"x": random.standard_normal((1, 64)).astype(np.float32)}
     if name == "resnet":
         return {"x": random.random((1, 3, 224, 224), dtype=np.float32)}

@@ -74,3 +74,8 @@ def test_version_changes_may_lose_nothing_and_leave_nothing():
     fine = {"failed": 0, "of a wrong version": 0, "leases": 0, "more MiB": 20.0, "more descriptors": 0, "more threads": 0}
     assert all(promise.kept for promise in bounds.changes(fine, {"gRPC": 1.5}))
     assert not any(promise.kept for promise in bounds.changes({name: most + 1 for name, most in fine.items()}, {"gRPC": 1.51}))
+
+
+def test_figures_agree_when_counts_are_the_same_and_latencies_but_for_the_transport():
+    assert [promise.kept for promise in bounds.agreement({"ok": (5, 5)}, {"p50": (1100.0, 100.0, 951.0)})] == [True, True]
+    assert [promise.kept for promise in bounds.agreement({"ok": (5, 4)}, {"p50": (1100.0, 100.0, 949.0)})] == [False, False]
