@@ -9,6 +9,7 @@ BatchmillError
 ├── ModelError          a version cannot be loaded
 │   ├── UnsafeModel     it points outside its folder
 │   └── GoldenFailed    it does not reproduce its golden.npz, or that cannot be used
+├── RegistryGone        nothing can be loaded from a registry that is not there
 ├── NotFound            no such model or version
 ├── Unauthenticated     the key is missing or wrong
 ├── Forbidden           this caller may not change anything
@@ -80,6 +81,15 @@ class GoldenFailed(ModelError):
 
     def __init__(self, text: str) -> None:
         super().__init__(f"golden: {text}")
+
+
+class RegistryGone(BatchmillError):
+    """The registry's folder is not there, or empty, which looks like a mount that is gone; what is loaded serves on."""
+
+    code, http_status, reason = UNAVAILABLE, 503, "REGISTRY_GONE"
+
+    def __init__(self) -> None:
+        super().__init__("the registry is gone or empty: nothing can be loaded, and what is loaded serves on")
 
 
 class NotFound(BatchmillError):

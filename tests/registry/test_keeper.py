@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from batchmill.core import ort
-from batchmill.errors import ModelError, NotFound
+from batchmill.errors import ModelError, NotFound, RegistryGone
 from e2e import models
 from reference.registry import WAIT_SECS, Kept
 
@@ -88,3 +88,13 @@ def test_a_load_call_says_why_it_failed_and_may_be_sent_again(root):
         path.write_bytes(whole)
         load(kept, "b")
         assert ready(kept) == "b1"
+
+
+def test_a_load_call_is_answered_though_the_registry_has_gone(root):
+    with started(root, "*") as kept:
+        root.rename(root.parent / "away")
+        with pytest.raises(RegistryGone, match="gone or empty"):
+            load(kept, "a")
+        assert ready(kept) == "a1b1c1"
+        (root.parent / "away").rename(root)
+        load(kept, "a")

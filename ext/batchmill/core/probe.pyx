@@ -15,8 +15,11 @@ from batchmill.core.histogram cimport VersionStats, add
 from batchmill.core.message cimport InferRequest, NativeVersion, RequestedOutput
 from batchmill.core.pacer cimport Pacer as NativePacer, begin, end, look
 from batchmill.core.queue cimport RequestQueue, Taken, put, take
+from batchmill.core.reactor cimport Server
 from batchmill.core.runner cimport stamp
-from batchmill.core.router cimport ModelRoute, ModelVersion, RouteTable, VersionPointer, check as check_request, pick as pick_version
+from batchmill.core.router cimport (
+    ModelRoute, ModelVersion, RouteTable, Version, VersionPointer, check as check_request, pick as pick_version,
+)
 from batchmill.core.tensor cimport TensorSpec, TensorView, datatype_of, kMaxRank
 
 cdef extern from "trap.hpp" namespace "batchmill" nogil:
@@ -202,6 +205,32 @@ cdef class Pacer:
         """Whether there is a pacing thread by now."""
         look(&self.pacer, now_ns)
         return self.pacer.made
+
+
+cdef class Lease:
+    """A request that has been given its version by a server's route table and is not answered yet. LookupError: none for it."""
+
+    cdef InferRequest* request
+
+    def __cinit__(self, Server server, bytes model, bytes version=b"", bytes label=b""):
+        self.request = new InferRequest()
+        self.request.model_name, self.request.model_version, self.request.label = view(model), view(version), view(label)
+        if not pick_version(server.shared.table.load(), self.request):
+            raise LookupError((<bytes> self.request.status.message).decode())
+
+    def __dealloc__(self):
+        self.end()
+        del self.request
+
+    def is_on(self, Version version) -> bool:
+        """Whether that is the version it was given."""
+        return version.native == <ModelVersion*> self.request.version
+
+    def end(self) -> None:
+        """The answer is out."""
+        if self.request.version != NULL:
+            (<ModelVersion*> self.request.version).leases.fetch_sub(1)
+            self.request.version = NULL
 
 
 def division_bytes(bytes code) -> tuple:

@@ -6,7 +6,6 @@ import socket as sockets
 from libc.stdint cimport int32_t, int64_t, uint64_t
 from libcpp.string cimport string
 from libcpp.utility cimport pair
-from libcpp.vector cimport vector
 
 from batchmill.core.access_log cimport taken_from
 from batchmill.core.batch cimport Scratch
@@ -93,13 +92,6 @@ cdef extern from "<sys/epoll.h>" nogil:
 
 cdef class Server:
     """Owns the data plane's threads. Made stopped; listen(), start(), publish() ... drain(), stop(). Not started twice."""
-
-    cdef Shared* shared
-    cdef vector[IoThread*] threads
-    cdef readonly Bridge bridge
-    cdef int executors, signal_fd
-    cdef bint started
-    cdef set routed, versions   # in the table; and all that were and are not released: the data plane points at them
 
     def __cinit__(self, *, int io_threads, int executor_threads, int64_t max_body_bytes, int64_t max_response_bytes,
                   int64_t max_pending_bytes, int64_t max_connections, int64_t max_streams, int64_t max_header_bytes,

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
+from batchmill.errors import BatchmillError
 from batchmill.registry.layout import ModelFolder, Stamp
 from batchmill.registry.settings import ModelSettings
+from batchmill.registry.settle import Settling
 from batchmill.registry.status import ModelStatus, VersionStatus
 
 
@@ -19,6 +21,7 @@ class Entry:
     status: ModelStatus
     stamps: dict[int, Stamp] = field(default_factory=dict)
     loading: dict[int, Stamp] = field(default_factory=dict)
+    settling: Settling = field(default_factory=Settling)  # the versions to load whose files do not stand still yet
     config: Stamp | None = None  # of the model.yaml or config.pbtxt that was read last
     problem: str = ""  # of that file
     in_service: int = 0  # the version that gets default traffic; 0: none, or the model has not come to rest yet
@@ -29,6 +32,27 @@ class Entry:
         for number, version in self.status.versions.items():
             if version.state == "FAILED" or version.reason:
                 self.stamps.pop(int(number), None)
+
+    def explain(self) -> bool:
+        """Tells why the model has no version at all, or why its settings were refused. Whether that has changed."""
+        status, there = self.status, ", ".join(map(str, sorted(self.folder.versions)))
+        before, status.reason = status.reason, self.problem
+        if not status.reason and not status.versions:
+            if not there:
+                status.reason = "no version folder with a model.onnx"
+            elif self.settling.waiting:
+                status.reason = "waits until its files stand still"
+            else:
+                status.reason = f"versions.policy wants none of the versions that are there: {there}"
+        return before != status.reason
+
+    def answer_waiting(self, error: BatchmillError | None) -> None:
+        for done in self.waiting:
+            if error:
+                done.set_exception(error)
+            else:
+                done.set_result(None)
+        self.waiting.clear()
 
 
 @dataclass(frozen=True, slots=True)

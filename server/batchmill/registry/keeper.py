@@ -7,22 +7,23 @@ often in any case. A version that cannot be loaded touches nothing: what served 
 from __future__ import annotations
 
 import contextlib
+import math
 import queue
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from batchmill.errors import BatchmillError, ModelError, NotFound, StartError
+from batchmill.errors import BatchmillError, ModelError, NotFound, RegistryGone, StartError
 from batchmill.logs import Log
 from batchmill.registry import layout, loader, model_config, watch
 from batchmill.registry.entry import Call, Entry, Loaded
 from batchmill.registry.layout import ModelFolder
 from batchmill.registry.reconcile import Kept, decide
 from batchmill.registry.settings import ModelSettings
-from batchmill.registry.settle import STILL_SECS, Settling
+from batchmill.registry.settle import STILL_SECS
 from batchmill.registry.signature import hold_of, interface, refusal_of
 from batchmill.registry.status import ModelStatus, VersionStatus
 
@@ -42,9 +43,12 @@ class Keeper:
     def __init__(
         self, root: Path, load: Load, publish: Callable[[Models, bool], None], retire: Callable[[VersionStatus], None], *,
         adjust: Callable[[VersionStatus, ModelSettings], None], poll_secs: float | None = None, watched: bool = True,
-        only: Collection[str] | None = None,
+        only: Collection[str] | None = None, clock: Callable[[], float] = time.monotonic, loaders: Executor | None = None,
     ) -> None:  # fmt: skip
-        """only: load these at the start, and afterwards what load calls ask for, with "*" for all. None: everything, always."""
+        """only: load these at the start, and afterwards what load calls ask for, with "*" for all. None: everything, always.
+
+        clock: seconds. loaders: run the loads.
+        """
         self._root = root
         self._load = load
         self._publish = publish
@@ -53,10 +57,10 @@ class Keeper:
         self._poll_secs = poll_secs or watch.poll_secs(root)
         self._watched = watched
         self._only = only
+        self._clock = clock
         self._entries: dict[str, Entry] = {}
         self._events: queue.SimpleQueue[Loaded | Call | None] = queue.SimpleQueue()
-        self._settling = Settling()
-        self._loaders = ThreadPoolExecutor(LOADERS, "load")
+        self._loaders = loaders or ThreadPoolExecutor(LOADERS, "load")
         self._retired: list[VersionStatus] = []
         self._unloaded: list[Future[None]] = []
         self._changed = True
@@ -94,19 +98,26 @@ class Keeper:
 
     # The keeper's thread.
     def _run(self) -> None:
-        self._look(first=True)
+        self.first_look()
         while not self._stopped:
-            self._tell()
-            self._answer_calls()
-            if self._take_events(max(0.0, self._due() - time.monotonic())):
-                self._look()
+            self.turn()
+
+    def first_look(self) -> None:
+        self._look(first=True)
+
+    def turn(self, most_secs: float = math.inf) -> None:
+        """Tells what has changed, then waits until there is something to do, but no longer than that, and does it."""
+        self._tell()
+        self._answer_calls()
+        if self._take_events(max(0.0, min(most_secs, self._due() - self._clock()))):
+            self._look()
 
     def _due(self) -> float:
         """When to stop waiting for events."""
         times = [self._published_at + PUBLISH_SECS] if self._changed else []
         if self._is_looking():
-            times.append(self._looked_at + (STILL_SECS + 0.05 if self._settling.waiting else self._poll_secs))
-        return min(times, default=time.monotonic() + 3600)
+            times.append(self._looked_at + (STILL_SECS + 0.05 if self._is_waiting() else self._poll_secs))
+        return min(times, default=self._clock() + 3600)
 
     def _take_events(self, wait_secs: float) -> bool:
         """Handles what comes until then. Whether to look at the registry: there was a hint, or it is time."""
@@ -121,11 +132,11 @@ class Keeper:
                 else:
                     self._on_call(event)
                 event = self._events.get_nowait()
-        return self._is_looking() and (hinted or time.monotonic() >= self._due()) and not self._stopped
+        return self._is_looking() and (hinted or self._clock() >= self._due()) and not self._stopped
 
     def _is_looking(self) -> bool:
         """Whether it looks by itself: all the time, or until what a start or a call asked for stands still."""
-        return self._watched or not self._complete or self._settling.waiting
+        return self._watched or not self._complete or self._is_waiting()
 
     def _on_call(self, call: Call) -> None:
         try:
@@ -135,7 +146,7 @@ class Keeper:
 
     # Looking.
     def _look(self, first: bool = False) -> None:
-        self._looked_at = time.monotonic()
+        self._looked_at = self._clock()
         try:
             folders = {folder.name: folder for folder in layout.scan(self._root)}
         except (StartError, OSError) as error:
@@ -154,7 +165,6 @@ class Keeper:
             log.warning("registry_empty", path=str(self._root))
         for name in sorted({*(self._only or ())} - {*folders, "*"}) if first else ():
             log.error("model_failed", name=name, reason="--load-model: the registry has no such model")
-        self._settling.keep_only({(entry.folder.name, number) for entry in self._entries.values() for number in entry.folder.versions})
         self._check_complete()
 
     def _is_asked_for(self, name: str) -> bool:
@@ -166,6 +176,8 @@ class Keeper:
         if not self._vanished:
             log.error("registry_vanished", reason=reason, serving=len(self._entries))
         self._vanished = True
+        for entry in self._entries.values():
+            entry.answer_waiting(RegistryGone())
 
     def _note(self, folder: ModelFolder) -> None:
         """Tells what is ignored in a folder once, not at every look."""
@@ -185,12 +197,14 @@ class Keeper:
             entry.status.held = False
         entry.folder = folder
         if entry.status.held:
-            return
+            return entry.settling.keep_only(())
         if entry.config != folder.config:
             self._read_config(entry)
         if not entry.problem or entry.status.versions:
             self._reconcile(entry)
-        self._explain(entry)
+        else:
+            entry.settling.keep_only(())
+        self._changed |= entry.explain()
 
     def _read_config(self, entry: Entry) -> None:
         """Reads a model.yaml or config.pbtxt that is new or changed. When it is wrong, what serves goes on by the settings it has."""
@@ -223,8 +237,9 @@ class Keeper:
         hold = status.settings.signature_change == "hold"
         plan = decide(folder.stamps, kept, entry.loading, status.settings.versions, labelled, entry.in_service, hold)
         for number in plan.load:
-            if self._settling.is_settled((folder.name, number), folder.stamps[number], time.monotonic()):
+            if entry.settling.is_settled(number, folder.stamps[number], self._clock()):
                 self._begin(entry, number)
+        entry.settling.keep_only(plan.load)
         for number in plan.drop:
             self._drop(entry, number)
         for name, version in status.versions.items():
@@ -234,25 +249,13 @@ class Keeper:
                 log.warning("version_on_hold", name=status.name, version=name, reason=reason)
             version.pinned, version.hold = pinned, reason
         # At a start the newest serves, whichever is loaded first: only what has come to rest is held against.
-        if entry.in_service or not (entry.loading or self._is_settling(entry)):
+        if entry.in_service or not (entry.loading or entry.settling.waiting):
             standard = status.pick()
             entry.in_service = int(standard.number) if standard else 0
 
-    def _explain(self, entry: Entry) -> None:
-        """Why a model has no version at all, or why its settings were refused."""
-        status, there = entry.status, ", ".join(map(str, sorted(entry.folder.versions)))
-        before, status.reason = status.reason, entry.problem
-        if not status.reason and not status.versions:
-            if not there:
-                status.reason = "no version folder with a model.onnx"
-            elif self._is_settling(entry):
-                status.reason = "waits until its files stand still"
-            else:
-                status.reason = f"versions.policy wants none of the versions that are there: {there}"
-        self._changed |= before != status.reason
-
-    def _is_settling(self, entry: Entry) -> bool:
-        return any((entry.folder.name, number) in self._settling for number in entry.folder.versions)
+    def _is_waiting(self) -> bool:
+        """Whether files are awaited to stand still."""
+        return any(entry.settling.waiting for entry in self._entries.values())
 
     # Loading.
     def _begin(self, entry: Entry, number: int) -> None:
@@ -295,12 +298,12 @@ class Keeper:
                 self._let_go(fresh)
         self._changed = True
         self._reconcile(entry)
-        self._explain(entry)
+        self._changed |= entry.explain()
         self._check_complete()
 
     def _check_complete(self) -> None:
         """The first pass has ended when nothing loads and nothing is awaited."""
-        if not self._complete and not self._settling.waiting and not any(entry.loading for entry in self._entries.values()):
+        if not self._complete and not self._is_waiting() and not any(entry.loading for entry in self._entries.values()):
             self._complete = self._changed = True
             if self._watched:
                 watch.start(self._root, self.wake)
@@ -309,8 +312,7 @@ class Keeper:
     def _remove(self, name: str) -> None:
         entry = self._entries.pop(name)
         self._notes.pop(name, None)
-        for done in entry.waiting:
-            done.set_exception(NotFound(f"the registry has no model {name[:200]!r}"))
+        entry.answer_waiting(NotFound(f"the registry has no model {name[:200]!r}"))
         for version in entry.status.versions.values():
             self._let_go(version)
         log.info("model_removed", name=name)
@@ -328,10 +330,11 @@ class Keeper:
     def _let_go(self, version: VersionStatus | None) -> None:
         if version is not None and version.served is not None:
             self._retired.append(version)
+            self._changed = True  # it is retired after the next table
 
     # Telling.
     def _tell(self) -> None:
-        now = time.monotonic()
+        now = self._clock()
         if not self._changed or (self.published.is_set() and now < self._published_at + PUBLISH_SECS):
             return
         if not self._complete and not self.published.is_set() and not any(entry.status.ready() for entry in self._entries.values()):
@@ -368,8 +371,10 @@ class Keeper:
         entry.status.versions.clear()
         entry.stamps.clear()
         entry.loading.clear()
+        entry.settling.keep_only(())
         entry.in_service = 0
         entry.status.held, entry.status.reason = True, "unloaded by a call"
+        entry.answer_waiting(ModelError("the model was unloaded by another call"))
         self._changed = True
         log.info("model_unloaded", name=name)
         self._unloaded.append(done)
@@ -382,14 +387,9 @@ class Keeper:
             done.set_result(None)
         self._unloaded.clear()
         for entry in self._entries.values():
-            if not entry.waiting or entry.loading or self._is_settling(entry):
+            if not entry.waiting or entry.loading or entry.settling.waiting:
                 continue
             ready = entry.status.pick()
             reasons = [f"version {v.number}: {v.reason}" for v in entry.status.versions.values() if v.reason]
             problem = "; ".join(reasons) or entry.status.reason
-            for done in entry.waiting:
-                if ready and not problem:
-                    done.set_result(None)
-                else:
-                    done.set_exception(ModelError(problem or "no version is ready"))
-            entry.waiting.clear()
+            entry.answer_waiting(None if ready and not problem else ModelError(problem or "no version is ready"))

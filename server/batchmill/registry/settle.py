@@ -7,7 +7,7 @@ import fcntl
 import os
 import signal
 import time
-from collections.abc import Hashable
+from collections.abc import Collection
 
 from batchmill.registry.layout import Stamp
 
@@ -17,30 +17,28 @@ _F_SETSIG = 10
 
 
 class Settling:
-    """Remembers since when each folder has looked as it does."""
+    """Remembers since when each version's folder has looked as it does."""
 
     def __init__(self) -> None:
-        self._since: dict[Hashable, tuple[Stamp, float]] = {}
+        self._since: dict[int, tuple[Stamp, float]] = {}
 
-    def is_settled(self, key: Hashable, stamp: Stamp, now: float) -> bool:
+    def is_settled(self, number: int, stamp: Stamp, now: float) -> bool:
         """now: monotonic seconds. Asked again and again until True; a folder that is being written starts anew."""
-        before = self._since.get(key)
+        before = self._since.get(number)
         if before is None or before[0] != stamp:
-            before = self._since[key] = (stamp, now)
+            before = self._since[number] = (stamp, now)
         if now - before[1] < STILL_SECS and not is_old(stamp):
             return False
         if any(is_being_written(line[0]) for line in stamp):
-            self._since[key] = (stamp, now)
+            self._since[number] = (stamp, now)
             return False
-        del self._since[key]
+        del self._since[number]
         return True
 
-    def keep_only(self, keys: set[Hashable]) -> None:
-        for key in set(self._since) - keys:
-            del self._since[key]
-
-    def __contains__(self, key: Hashable) -> bool:
-        return key in self._since
+    def keep_only(self, numbers: Collection[int]) -> None:
+        """The others are not asked for any more."""
+        for number in self._since.keys() - {*numbers}:
+            del self._since[number]
 
     @property
     def waiting(self) -> bool:
