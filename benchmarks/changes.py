@@ -256,13 +256,13 @@ def measure(options: argparse.Namespace, folder: Path) -> tuple[dict[str, float]
         rest = Rest(server.port)
         while len(rest.states()) < MODELS or set(rest.states().values()) != {"READY"}:
             time.sleep(0.05)
-        rates = {tool: options.load / 2 * tool.capacity(server.port, options.client_core) for tool in tools}
+        rates = {tool: options.load / 2 * tool.capacity(server.port, options.client_core) for tool in tools if options.load}
         checkers = [Checker(asker, models) for asker in (Rest(server.port), Grpc(server.port))]
         for checker in checkers:
             checker.start()
         for turn in range(4):  # what the first loads leave for good: a probe child, heaps of threads
             change_all(models, turn, rest)
-        time.sleep(SETTLE_SECS)
+        time.sleep(options.settle)
         before = held(server)
 
         def work() -> None:
@@ -270,6 +270,9 @@ def measure(options: argparse.Namespace, folder: Path) -> tuple[dict[str, float]
             counts["turns"] += 1
 
         while counts["changes"] < options.changes:
+            if not rates:
+                work()
+                continue
             quiet = period(server, rates, options, folder, None)
             changing = period(server, rates, options, folder, work)
             for name, p99 in changing.items():
@@ -278,7 +281,7 @@ def measure(options: argparse.Namespace, folder: Path) -> tuple[dict[str, float]
         for checker in checkers:
             checker.done.set()
             checker.join()
-        time.sleep(SETTLE_SECS)
+        time.sleep(options.settle)
         after = held(server)
         rest.connection.request("GET", "/metrics")
         metrics = rest.connection.getresponse().read().decode().splitlines()
@@ -294,13 +297,14 @@ def measure(options: argparse.Namespace, folder: Path) -> tuple[dict[str, float]
 def main() -> int:
     parser = report.parser(__doc__, "changes", rounds=1, seconds=10.0)
     parser.add_argument("--changes", type=int, default=1000)
-    parser.add_argument("--load", type=float, default=0.5, help="share of the capacity, over both protocols")
+    parser.add_argument("--load", type=float, default=0.5, help="share of the capacity, over both protocols; 0: the checkers alone")
+    parser.add_argument("--settle", type=float, default=SETTLE_SECS, help="seconds before memory, descriptors and threads are counted")
     options = parser.parse_args()
-    report.require("h2load", "taskset")
+    report.require(*(["h2load"] if options.load else []), "taskset")
     with tempfile.TemporaryDirectory(prefix="batchmill-changes-") as folder:
         figures, ratios = measure(options, Path(folder))
     print(report.table(["figure", "measured"], [[name, f"{value:,.1f}"] for name, value in figures.items()], options.markdown))
-    return report.finish(options, {}, bounds.changes(figures, {name: statistics.median(some) for name, some in ratios.items()}))
+    return report.finish(options, {}, bounds.changes(figures, {name: statistics.median(some) for name, some in ratios.items() if some}))
 
 
 if __name__ == "__main__":
