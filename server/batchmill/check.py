@@ -30,7 +30,9 @@ def run(registry: Path, timeout_secs: float, as_json: bool) -> int:
     lines = []
     probe = Probe(timeout_secs)
     try:
-        for folder in layout.scan(registry):
+        found = layout.scan(registry)
+        lines += [Line("", "", "note", note) for note in found.notes]
+        for folder in found.models:
             lines += checked(folder, probe)
     finally:
         probe.close()
@@ -46,6 +48,8 @@ def run(registry: Path, timeout_secs: float, as_json: bool) -> int:
 def checked(folder: ModelFolder, probe: Probe) -> list[Line]:
     """A wanted version that fails is replaced by one before it, as the server would."""
     lines = [Line(folder.name, "", "note", note) for note in folder.notes]
+    if folder.problem:
+        return [*lines, Line(folder.name, "", "failed", folder.problem)]
     try:
         settings = model_config.read_folder(folder.path, folder.name)
     except (BatchmillError, OSError) as error:

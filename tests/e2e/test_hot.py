@@ -8,13 +8,14 @@ import os
 import shutil
 import threading
 import time
+import urllib.error
 
 import numpy as np
 import pytest
 
 from . import models
 from .server import ServerProcess
-from .test_behaviour import post, tensor
+from .test_behaviour import post, slow_request, tensor
 
 ROW = [tensor("x", "FP32", [1, 8], [1.0] * 8)]
 FIRST = float(np.arange(0, 32, 4).sum() / 10)  # of the row above, times the version's factor
@@ -143,11 +144,12 @@ def test_a_new_version_by_rename_serves_within_a_second(server, registry, tmp_pa
     assert wait_for(serves(server, "2")) < 1.5
 
 
-@pytest.mark.parametrize("content", [b"", b"random bytes", None], ids=["empty", "random", "cut"])
-def test_a_broken_newest_version_leaves_the_old_one_and_is_repaired_in_place(server, registry, tmp_path, content):
+@pytest.mark.parametrize("spoilt", [lambda whole: b"", lambda whole: b"random bytes", lambda whole: whole[:-30], lambda whole: whole.replace(b"MatMul", b"NatMul")],
+                         ids=["empty", "random", "cut", "unknown operator"])
+def test_a_broken_newest_version_leaves_the_old_one_and_is_repaired_in_place(server, registry, tmp_path, spoilt):
     whole = made(tmp_path, "2")
     with Hammer(server) as hammer:
-        in_place(whole[:-30] if content is None else content, registry / "linear" / "2")
+        in_place(spoilt(whole), registry / "linear" / "2")
         wait_for(lambda: index(server).get(("linear", "2"), {}).get("state") == "UNAVAILABLE")
         assert index(server)["linear", "2"]["reason"]
         assert index(server)["linear", "1"]["state"] == "READY"
@@ -189,6 +191,40 @@ def test_a_removed_version_ends_and_the_one_before_it_serves(server, registry, t
     shutil.rmtree(registry / "linear" / "2")
     wait_for(serves(server, "1"))
     assert ("linear", "2") not in index(server)
+
+
+def test_a_version_folder_that_is_a_link_is_published_by_swapping_the_link(server, registry, tmp_path):
+    """As Kubernetes and deployment scripts do."""
+    store = registry / ".store"
+    store.mkdir()
+    for number in "23":
+        in_place(made(tmp_path, number), store / number)
+    (registry / "linear" / "2").symlink_to("../.store/2")
+    wait_for(serves(server, "2"))
+    factor = lambda: post(server, "linear", ROW)[1]["outputs"][0]["data"][0] / FIRST  # noqa: E731
+    assert factor() == pytest.approx(2.0)
+    (registry / "linear" / "new").symlink_to("../.store/3")
+    (registry / "linear" / "new").rename(registry / "linear" / "2")
+    wait_for(lambda: factor() == pytest.approx(3.0))
+
+
+def test_requests_of_a_removed_version_are_answered_and_later_ones_are_not_found(server, registry):
+    models.slow(registry, 8000)
+    (registry / "slow" / "model.yaml").write_text("batching: {mode: 'off'}\n")
+    wait_for(lambda: server.get("/v2/models/slow/ready")[0] == 200)
+    answers = []
+    asking = [threading.Thread(target=lambda: answers.append(slow_request(server))) for _ in range(2)]
+    for thread in asking:
+        thread.start()
+    wait_for(lambda: 'batchmill_version_in_flight_requests{model="slow",version="1"} 2' in server.get("/metrics")[1].decode())
+    shutil.rmtree(registry / "slow")
+    wait_for(lambda: server.get("/v2/models/slow/ready")[0] == 404)
+    assert not answers, "the requests ended before the version was removed"
+    for thread in asking:
+        thread.join()
+    assert answers == [answers[0]] * 2
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        slow_request(server)
 
 
 def test_a_model_comes_and_goes(server, registry):

@@ -1,6 +1,6 @@
-"""What a registry directory holds, what of it is wanted, and whether it may be batched."""
+"""What of a registry is wanted, and whether it may be batched."""
 
-from pathlib import Path
+import os
 
 import numpy as np
 import pytest
@@ -8,8 +8,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from batchmill import backends
 from batchmill.core import ort
-from batchmill.errors import ModelError, StartError
-from batchmill.registry import layout, policy
+from batchmill.errors import ModelError
+from batchmill.registry import policy
 from batchmill.registry.policy import VersionPolicy
 from batchmill.registry.prove import prove
 from e2e import models
@@ -26,47 +26,6 @@ def runtime():
 ])
 def test_a_policy_picks_versions_by_number_not_by_name(given, wanted):
     assert policy.wanted([10, 1, 3], given) == wanted
-
-
-def test_only_version_folders_count_and_the_rest_is_noted(tmp_path):
-    for version in ("1", "02", "latest", "3.tmp", "٣", "-1"):
-        models.linear(tmp_path / "registry", "m", version)
-    (tmp_path / "registry" / "m" / "5").mkdir()
-    (tmp_path / "registry" / ".hidden" / "1").mkdir(parents=True)
-    (tmp_path / "registry" / "half.tmp" / "1").mkdir(parents=True)
-    outside = models.linear(tmp_path / "elsewhere")
-    (tmp_path / "registry" / "m" / "7").symlink_to(outside.parent)
-    (found,) = layout.scan(tmp_path / "registry")
-    assert (found.name, list(found.versions)) == ("m", [1])
-    assert len(found.notes) == 7
-    assert any("outside" in note for note in found.notes)
-
-
-def test_a_registry_that_is_not_there_is_told(tmp_path):
-    with pytest.raises(StartError, match="no such"):
-        layout.scan(tmp_path / "nothing")
-
-
-@pytest.mark.parametrize(("path", "name", "version"), [
-    ("digits/7/model.onnx", "digits", 7), ("digits/07/model.onnx", "model", 1), ("digits/7/other.onnx", "other", 1), ("model.onnx", "model", 1),
-])
-def test_a_single_file_has_the_name_and_version_of_its_folders(tmp_path, monkeypatch, path, name, version):
-    file = tmp_path / path
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.touch()
-    monkeypatch.chdir(file.parent)
-    for given in (file, Path(file.name)):
-        (found,) = layout.scan(given)
-        assert (found.name, found.versions) == (name, {version: file})
-
-
-@pytest.mark.parametrize(("files", "noted"), [(["config.pbtxt"], False), (["config.pbtxt", "model.yaml"], True), ([], False)])
-def test_a_config_that_is_not_read_is_noted(tmp_path, files, noted):
-    models.linear(tmp_path, "m")
-    for file in files:
-        (tmp_path / "m" / file).touch()
-    (found,) = layout.scan(tmp_path)
-    assert any("config.pbtxt is not read" in note for note in found.notes) == noted
 
 
 def proof_of(path, mode="auto"):
@@ -159,17 +118,57 @@ def test_a_broken_version_fails_alone_and_says_why(tmp_path):
     assert status.versions["2"].reason
 
 
-@pytest.mark.parametrize("location", ["/etc/passwd", "../weights.bin", "a/../../weights.bin"])
-def test_external_data_that_leads_out_is_refused(tmp_path, location):
+def external(registry, **entries):
+    """The path of a model whose one weight, 128 bytes, lies in another file."""
     tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[8, 4], data_location=TensorProto.EXTERNAL)
-    tensor.external_data.add(key="location", value=location)
+    for key, value in entries.items():
+        tensor.external_data.add(key=key, value=str(value))
     graph = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"])], "m", [models.value("x", "FP32", ["n", 8])],
                               [models.value("y", "FP32", ["n", 4])], [tensor])
-    path = tmp_path / "m" / "1" / "model.onnx"
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    made.ir_version = 9
+    path = registry / "m" / "1" / "model.onnx"
     path.parent.mkdir(parents=True)
-    path.write_bytes(helper.make_model(graph).SerializeToString())
+    path.write_bytes(made.SerializeToString())
+    return path
+
+
+@pytest.mark.parametrize("location", ["/etc/passwd", "/dev/zero", "../weights.bin", "a/../../weights.bin"])
+def test_external_data_that_leads_out_is_refused(tmp_path, location):
     with pytest.raises(ModelError, match="outside"):
-        backends.find("onnxruntime").check(path)
+        backends.find("onnxruntime").check(external(tmp_path, location=location))
+
+
+def whole(file, _):
+    file.write_bytes(bytes(256))
+
+
+def short(file, _):
+    file.write_bytes(bytes(100))
+
+
+def link(file, outside):
+    file.symlink_to(outside)
+
+
+def hard_link(file, outside):
+    os.link(outside, file)
+
+
+@pytest.mark.parametrize(("make", "entries", "state"), [
+    (whole, {}, "READY"), (whole, {"offset": 128, "length": 128}, "READY"),
+    (whole, {"offset": -128}, "FAILED"), (whole, {"offset": 200}, "FAILED"), (whole, {"offset": 2**63}, "FAILED"), (whole, {"length": 64}, "FAILED"),
+    (short, {}, "FAILED"), (link, {}, "FAILED"), (hard_link, {}, "FAILED"), (whole, {"location": "*/_ORT_MEM_ADDR_/*", "offset": 4096, "length": 128}, "FAILED"),
+    (whole, {"location": "*/_ORT_MEM_ADDR_/*", "offset": "0x10"}, "FAILED"),
+])
+def test_external_data_comes_from_a_file_of_the_version_and_from_nowhere_else(tmp_path, make, entries, state):
+    """Some of it is the runtime's work: that it is done, also by an older or newer one, is seen here."""
+    outside = tmp_path / "outside.bin"
+    whole(outside, None)
+    path = external(tmp_path / "registry", **{"location": "weights.bin", **entries})
+    make(path.parent / "weights.bin", outside)
+    (version,) = next(iter(first_pass(tmp_path / "registry").values())).versions.values()
+    assert (version.state, bool(version.reason)) == (state, state == "FAILED")
 
 
 def test_external_data_inside_of_the_version_works(tmp_path):

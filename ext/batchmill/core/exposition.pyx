@@ -69,7 +69,7 @@ cdef bytes text_of(const vector[VersionPointer]& versions, bint triton):
     with nogil:
         for at in range(versions.size()):
             everything.push_back(merged(versions[at][0]))
-            if everything.back().requests():
+            if everything.back().requests() or versions[at].leases.load():
                 everything.back().labels = labels_of(versions[at])
             else:
                 everything.pop_back()

@@ -27,13 +27,15 @@ _MAX_DEPTH = 64  # graphs nest through control flow; no honest model comes near
 
 def external_locations(path: Path) -> set[str]:
     """The `location` of every tensor whose data lies in another file. ModelError when the file is not readable as ONNX."""
-    if path.stat().st_size == 0:
-        raise ModelError(f"{path}: the file is empty")
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        try:
+    try:
+        if path.stat().st_size == 0:
+            raise ModelError(f"{path}: the file is empty")
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return {data[start:end].decode() for start, end in _locations(data, 0, len(data), "model", 0)}
-        except (ValueError, IndexError) as error:
-            raise ModelError(f"{path}: not a readable ONNX file: {error}") from None
+    except (ValueError, IndexError) as error:
+        raise ModelError(f"{path}: not a readable ONNX file: {error}") from None
+    except OSError as error:
+        raise ModelError(f"{path}: {error.strerror}") from None
 
 
 def _locations(data: mmap.mmap, start: int, end: int, kind: str, depth: int) -> Iterator[tuple[int, int]]:

@@ -30,6 +30,8 @@ class OnnxRuntime:
                 raise UnsafeModel(f'{path}: external data "{location}" lies outside the version\'s folder')
             if not (path.parent / location).is_file():
                 raise ModelError(f'{path}: external data "{location}" is missing')
+            if (path.parent / location).stat().st_nlink > 1:  # the runtime refuses it too, but does not see it in a copy
+                raise UnsafeModel(f'{path}: external data "{location}" is a hard link: it may be any file of this machine')
 
     def load(self, path: Path, *, intra_op_threads: int, providers: Sequence[str]) -> LoadedModel:
         """A file with external data is loaded from a copy: the runtime keeps those files mapped, so that to overwrite one would

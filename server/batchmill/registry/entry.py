@@ -7,10 +7,13 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from batchmill.errors import BatchmillError
+from batchmill.logs import Log
 from batchmill.registry.layout import ModelFolder, Stamp
 from batchmill.registry.settings import ModelSettings
 from batchmill.registry.settle import Settling
 from batchmill.registry.status import ModelStatus, VersionStatus
+
+log = Log(__name__)
 
 
 @dataclass(slots=True)
@@ -24,6 +27,7 @@ class Entry:
     settling: Settling = field(default_factory=Settling)  # the versions to load whose files do not stand still yet
     config: Stamp | None = None  # of the model.yaml or config.pbtxt that was read last
     problem: str = ""  # of that file
+    unreadable: str = ""  # why the folder could not be read at the last look; folder is of the look before
     in_service: int = 0  # the version that gets default traffic; 0: none, or the model has not come to rest yet
     waiting: list[Future[None]] = field(default_factory=list)  # load calls, answered when the model has come to rest
 
@@ -33,10 +37,17 @@ class Entry:
             if version.state == "FAILED" or version.reason:
                 self.stamps.pop(int(number), None)
 
+    def is_unreadable(self, folder: ModelFolder) -> bool:
+        """Whether a look could not see into the folder: then what is loaded serves on."""
+        if folder.problem and folder.problem != self.unreadable:
+            log.error("model_failed", name=folder.name, reason=folder.problem)
+        self.unreadable = folder.problem
+        return bool(folder.problem)
+
     def explain(self) -> bool:
         """Tells why the model has no version at all, or why its settings were refused. Whether that has changed."""
         status, there = self.status, ", ".join(map(str, sorted(self.folder.versions)))
-        before, status.reason = status.reason, self.problem
+        before, status.reason = status.reason, self.unreadable or self.problem
         if not status.reason and not status.versions:
             if not there:
                 status.reason = "no version folder with a model.onnx"

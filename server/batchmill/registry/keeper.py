@@ -148,9 +148,10 @@ class Keeper:
     def _look(self, first: bool = False) -> None:
         self._looked_at = self._clock()
         try:
-            folders = {folder.name: folder for folder in layout.scan(self._root)}
+            found = layout.scan(self._root)
         except (StartError, OSError) as error:
             return self._root_is_gone(str(error))
+        folders = {folder.name: folder for folder in found.models}
         if self._entries and not folders:
             return self._root_is_gone(f"{self._root}: no model in it")
         if self._vanished:
@@ -158,8 +159,9 @@ class Keeper:
             self._vanished = False
         for name in [name for name in self._entries if name not in folders and self._is_asked_for(name)]:
             self._remove(name)
+        self._note("", found.notes)
         for folder in filter(lambda folder: self._is_asked_for(folder.name), folders.values()):
-            self._note(folder)
+            self._note(folder.name, folder.notes)
             self._update(folder)
         if first and not folders:
             log.warning("registry_empty", path=str(self._root))
@@ -179,12 +181,12 @@ class Keeper:
         for entry in self._entries.values():
             entry.answer_waiting(RegistryGone())
 
-    def _note(self, folder: ModelFolder) -> None:
-        """Tells what is ignored in a folder once, not at every look."""
-        if self._notes.get(folder.name, ()) != folder.notes:
-            self._notes[folder.name] = folder.notes
-            for note in folder.notes:
-                log.warning("model_note", name=folder.name, note=note)
+    def _note(self, name: str, notes: tuple[str, ...]) -> None:
+        """Tells what is ignored in a model's folder, or beside the models (no name), once, not at every look."""
+        if self._notes.get(name, ()) != notes:
+            self._notes[name] = notes
+            for note in notes:
+                log.warning("model_note", name=name, note=note)
 
     def _update(self, folder: ModelFolder) -> None:
         entry = self._entries.get(folder.name)
@@ -193,6 +195,9 @@ class Keeper:
             self._changed = True
             if self._only is not None and (self._complete or not {folder.name, "*"} & {*self._only}):
                 entry.status.held, entry.status.reason = True, "not loaded: --model-control explicit waits for a load call"
+        if entry.is_unreadable(folder):
+            self._changed |= entry.explain()
+            return None
         if entry.status.held and self._only is None and (folder.stamps, folder.config) != (entry.folder.stamps, entry.folder.config):
             entry.status.held = False
         entry.folder = folder

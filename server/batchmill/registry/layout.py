@@ -6,6 +6,7 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from batchmill.errors import StartError
 
@@ -20,7 +21,7 @@ Stamp = tuple[tuple[str, int, int, int, int], ...]
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
-    """One model: its version folders by number, and what was ignored in it and why."""
+    """One model: its version folders by number, and what was ignored in it and why. problem: why the folder could not be read."""
 
     name: str
     path: Path
@@ -28,20 +29,40 @@ class ModelFolder:
     notes: tuple[str, ...] = ()
     stamps: dict[int, Stamp] = field(default_factory=dict)
     config: Stamp = ()  # of model.yaml, or of config.pbtxt where there is none
+    problem: str = ""
 
 
-def scan(registry: Path) -> list[ModelFolder]:
+class Scan(NamedTuple):
+    models: list[ModelFolder]
+    notes: tuple[str, ...] = ()  # what was ignored beside them, and why
+
+
+def scan(registry: Path) -> Scan:
     """The models of a registry directory, or the one model of a single .onnx file. StartError when there is neither."""
     if registry.is_file():
         if registry.suffix != ".onnx":
             raise StartError(f"{registry}: a registry directory or a .onnx file wanted")
-        return [single_file(registry.absolute())]
+        return Scan([single_file(registry.absolute())])
     if not registry.is_dir():
         raise StartError(f"{registry}: no such registry directory or file")
+    models, notes = [], []
     try:
-        return [scan_model(entry, registry) for entry in sorted(registry.iterdir()) if is_model(entry)]
+        entries = sorted(registry.iterdir())
     except OSError as error:
         raise StartError(f"{registry}: {error.strerror}") from None
+    for entry in entries:
+        try:
+            if entry.name.startswith(".") or entry.name.endswith(_PASSING) or not entry.is_dir():
+                continue
+            if _NAME.fullmatch(entry.name):
+                models.append(scan_model(entry, registry))
+            else:
+                notes.append(f"folder {entry.name!r} ignored: a model's name has at most 200 characters, and no @ and no control characters")
+        except FileNotFoundError:
+            continue  # removed just now
+        except OSError as error:
+            models.append(ModelFolder(entry.name, entry, problem=f"its folder cannot be read: {error.strerror}"))
+    return Scan(models, tuple(notes))
 
 
 def single_file(path: Path) -> ModelFolder:
@@ -55,11 +76,6 @@ def single_file(path: Path) -> ModelFolder:
 def files_of(model: Path) -> Path:
     """Where the files of a version lie, by the path of its model: its folder, or the one file that is served alone."""
     return model.parent if model.name == "model.onnx" and _VERSION.fullmatch(model.parent.name) else model
-
-
-def is_model(entry: Path) -> bool:
-    hidden = entry.name.startswith(".") or entry.name.endswith(_PASSING)
-    return not hidden and bool(_NAME.fullmatch(entry.name)) and entry.is_dir()
 
 
 def scan_model(folder: Path, registry: Path) -> ModelFolder:
@@ -77,12 +93,20 @@ def scan_model(folder: Path, registry: Path) -> ModelFolder:
             notes.append(f"folder {entry.name!r} ignored: a version is a number without leading zeros")
         elif not model.resolve().is_relative_to(root):
             notes.append(f"version {entry.name} ignored: it points outside of the registry")
-        elif not model.is_file():
+        elif not is_there(model):
             notes.append(f"version {entry.name} ignored: no model.onnx in it")
         else:
             versions[int(entry.name)] = model
             stamps[int(entry.name)] = stamp_of(entry)
     return ModelFolder(folder.name, folder, versions, tuple(notes), stamps, config_stamp(folder))
+
+
+def is_there(model: Path) -> bool:
+    """A file, or what may not be looked at: that says so when it is loaded."""
+    try:
+        return model.is_file()
+    except PermissionError:
+        return True
 
 
 def config_stamp(folder: Path) -> Stamp:
