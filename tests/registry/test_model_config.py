@@ -1,5 +1,7 @@
 """model.yaml: every mistake is told with file, line, key, what was given and what is wanted."""
 
+import time
+
 import pytest
 
 from batchmill.errors import ConfigError
@@ -55,6 +57,21 @@ def test_a_mistake_is_told_with_its_place_what_was_given_and_what_is_wanted(tmp_
     with pytest.raises(ConfigError) as caught:
         model_config.read(path)
     assert str(caught.value).startswith(f"{path}{wanted}")
+
+
+@pytest.mark.parametrize(("text", "wanted"), [
+    ("[" * 200_000, ":1:65: nested deeper than 64"), ("{a: " * 50_000, ":1:257: nested deeper than 64"), ("- " * 100_000, ":1:129: nested deeper than 64"),
+    ("a: b\n" * 60_000, ": larger than 256 KiB"), ("!!python/object/apply:os.system [id]", ":1:1: could not determine a constructor"),
+    ("queue: {max_rows: " + "9" * 5000 + "}", ": not readable as YAML"),
+])
+def test_a_bomb_is_refused_before_it_costs_anything(tmp_path, text, wanted):
+    path = tmp_path / "model.yaml"
+    path.write_text(text)
+    before = time.process_time()
+    with pytest.raises(ConfigError) as caught:
+        model_config.read(path)
+    assert str(caught.value).startswith(f"{path}{wanted}")
+    assert time.process_time() - before < 2
 
 
 def test_what_is_given_is_echoed_in_part(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
@@ -14,7 +15,8 @@ from batchmill.registry.settings import ModelSettings
 if TYPE_CHECKING:
     import yaml
 
-MAX_BYTES = 1 << 20
+MAX_BYTES = 256 << 10
+MAX_DEPTH = 64  # the reader takes minutes for half a million brackets
 MAX_ECHO = 100  # characters of what was given
 MAX_VERSION = 10**19 - 1  # what a folder's name can say
 HOUR_MS = 3_600_000
@@ -41,11 +43,10 @@ def read(path: Path) -> ModelSettings:
     import yaml
 
     if path.stat().st_size > MAX_BYTES:
-        raise ConfigError(f"{path}: larger than 1 MiB")
+        raise ConfigError(f"{path}: larger than {MAX_BYTES >> 10} KiB")
     try:
         text = path.read_text(encoding="utf-8")
-        if any(isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) for event in yaml.parse(text)):
-            raise ConfigError(f"{path}: anchors and aliases are not allowed")
+        refuse_bombs(path, yaml.parse(text))
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         twice = repeated_key(node)
         given = yaml.safe_load(text) or {}
@@ -56,6 +57,19 @@ def read(path: Path) -> ModelSettings:
     if twice is not None:
         raise ConfigError(f"{path}:{twice.start_mark.line + 1}:{twice.start_mark.column + 1}: {twice.value[:MAX_ECHO]}: given twice")
     return validated(path, node, given)
+
+
+def refuse_bombs(path: Path, events: Iterable[Any]) -> None:
+    """What costs much more to read than its size: references, and nesting."""
+    import yaml
+
+    depth = 0
+    for event in events:
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+            raise ConfigError(f"{path}: anchors and aliases are not allowed")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise ConfigError(f"{path}:{event.start_mark.line + 1}:{event.start_mark.column + 1}: nested deeper than {MAX_DEPTH}")
 
 
 def repeated_key(node: Any) -> Any:
