@@ -19,7 +19,7 @@ pip := $(bin)/python -m pip --quiet --disable-pip-version-check
 # $(call logged,COMMAND): its output goes to .venv/build.log, and to the terminal when it fails
 logged = $(1) >.venv/build.log 2>&1 || { tail -n 60 .venv/build.log >&2; exit 1; }
 
-.PHONY: help deps venv build demo serve test check bench wheel package-test soak metrics-test image-test asan tsan fuzz clean
+.PHONY: help deps venv build demo serve test check docs bench wheel package-test soak metrics-test image-test asan tsan fuzz clean
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
@@ -65,6 +65,9 @@ test: build  ## the whole test suite
 
 check: build .venv/.checkers  ## linters, types, and the stubs against the compiled modules
 	@PATH="$(CURDIR)/$(bin):$$PATH" .ci/check
+
+docs: build  ## docs/reference.md, from the code
+	@$(bin)/python docs/generate.py
 
 bench: build  ## cost of a request beside the yardsticks (needs h2load and wrk; see benchmarks/README.md)
 	@$(bin)/python benchmarks/serve.py $(BENCH_ARGS)

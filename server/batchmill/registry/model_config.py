@@ -170,57 +170,85 @@ def make_schema() -> Any:
 
     class Versions(Part):
         policy: Annotated[Any, BeforeValidator(one_of_the_policies)] = "latest"
+        """latest: the newest `count`. all. Or a list of version numbers."""
         count: Annotated[int, number(1, 1_000_000)] = 1
+        """How many of the newest, with policy latest."""
 
     class Batching(Part):
         mode: Literal["auto", "on", "off"] = "auto"
+        """auto: when a proof at load shows that rows run together equal rows run alone. on: refused where the proof fails. off."""
         max_batch_size: Annotated[int, number(1, 65536)] = 64
+        """Rows."""
         max_queue_delay_us: Annotated[int, number(0, 1000 * HOUR_MS)] = 0
+        """How long the oldest row may wait for company. 0: a batch is what waits when an executor is free."""
         preferred_batch_sizes: list[Annotated[int, number(1, 65536)]] = []
+        """Without effect in this release."""
 
     class Queue(Part):
         max_rows: Annotated[int, number(1, 1_000_000_000)] = 4096
+        """Rows that may wait; more are refused at once (`--busy-status`, RESOURCE_EXHAUSTED)."""
         max_wait_ms: Annotated[int, number(0, HOUR_MS)] = 2000
+        """Without effect in this release."""
         default_timeout_us: Annotated[int, number(0, 1000 * HOUR_MS)] = 0
+        """Deadline of a request that brings none. 0: none."""
         timeout_action: Literal["reject", "delay"] = "reject"
+        """Without effect in this release."""
 
     class Instances(Part):
         count: Annotated[int | Literal["auto"], number(1, 1024, "auto")] = "auto"
+        """Batches of this model at once. auto: one for each executor."""
         intra_op_threads: Annotated[int | Literal["auto"], number(1, 1024, "auto")] = "auto"
+        """Threads of one run. auto: 1."""
 
     class Slo(Part):
         latency_ms: Annotated[float, number(0.001, HOUR_MS)]
+        """Without effect in this release."""
         target: Annotated[float, number(0.001, 1)] = 0.99
+        """Without effect in this release."""
 
     class Warmup(Part):
         runs: Annotated[int, number(0, 1000)] = 3
+        """Runs on a sample before a version serves."""
 
     class Golden(Part):
         rtol: Annotated[float, number(0.0, 1e9)] = 1e-4
+        """Of what a version makes of the inputs in its golden.npz."""
         atol: Annotated[float, number(0.0, 1e9)] = 1e-6
+        """The same."""
         p99_ms: Annotated[float, number(0.001, HOUR_MS)] | None = None
+        """Of runs of one row of golden.npz. null: any."""
 
     class Lineage(Part):
         git_commit: str = ""
+        """Without effect in this release."""
         training_run: str = ""
+        """Without effect in this release."""
         data_sha256: str = ""
+        """Without effect in this release."""
         note: str = ""
+        """Without effect in this release."""
 
     class Model(Part):
         backend: Literal["onnxruntime"] = "onnxruntime"
+        """What runs the model."""
         versions: Versions = Versions()
         labels: dict[str, Annotated[int, number(1, MAX_VERSION)]] = {}
+        """Names of versions. A version that a label names is loaded whatever the policy says."""
         batching: Batching = Batching()
         queue: Queue = Queue()
         instances: Instances = Instances()
         slo: Slo | None = None
         execution_providers: list[str] = ["CPUExecutionProvider"]
+        """ONNX Runtime's, best first."""
         run_timeout_ms: Annotated[int, number(0, 24 * HOUR_MS)] = 30000
+        """A run that is longer is ended, between two of its nodes. 0: never."""
         warmup: Warmup = Warmup()
         golden: Golden = Golden()
         signature_change: Literal["hold", "allow"] = "hold"
+        """hold: a version whose inputs or outputs are not those of the one in service gets no default traffic until a label names it."""
         lineage: Lineage = Lineage()
         parameters: dict[str, Any] = {}
+        """Without effect in this release."""
 
     return Model
 

@@ -1,0 +1,201 @@
+#!/usr/bin/env python3
+"""Writes docs/reference.md: every command, flag, key, path, header and metric with its default, read from the code that acts on them."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import dataclasses
+import inspect
+import itertools
+import tempfile
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+from starlette.routing import Route
+
+from batchmill import cli
+from batchmill.app import make_server
+from batchmill.config import ServerConfig
+from batchmill.endpoints import rest
+from batchmill.endpoints.catalog import Catalog
+from batchmill.endpoints.repository import Repository
+from batchmill.errors import ConfigError
+from batchmill.observe.changes import Changes
+from batchmill.observe.metrics import Metrics
+from batchmill.registry import model_config
+
+REFERENCE = Path(__file__).resolve().parent / "reference.md"
+
+PATHS = {
+    "/v2": "name, version and extensions of the server",
+    "/v2/health/{which}": "`live`: 200 while the process answers; `ready`: 200 or 503. Answered without Python",
+    "/livez": "the same as `live`", "/healthz": "the same as `live`", "/readyz": "the same as `ready`",
+    "/v2/models": "names",
+    "/v2/models/stats": "statistics of all models",
+    "/v2/models/{model}": "inputs, outputs, versions",
+    "/v2/models/{model}/ready": "200, 503 or 404. Answered without Python",
+    "/v2/models/{model}/infer": "an inference (POST), JSON or binary tensors. Answered without Python",
+    "/v2/models/{model}/labels/{label}/infer": "of the version that a label names",
+    "/v2/models/{model}/config": "Triton's model configuration",
+    "/v2/models/{model}/stats": "the v2 statistics",
+    "/v2/models/{model}/latency": "p50, p90, p99, p99.9 of each stage over the last 10 s, 1 min and 5 min",
+    "/v2/repository/index": "all versions with state and reason (POST; `{\"ready\": true}`: those alone)",
+    "/v2/repository/models/{model}/load": "looks at a model's folder now and tries again what failed (POST; guarded)",
+    "/v2/repository/models/{model}/unload": "takes a model out of service until a load call or a change in its folder (POST; guarded)",
+    "/admin/models": "what `batchmill models` shows: state, reason, traffic, memory, hash",
+    "/admin/activity": "what `batchmill top` shows (`?window=10s`, `1m`, `5m`)",
+    "/metrics": "for Prometheus",
+}
+HEADERS = (
+    ("x-request-id", "asked, answered", "carried through to the answer and the access log; without one the v2 `id` counts"),
+    ("traceparent", "asked", "carried to the access log"),
+    ("x-server-timing: 1", "asked", "the answer has `server-timing`: milliseconds of each stage"),
+    ("grpc-timeout, x-request-timeout-ms", "asked", "deadline; so does the v2 parameter `timeout`, µs until the run starts. The earliest counts"),
+    ("inference-header-content-length", "asked, answered", "bytes of JSON before the binary tensors"),
+    ("authorization: Bearer", "asked", "the key, where `--admin-key-file` is given"),
+    ("x-model-version", "answered", "which version answered (gRPC: a trailer)"),
+    ("retry-after", "answered", "seconds until it makes sense to come back, with 429 and 503"),
+)
+EXITS = "Exit codes: 0 ok, 1 failed, 2 usage, 3 the server cannot be reached."
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in (head, ["---"] * len(head), *rows))
+
+
+def texts_of(source: str) -> dict[str, dict[str, str]]:
+    """The texts that stand below fields, by class and field."""
+    found: dict[str, dict[str, str]] = {}
+    for node in ast.walk(ast.parse(textwrap.dedent(source))):
+        if isinstance(node, ast.ClassDef):
+            for field, text in itertools.pairwise(node.body):
+                if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
+                    found.setdefault(node.name, {})[ast.unparse(field.target)] = str(text.value.value)
+    return found
+
+
+def commands() -> str:
+    (listed,) = (action for action in cli.parser()._actions if isinstance(action, argparse._SubParsersAction))
+    helps = {choice.dest: choice.help or "" for choice in listed._choices_actions}
+    rows = []
+    for name, command in listed.choices.items():
+        rows.append([f"`batchmill {name}`", "", helps[name]])
+        if name != "serve":
+            rows += [["", f"`{' '.join(action.option_strings) or action.metavar}`", action.help or ""]
+                     for action in command._actions if action.dest != "help" and action.metavar != "MODEL"]
+    return table(["command", "flag", ""], rows)
+
+
+def flags() -> str:
+    texts = texts_of(inspect.getsource(ServerConfig))["ServerConfig"]
+    rows = []
+    for field in dataclasses.fields(ServerConfig):
+        default = {None: "", False: "off", (): ""}.get(field.default, str(field.default))
+        rows.append([f"`--{field.name.replace('_', '-')}`", default, texts[field.name]])
+    return table(["flag", "default", ""], rows)
+
+
+def keys(model: Any = None, above: str = "") -> Iterator[list[str]]:
+    """Key, default, what it takes (as the error for anything else says) and its text."""
+    model = model or model_config.schema()
+    texts = texts_of(inspect.getsource(model_config.make_schema))
+    for name, field in model.model_fields.items():
+        inside = model_config.part_of(model, name)
+        if inside is not None:
+            yield from keys(inside, f"{above}{name}.")
+        else:
+            default = "" if field.is_required() else shown(field.default)
+            takes = "a list; each " * isinstance(field.default, list) + wanted(f"{above}{name}")
+            yield [f"`{above}{name}`", default, takes, texts[model.__name__][name]]
+
+
+def shown(value: object) -> str:
+    return "null" if value is None else str(value).replace("'", "")
+
+
+def wanted(key: str) -> str:
+    """As the error says that something impossible causes."""
+    *above, last = key.split(".")
+    impossible = "[[]]" if last != "parameters" and last != "labels" else "[]"
+    text = "latency_ms: 1, " * (key == "slo.target") + f"{last}: {impossible}"
+    for part in reversed(above):
+        text = f"{part}: {{{text}}}"
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "model.yaml").write_text(text)
+        try:
+            model_config.read(Path(folder) / "model.yaml")
+        except ConfigError as error:
+            told = str(error).split(" given, ")[-1].removesuffix(" wanted").removesuffix(",")
+            return told.replace("a valid ", "").replace("dictionary", "keys and values").replace("'", "`")
+    raise AssertionError(f"{key} takes {impossible}")
+
+
+def paths() -> str:
+    catalog = SimpleNamespace(metadata=None, config=None, latency=None)
+    routes = rest.application(cast(Catalog, catalog), cast(Metrics, None), cast(Repository, None)).routes
+    served = {route.path.replace("/versions/{version}", "").replace("/{repository}/index", "/index") for route in routes if isinstance(route, Route)}
+    if served != PATHS.keys():
+        raise SystemExit(f"paths that only one side knows: {sorted(served ^ PATHS.keys())}")
+    return table(["path", ""], [[f"`{path}`", text] for path, text in PATHS.items()])
+
+
+def metrics() -> str:
+    text = Metrics(make_server(ServerConfig()), lambda: [], Changes(), triton=True).render().decode()
+    helps = {line.split(" ")[2]: line.split(" ", 3)[3] for line in text.splitlines() if line.startswith("# HELP")}
+    kinds = {line.split(" ")[2]: line.split(" ")[3] for line in text.splitlines() if line.startswith("# TYPE")}
+    return table(["metric", "kind", ""], [[f"`{name}`", kinds[name], helps[name]] for name in helps])
+
+
+def reference() -> str:
+    return f"""# Reference
+
+Written by `make docs` from the code.
+
+## Commands
+
+{commands()}
+
+{EXITS}
+
+## `batchmill serve REGISTRY`
+
+A flag counts before its variable (`--max-body-mib`: `BATCHMILL_MAX_BODY_MIB`), that before its key in `--config server.yaml`
+(`max_body_mib`), that before the default.
+
+{flags()}
+
+## `<registry>/<model>/model.yaml`
+
+All of it is optional. When the file is edited, `batching.max_*`, `queue`, `instances.count` and `run_timeout_ms` count from the next batch on,
+and other settings load the versions anew beside themselves. Where there is no model.yaml, Triton's `config.pbtxt` is read.
+
+{table(["key", "default", "takes", ""], list(keys()))}
+
+A version's folder may hold `golden.npz`: arrays `in:<name>` and `out:<name>`, rows along axis 0. The version has to reproduce them before
+it serves.
+
+## Paths
+
+Each `/v2/models/{{model}}/…` is there as `/v2/models/{{model}}/versions/{{version}}/…` too. Guarded: callers on this machine, or with the key
+(`--admin-key-file`).
+
+{paths()}
+
+## Headers and metadata
+
+{table(["name", "", ""], [[f"`{name}`", *rest] for name, *rest in HEADERS])}
+
+## Metrics
+
+Labels: `model`, `version`, and `outcome`, `reason`, `protocol` where the name says so. Triton's names (`nv_inference_*`) with `--triton-metrics`.
+
+{metrics()}
+"""
+
+
+if __name__ == "__main__":
+    REFERENCE.write_text(reference())
