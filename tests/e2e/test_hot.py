@@ -297,6 +297,16 @@ def test_a_load_call_says_why_it_failed_and_strangers_may_not_call(server, regis
     assert post(server, "linear", ROW)[0] == 200
 
 
+def test_without_model_control_nothing_changes_after_the_start(registry, tmp_path):
+    with ServerProcess(registry, "--model-control", "none", "--poll-secs", "0.1") as server:
+        in_place(made(tmp_path, "2"), registry / "linear" / "2")
+        for what in ("linear/load", "linear/unload"):
+            status, text = call(server, what)
+            assert (status, "--model-control none" in text) == (501, True)
+        time.sleep(1)
+        assert index(server).keys() == {("linear", "1")}
+
+
 def test_by_call_alone_nothing_is_loaded_until_asked_for_and_the_server_is_ready_all_the_same(registry, tmp_path):
     models.lookup(registry)
     with ServerProcess(registry, "--model-control", "explicit", "--load-model", "linear", "--strict-readiness") as server:

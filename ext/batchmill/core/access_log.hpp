@@ -74,7 +74,7 @@ private:
     template <size_t N>
     static void copy(char (&target)[N], std::string_view text) {
         size_t size = std::min(N - 1, text.size());
-        memcpy(target, text.data(), size);
+        if (size) memcpy(target, text.data(), size);  // an empty view may point nowhere, which memcpy must not be given
         target[size] = 0;
     }
     // xorshift64 (Marsaglia, 2003): what is logged cannot be told from what is asked.

@@ -56,20 +56,26 @@ def is_local_host(host: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """What the two calls do. start_load, start_unload: the registry's, by model name."""
+    """What the two calls do. start_load, start_unload: the registry's, by model name. offered: not with --model-control none."""
 
     start_load: Callable[[str], Future[None]]
     start_unload: Callable[[str], Future[None]]
     guard: Guard
+    offered: bool = True
 
     async def load(self, name: str, parameters: Iterable[str], peer: str, headers: Mapping[str, str]) -> None:
         """Returns when the model serves. parameters: names of the call's. Raises BatchmillError."""
-        self.guard.check(peer, headers)
+        self._check(peer, headers)
         for parameter in parameters:
             raise Unsupported(f"parameter {parameter[:200]!r}: a model is loaded as it lies in the registry; no parameters are offered")
         await asyncio.wrap_future(self.start_load(name))
 
     async def unload(self, name: str, peer: str, headers: Mapping[str, str]) -> None:
         """Returns when the model serves no more."""
-        self.guard.check(peer, headers)
+        self._check(peer, headers)
         await asyncio.wrap_future(self.start_unload(name))
+
+    def _check(self, peer: str, headers: Mapping[str, str]) -> None:
+        self.guard.check(peer, headers)
+        if not self.offered:
+            raise Unsupported("--model-control none: this server serves what was there at its start")
