@@ -160,6 +160,10 @@ cdef class Loopback:
                 request.json_size, request.encoding == Encoding.kProto))
         return found
 
+    def cancelled(self, size_t number) -> bool:
+        """Whether nobody waits for an unanswered inference any more."""
+        return self.world.infers[number].cancelled.load()
+
     def answer(self, size_t number, bytes body, int64_t json_size=-1, at_us=()) -> None:
         """Answers inference `number` (for gRPC: the framed message). at_us: its stage times."""
         cdef InferRequest* request = self.world.infers[number]
