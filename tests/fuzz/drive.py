@@ -86,15 +86,15 @@ def end_http1(loop, rng):
 
 
 def understood(given, step):
-    """What a front end makes of the bytes when they come in such pieces, and whether it closed the connection after one of them."""
-    loop, closed = Loopback(given.http2, **LIMITS), False
+    """What a front end makes of the bytes when they come in such pieces, and whether it has done with the connection."""
+    loop = Loopback(given.http2, **LIMITS)
     for at in range(0, len(given.data), step):
-        if closed := not loop.feed(given.data[at:at + step]):
+        if not loop.feed(given.data[at:at + step]):
             break
     # A stream that breaks the rules is reset, once that is sent; messages that came before the break, in pieces of their own, count for nothing.
     if given.http2:
         loop.sent()
-    return [request for number, request in enumerate(loop.infers()) if not loop.cancelled(number)], loop.colds(), closed
+    return [request for number, request in enumerate(loop.infers()) if not loop.cancelled(number)], loop.colds(), loop.finished()
 
 
 def check(seed, run):
@@ -104,8 +104,8 @@ def check(seed, run):
         # libnghttp2 counts a CONTINUATION frame once for every piece its head comes in, and refuses more than eight.
         step = given.rng.choice(STEPS[2:] if given.http2 else STEPS)
         infers, colds, _ = understood(given, 1 << 20)
-        in_pieces, colds_in_pieces, closed = understood(given, step)
-        if closed and given.http2:  # a GOAWAY ends an idle connection between two pieces: what follows it in the same piece is still answered
+        in_pieces, colds_in_pieces, finished = understood(given, step)
+        if finished and given.http2:  # a GOAWAY ends an idle connection between two pieces: what follows it in the same piece is still answered
             infers, colds = infers[:len(in_pieces)], colds[:len(colds_in_pieces)]
         assert (infers, colds) == (in_pieces, colds_in_pieces), "two readings of one stream"
 
