@@ -44,8 +44,7 @@ class Side:
 
     def ask(self, server: Server, core: str, count: int, *flags: str, path: str = "") -> str:
         command = ["h2load", "-t", "1", "-n", str(count), *self.flags, *flags, f"http://127.0.0.1:{server.port}{path or self.path}"]
-        pinned = ["taskset", "-c", core, *command] if core else command
-        return subprocess.run(pinned, check=True, capture_output=True, text=True, timeout=load.RUN_SECS_MAX).stdout
+        return subprocess.run(load.pinned(command, core), check=True, capture_output=True, text=True, timeout=load.RUN_SECS_MAX).stdout
 
 
 def write_sides(folder: Path) -> tuple[Side, Side]:
@@ -107,18 +106,13 @@ def measure(options: argparse.Namespace, folder: Path) -> tuple[dict[str, tuple[
             idle = folder / f"{side.name}.idle"
             each = max(1, round(rate / (CONNECTIONS if side.name == "grpc" else IN_FLIGHT)))
             side.ask(server, core, TRANSPORT_REQUESTS, "--rps", str(each), f"--log-file={idle}", path="/v2/health/live")
-            transport, times = load.percentile(times_us(idle), 0.5), times_us(logs[side])
+            transport, times = load.percentile(load.times_us(idle), 0.5), load.times_us(logs[side])
             for name, share in (("p50", 0.5), ("p99", 0.99)):
                 latencies[f"{side.name}, {name}"] = load.percentile(times, share), transport, told[side]["stages"]["total"][f"{name}_us"]
         for side in both:
             side.ask(server, core, bad, "-d", str(folder / f"{side.name}.bad"))
         found = {name: pair for side in both for name, pair in counts(server, side, folder, good, bad).items()}
     return found, latencies
-
-
-def times_us(log: Path) -> list[int]:
-    """Of h2load's log, ordered."""
-    return sorted(int(line.split()[2]) for line in log.read_text().splitlines())
 
 
 def main() -> int:

@@ -199,8 +199,8 @@ class Paced:
     connections: int = 8
 
     def command(self, port: int, core: str) -> list[str]:
-        pinned = ["taskset", "-c", core] if core else []
-        return [*pinned, "h2load", "-t", "1", "-c", str(self.connections), "-d", str(self.body), *self.flags, f"http://127.0.0.1:{port}{self.path}"]
+        url = f"http://127.0.0.1:{port}{self.path}"
+        return load.pinned(["h2load", "-t", "1", "-c", str(self.connections), "-d", str(self.body), *self.flags, url], core)
 
     def capacity(self, port: int, core: str) -> float:
         """Requests a second in a closed loop."""
@@ -225,7 +225,7 @@ def period(server: Server, tools: dict[Paced, float], options: argparse.Namespac
     found = {}
     for tool, process in running.items():
         text, _ = process.communicate()
-        times = sorted(int(line.split()[2]) for line in logs[tool].read_text().splitlines())
+        times = load.times_us(logs[tool])
         load.h2load_rate(text, len(times), 4 * WIDTH)
         found[tool.name] = load.percentile(times, 0.99)
     return found

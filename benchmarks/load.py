@@ -71,6 +71,16 @@ def percentile(ordered: Sequence[int], share: float) -> float:
     return float(ordered[min(len(ordered) - 1, int(share * len(ordered)))])
 
 
+def times_us(log: Path) -> list[int]:
+    """Of the requests in h2load's log, ordered."""
+    return sorted(int(line.split()[2]) for line in log.read_text().splitlines())
+
+
+def pinned(command: list[str], core: str) -> list[str]:
+    """core: '' for any."""
+    return ["taskset", "-c", core, *command] if core else command
+
+
 def found(pattern: str, text: str) -> str:
     match = re.search(pattern, text)
     if match is None:
@@ -134,7 +144,7 @@ class Client:
             before = Usage.now(server.pid)
             rate = once(count, log.name)
             after = Usage.now(server.pid)
-            times = sorted(int(line.split()[2]) for line in Path(log.name).read_text().splitlines())
+            times = times_us(Path(log.name))
         total = count * point.messages
         return Run((after.server - before.server) / total * 1e6, rate * point.messages, others(before, after),
                    *(percentile(times, share) for share in (0.5, 0.99, 0.999)))
@@ -156,8 +166,7 @@ class Client:
                    others(before, after), *(result[name] for name in ("p50_us", "p99_us", "p999_us")))
 
     def call(self, command: list[str]) -> str:
-        pinned = ["taskset", "-c", self.core, *command] if self.core else command
-        done = subprocess.run(pinned, capture_output=True, text=True, timeout=RUN_SECS_MAX)
+        done = subprocess.run(pinned(command, self.core), capture_output=True, text=True, timeout=RUN_SECS_MAX)
         if done.returncode:
             raise RuntimeError(f"{command} ended with {done.returncode}: {done.stdout[-1000:]}{done.stderr[-1000:]}")
         return done.stdout
