@@ -11,8 +11,8 @@ models.py FOLDER [NAME...] writes FOLDER/<name>/1/model.onnx, a registry. Weight
 
 from __future__ import annotations
 
+import argparse
 import itertools
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -161,5 +161,11 @@ def row(name: str) -> dict[str, np.ndarray]:
 
 
 if __name__ == "__main__":
-    for name in sys.argv[2:] or MAKERS:
-        print(write(Path(sys.argv[1]), name))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(MAKERS)}; all when none is named")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.names) - MAKERS.keys():
+        parser.error(f"no model {', '.join(sorted(unknown))}")
+    for name in arguments.names or MAKERS:
+        print(write(arguments.folder, name))
