@@ -19,8 +19,8 @@ def account(tmp_path):
     """Writes how long the kernel says that the thread has waited."""
     path = tmp_path / "schedstat"
 
-    def write(waited_ns, ran_ns=0):
-        path.write_text(f"{ran_ns} {waited_ns} 42\n")
+    def write(waited_ns, ran_ns=0, runs=42):
+        path.write_text(f"{ran_ns} {waited_ns} {runs}\n")
         return str(path)
 
     return write
@@ -54,6 +54,33 @@ def test_a_thread_that_waits_is_paced_on_its_core_until_it_has_not_waited_for_a_
     assert threads() - before == {made}
     del pacer
     assert threads() == before
+
+
+def test_the_time_that_the_pacing_thread_takes_is_no_reason_to_go_on_pacing(account):
+    before, start = threads(), time.monotonic_ns()
+    pacer = Pacer(account(0), start)
+    account(waited_ns=2 * MS, ran_ns=11 * MS)
+    assert pacer.look(start + 100 * MS)
+    (made,) = threads() - before
+    for turn in range(2, 12):
+        wait_for(lambda until=start + turn * 100 * MS: time.monotonic_ns() > until)
+        with open(f"/proc/self/task/{made}/schedstat") as stat:
+            took_ns = int(stat.read().split()[0])
+        account(waited_ns=2 * MS + 10 * took_ns // 11, ran_ns=turn * 90 * MS)
+        pacer.look(time.monotonic_ns())
+    assert took_ns > 0
+    wait_for(lambda: time.monotonic_ns() > start + 1200 * MS)
+    rested = switches(made)
+    time.sleep(0.1)
+    assert switches(made) - rested <= 1
+
+
+def test_a_thread_that_is_woken_often_may_wait_a_microsecond_each_time(account):
+    pacer = Pacer(account(0, runs=0), 0)
+    account(waited_ns=10 * MS, ran_ns=50 * MS, runs=10_000)
+    assert not pacer.look(100 * MS)
+    account(waited_ns=22 * MS, ran_ns=100 * MS, runs=20_000)
+    assert pacer.look(200 * MS)
 
 
 def test_a_thread_that_sleeps_most_of_the_time_gets_none_however_long_it_waits(account):

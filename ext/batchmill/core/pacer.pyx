@@ -6,7 +6,9 @@ is. A thread that wakes on the core makes the scheduler choose anew, and it choo
 shorter slice (EEVDF with slices of one's own: Linux 6.12; before it this does little).
 
 Such a wake costs 3 µs, on some virtual machines 30. So there is a pacing thread only once the kernel's own account says
-that the I/O thread waited for its core 1% of the time, and it rests when that has not been so for a second.
+that the I/O thread waited for its core 1% of the time, and it rests when that has not been so for a second. What the
+pacing thread itself took is not counted, nor is a microsecond for each time that the I/O thread was woken: else a paced
+thread would be paced for ever.
 """
 
 from libc.stdint cimport int64_t, uint64_t
@@ -18,7 +20,7 @@ from batchmill.core.executor cimport pthread_t
 cdef extern from "pacer.hpp" namespace "batchmill" nogil:
     void ask_slice(uint64_t slice_ns)
     int open_account()
-    CoreTime read_account(int account)
+    int64_t cpu_ns(pthread_t thread)
     void move_to(int core)
 
 cdef extern from * nogil:
@@ -36,6 +38,7 @@ cdef enum:
     SLICE_NS = 100000           # the least that the kernel grants
     PERIOD_US = 500             # between two wakes
     WAITED_PART = 100           # paced when the I/O thread waited for more than a hundredth of the time ...
+    WAKE_NS = 1000              # ... beside what a wake-up takes ...
     BUSY_PART = 10              # ... and ran for more than a tenth of it: one that sleeps now and then gets the core as it wakes
 cdef int64_t PACED_NS = 1000000000
 
@@ -67,10 +70,12 @@ cdef void begin(Pacer* pacer, int64_t now) noexcept nogil:
 
 cdef void look(Pacer* pacer, int64_t now) noexcept nogil:
     cdef CoreTime time = read_account(pacer.account)
+    cdef int64_t paced_ns = cpu_ns(pacer.thread) if pacer.made else 0
     cdef int64_t passed = now - pacer.looked_ns
-    cdef cpp_bool late = (time.waited_ns - pacer.seen.waited_ns) * WAITED_PART > passed
+    cdef int64_t waited = time.waited_ns - pacer.seen.waited_ns - (time.runs - pacer.seen.runs) * WAKE_NS - (paced_ns - pacer.paced_ns)
+    cdef cpp_bool late = waited * WAITED_PART > passed
     cdef cpp_bool busy = (time.ran_ns - pacer.seen.ran_ns) * BUSY_PART > passed
-    pacer.seen, pacer.looked_ns = time, now
+    pacer.seen, pacer.paced_ns, pacer.looked_ns = time, paced_ns, now
     pacer.core.store(sched_getcpu())
     if not late or not busy:
         return

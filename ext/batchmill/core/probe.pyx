@@ -13,7 +13,7 @@ from batchmill.core.exposition cimport text_of
 from batchmill.core.intake cimport IoThread, Shared, count
 from batchmill.core.histogram cimport VersionStats, add
 from batchmill.core.message cimport InferRequest, NativeVersion, RequestedOutput
-from batchmill.core.pacer cimport Pacer as NativePacer, begin, end, look
+from batchmill.core.pacer cimport Pacer as NativePacer, begin, end, look, read_account
 from batchmill.core.queue cimport RequestQueue, Taken, put, take
 from batchmill.core.reactor cimport Server
 from batchmill.core.runner cimport stamp
@@ -196,7 +196,7 @@ cdef class Pacer:
         if self.pacer.account >= 0:
             os.close(self.pacer.account)
         self.pacer.account = os.open(account, os.O_RDONLY | os.O_CLOEXEC)
-        self.pacer.seen.ran_ns = self.pacer.seen.waited_ns = 0
+        self.pacer.seen = read_account(self.pacer.account)
 
     def __dealloc__(self):
         end(&self.pacer)
