@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """A thousand version changes under load: nothing fails, nothing retired or half copied answers, and the latency beside that without changes.
 
-Versions of a few models are published, replaced in place, copied slowly, corrupted and removed while h2load asks two of the models over
-gRPC and HTTP/1.1 at half of what they can take, and checkers ask all of them and read every answer: the generation of a version is a factor
-in its weights. Periods with and without changes take turns.
+Versions of a few models are published, replaced in place, copied slowly, corrupted and removed while h2load asks one of the models at half of
+what it can take, over gRPC and HTTP/1.1 in turns, and checkers ask all of them over both and read every answer: the generation of a version is
+a factor in its weights. Periods with and without changes take turns. What changes and checks stays on the load tool's core, behind it (two load
+tools there would wait for each other): the server does not share its own, and its load does not wait for checks.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -145,21 +148,28 @@ def generation_of(raw: bytes) -> int:
     return int(values[0])
 
 
+def stand_back() -> None:
+    """The calling thread, and those it starts, leave the core to the load tools when these want it."""
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+
+
 class Checker(threading.Thread):
     """Asks all models in turn and keeps what was answered, and when."""
 
-    def __init__(self, asker: Rest | Grpc, models: list[Model]) -> None:
+    def __init__(self, asker: type[Rest | Grpc], port: int, models: list[Model]) -> None:
         super().__init__()
-        self.asker, self.models, self.done = asker, models, threading.Event()
+        self.asker, self.port, self.models, self.done = asker, port, models, threading.Event()
         self.answers: list[tuple[Model, float, float, int]] = []
         self.failures: list[str] = []
 
     def run(self) -> None:
+        stand_back()
+        asker = self.asker(self.port)
         while not self.done.wait(0.002):
             for model in self.models:
                 sent = time.monotonic()
                 try:
-                    generation = self.asker.ask(model.name)
+                    generation = asker.ask(model.name)
                     self.answers.append((model, sent, time.monotonic(), generation))
                 except (RuntimeError, OSError, http.client.HTTPException, grpc.RpcError) as error:
                     self.failures.append(f"{model.name}: {error}"[:300])
@@ -214,21 +224,16 @@ class Paced:
         return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
-def period(server: Server, tools: dict[Paced, float], options: argparse.Namespace, folder: Path, work: object) -> dict[str, float]:
-    """p99 in µs by tool while the work, a callable or None, goes on; RuntimeError when a request failed."""
-    logs = {tool: folder / f"{tool.name}.log" for tool in tools}
-    for log in logs.values():
-        log.unlink(missing_ok=True)
-    running = {tool: tool.start(server.port, options.client_core, rate, options.seconds, logs[tool]) for tool, rate in tools.items()}
-    while work and any(process.poll() is None for process in running.values()):
-        work()  # type: ignore[operator]
-    found = {}
-    for tool, process in running.items():
-        text, _ = process.communicate()
-        times = load.times_us(logs[tool])
-        load.h2load_rate(text, len(times), 4 * WIDTH)
-        found[tool.name] = load.percentile(times, 0.99)
-    return found
+def period(server: Server, tool: Paced, rate: float, options: argparse.Namespace, log: Path, work: Callable[[], None] | None) -> float:
+    """p99 in µs while the work goes on; RuntimeError when a request failed."""
+    log.unlink(missing_ok=True)
+    running = tool.start(server.port, options.client_core, rate, options.seconds, log)
+    while work and running.poll() is None:
+        work()
+    text, _ = running.communicate()
+    times = load.times_us(log)
+    load.h2load_rate(text, len(times), 4 * WIDTH)
+    return load.percentile(times, 0.99)
 
 
 def held(server: Server) -> dict[str, float]:
@@ -252,32 +257,34 @@ def measure(options: argparse.Namespace, folder: Path) -> tuple[dict[str, float]
              Paced("REST", "/v2/models/m1/infer", folder / "rest", ("--h1", "-H", f"inference-header-content-length: {size}"))]
     ratios: dict[str, list[float]] = {tool.name: [] for tool in tools}
     counts: Counter[str] = Counter()
-    with batchmill("changes", registry, options.server_core, folder) as server:
+    with batchmill("changes", registry, options.server_core, folder) as server, ThreadPoolExecutor(1, initializer=stand_back) as background:
+        if options.client_core:
+            os.sched_setaffinity(0, {int(options.client_core)})
         rest = Rest(server.port)
         while len(rest.states()) < MODELS or set(rest.states().values()) != {"READY"}:
             time.sleep(0.05)
-        rates = {tool: options.load / 2 * tool.capacity(server.port, options.client_core) for tool in tools if options.load}
-        checkers = [Checker(asker, models) for asker in (Rest(server.port), Grpc(server.port))]
+        rates = {tool: options.load * tool.capacity(server.port, options.client_core) for tool in tools if options.load}
+        checkers = [Checker(asker, server.port, models) for asker in (Rest, Grpc)]
         for checker in checkers:
             checker.start()
         for turn in range(4):  # what the first loads leave for good: a probe child, heaps of threads
-            change_all(models, turn, rest)
+            background.submit(change_all, models, turn, rest).result()
         time.sleep(options.settle)
         before = held(server)
 
         def work() -> None:
-            counts["changes"] += change_all(models, counts["turns"] + 4, rest)
+            counts["changes"] += background.submit(change_all, models, counts["turns"] + 4, rest).result()
             counts["turns"] += 1
 
         while counts["changes"] < options.changes:
             if not rates:
                 work()
                 continue
-            quiet = period(server, rates, options, folder, None)
-            changing = period(server, rates, options, folder, work)
-            for name, p99 in changing.items():
-                ratios[name].append(p99 / quiet[name])
-            print(f"{counts['changes']:5} changes: p99 µs {quiet} quiet, {changing} with changes", file=sys.stderr, flush=True)
+            for tool, rate in rates.items():
+                quiet = period(server, tool, rate, options, folder / "log", None)
+                changing = period(server, tool, rate, options, folder / "log", work)
+                ratios[tool.name].append(changing / quiet)
+                print(f"{counts['changes']:5} changes: p99 of {tool.name} {changing:,.0f} µs, without {quiet:,.0f}", file=sys.stderr, flush=True)
         for checker in checkers:
             checker.done.set()
             checker.join()
@@ -297,7 +304,7 @@ def measure(options: argparse.Namespace, folder: Path) -> tuple[dict[str, float]
 def main() -> int:
     parser = report.parser(__doc__, "changes", rounds=1, seconds=10.0)
     parser.add_argument("--changes", type=int, default=1000)
-    parser.add_argument("--load", type=float, default=0.5, help="share of the capacity, over both protocols; 0: the checkers alone")
+    parser.add_argument("--load", type=float, default=0.5, help="share of the capacity; 0: the checkers alone")
     parser.add_argument("--settle", type=float, default=SETTLE_SECS, help="seconds before memory, descriptors and threads are counted")
     options = parser.parse_args()
     report.require(*(["h2load"] if options.load else []), "taskset")
