@@ -33,7 +33,7 @@ import numpy as np
 import payloads
 import report
 from onnx import TensorProto, helper, numpy_helper
-from processes import Server, batchmill
+from processes import Server, batchmill, stand_back
 from startup import memory_mib
 
 from batchmill.proto import inference_pb2
@@ -148,22 +148,17 @@ def generation_of(raw: bytes) -> int:
     return int(values[0])
 
 
-def stand_back() -> None:
-    """The calling thread, and those it starts, leave the core to the load tools when these want it."""
-    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-
-
 class Checker(threading.Thread):
     """Asks all models in turn and keeps what was answered, and when."""
 
-    def __init__(self, asker: type[Rest | Grpc], port: int, models: list[Model]) -> None:
+    def __init__(self, asker: type[Rest | Grpc], port: int, models: list[Model], core: str) -> None:
         super().__init__()
-        self.asker, self.port, self.models, self.done = asker, port, models, threading.Event()
+        self.asker, self.port, self.models, self.core, self.done = asker, port, models, core, threading.Event()
         self.answers: list[tuple[Model, float, float, int]] = []
         self.failures: list[str] = []
 
     def run(self) -> None:
-        stand_back()
+        stand_back(self.core)
         asker = self.asker(self.port)
         while not self.done.wait(0.002):
             for model in self.models:
@@ -257,14 +252,13 @@ def measure(options: argparse.Namespace, folder: Path) -> tuple[dict[str, float]
              Paced("REST", "/v2/models/m1/infer", folder / "rest", ("--h1", "-H", f"inference-header-content-length: {size}"))]
     ratios: dict[str, list[float]] = {tool.name: [] for tool in tools}
     counts: Counter[str] = Counter()
-    with batchmill("changes", registry, options.server_core, folder) as server, ThreadPoolExecutor(1, initializer=stand_back) as background:
-        if options.client_core:
-            os.sched_setaffinity(0, {int(options.client_core)})
+    background = ThreadPoolExecutor(1, initializer=stand_back, initargs=(options.client_core,))
+    with batchmill("changes", registry, options.server_core, folder) as server, background:
         rest = Rest(server.port)
         while len(rest.states()) < MODELS or set(rest.states().values()) != {"READY"}:
             time.sleep(0.05)
         rates = {tool: options.load * tool.capacity(server.port, options.client_core) for tool in tools if options.load}
-        checkers = [Checker(asker, server.port, models) for asker in (Rest, Grpc)]
+        checkers = [Checker(asker, server.port, models, options.client_core) for asker in (Rest, Grpc)]
         for checker in checkers:
             checker.start()
         for turn in range(4):  # what the first loads leave for good: a probe child, heaps of threads

@@ -27,7 +27,7 @@ import load
 import models
 import payloads
 import report
-from processes import Server, batchmill, cpu_secs
+from processes import Server, batchmill, cpu_secs, stand_back
 from startup import memory_mib
 from tail import POINT
 
@@ -65,11 +65,12 @@ class Asker:
 
 
 @contextlib.contextmanager
-def asked(server: Server, took: list[float]) -> Iterator[None]:
-    """Meanwhile both calls are made ten times a second."""
+def asked(server: Server, core: str, took: list[float]) -> Iterator[None]:
+    """Meanwhile both calls are made ten times a second, from the load tool's core and behind it."""
     done = threading.Event()
 
     def work() -> None:
+        stand_back(core)
         asker, due = Asker(server.port), time.monotonic()
         while not done.wait(max(0.0, due - time.monotonic())):
             due += PERIOD_SECS
@@ -137,7 +138,7 @@ def measure(options: argparse.Namespace, folder: Path) -> tuple[dict[str, float]
         loaded: list[float] = []
         for turn in range(options.rounds):
             for name, runs_of in runs.items():
-                with asked(server, loaded) if name == "all, asked" else contextlib.nullcontext():
+                with asked(server, options.client_core, loaded) if name == "all, asked" else contextlib.nullcontext():
                     run = client.run(other if name == "one" else server, POINT)
                 runs_of.append(run)
                 report.progress(turn, name, POINT.name, run, f"{run.cpu_us:.2f} µs, p99.9 {run.p999_us:,.0f} µs")

@@ -48,6 +48,13 @@ def cpu_secs(pid: int) -> float:
     return ticks / TICKS_PER_SEC
 
 
+def stand_back(core: str) -> None:
+    """The calling thread, and those it starts, stay on the load tools' core, any for '', and leave it when these want it."""
+    if core:
+        os.sched_setaffinity(0, {int(core)})
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
     """Seconds so far: on the clock, and of CPU in the whole machine, in the server, in this process and the tools it ran."""
