@@ -57,8 +57,8 @@ build: .venv/.built  ## compile the Cython modules in place, those that changed
 demo: build  ## start the server on the example models, ask it over gRPC and HTTP, stop it
 	@$(bin)/python examples/run_demo.py
 
-serve: build  ## serve REGISTRY (examples/registry) on PORT (8000) and GRPC_PORT (8001) until Ctrl-C
-	@exec $(bin)/batchmill serve $(REGISTRY) --port $(PORT) --grpc-port $(GRPC_PORT)
+serve: build  ## serve REGISTRY (examples/registry) on PORT (8000) and GRPC_PORT (8001) until Ctrl-C; SERVE_ARGS: more flags
+	@exec $(bin)/batchmill serve $(REGISTRY) --port $(PORT) --grpc-port $(GRPC_PORT) $(SERVE_ARGS)
 
 test: build  ## the whole test suite
 	@$(bin)/python -m pytest $(PYTEST_ARGS)

@@ -102,3 +102,12 @@ def test_infer_says_when_what_answers_is_no_model_server(monkeypatch, capsys, an
         cli.main(["infer", "m"])
     assert ended.value.code == 1
     assert capsys.readouterr().err == "batchmill: what answers at http://127.0.0.1:8000/v2/models/m is no model server of the v2 protocol\n"
+
+
+@pytest.mark.parametrize(("given", "asked"), [("localhost:9", "http://localhost:9/admin/models"), ("https://a/b/", "https://a/b/admin/models")])
+def test_a_server_may_be_named_without_its_scheme(monkeypatch, capsys, given, asked):
+    urls = []
+    monkeypatch.setattr("batchmill.remote.call", lambda url: urls.append(url) or b'{"models": []}')
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["models", "--url", given])
+    assert (urls, ended.value.code) == ([asked], 0)

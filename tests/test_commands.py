@@ -1,6 +1,7 @@
 """What check, models and top print; tests/e2e has them against a running server."""
 
 import json
+import os
 
 import pytest
 
@@ -31,11 +32,14 @@ def test_top_shows_the_busiest_first_and_what_fits():
     stage = {"count": 3, "p50_us": 8.5, "p90_us": 900.0, "p99_us": 1500.0, "p99.9_us": 2_000_000.0}
     rows = [{"model": name, "version": "1", "waiting": 4, "seconds": 10.0, "ok": 3, "failed": 1, "requests_per_second": rate, "rows_per_batch": 2.0,
              "stages": {"total": stage, "queue": stage, "compute": stage} if rate > 1 else {}} for name, rate in (("idle", 0.1), ("busy", 1234.5), ("some", 7.0))]
-    lines = top.shown({"window": "10s", "versions": rows}, "http://x", 2).splitlines()
+    lines = top.shown({"window": "10s", "versions": rows}, "http://x", os.terminal_size((200, 6))).splitlines()
     assert "1,241.6 requests/s" in lines[0]
     assert [line.split()[0] for line in lines[3:]] == ["busy", "some"]
     assert lines[3].split() == ["busy", "1", "1,234.5", "1", "2.0", "4", "8.5", "µs", "1.5", "ms", "2", "s", "1.5", "ms", "1.5", "ms"]
     assert top.shown({"window": "10s", "versions": rows}, "http://x").splitlines()[-1].split()[6:] == ["-"] * 5
+    narrow = top.shown({"window": "10s", "versions": rows}, "http://x", os.terminal_size((70, 6))).splitlines()
+    assert narrow[2].split() == ["MODEL", "VERSION", "REQ/S", "FAILED", "ROWS/BATCH", "WAITING", "P50", "P99"]
+    assert max(map(len, top.shown({"window": "10s", "versions": rows}, "http://x", os.terminal_size((30, 6))).splitlines())) == 30
 
 
 class FakeProbe:
@@ -69,10 +73,16 @@ def test_check_tries_what_the_server_would_serve(tmp_path, text, broken, wanted)
     assert lines_of(tmp_path, text, FakeProbe(*broken)) == wanted
 
 
+def test_check_notes_a_version_of_the_policy_that_is_not_there(tmp_path):
+    lines = lines_of(tmp_path, "versions: {policy: [2, 7]}", FakeProbe())
+    assert lines[0] == ("", "note", "versions.policy names 7, which is not there")
+    assert lines[1][:2] == ("2", "ready")
+
+
 def test_check_tells_what_is_wrong_without_a_version(tmp_path):
     assert lines_of(tmp_path, "batchin: 1", FakeProbe())[0][:2] == ("", "failed")
     assert lines_of(tmp_path, "", FakeProbe(), ()) == [("", "failed", "no version folder with a model.onnx")]
-    assert lines_of(tmp_path, "versions: {policy: [7]}", FakeProbe())[0][2] == "versions.policy wants none of the versions that are there: 1, 2, 3"
+    assert lines_of(tmp_path, "versions: {policy: [7]}", FakeProbe())[-1][2] == "versions.policy wants none of the versions that are there: 1, 2, 3"
     assert lines_of(tmp_path, "labels: {canary: 9}", FakeProbe())[0] == ("", "note", "model.yaml: label 'canary' names version 9, which is not there")
 
 

@@ -22,6 +22,7 @@ from batchmill.config import ServerConfig
 from batchmill.errors import BatchmillError, ConfigError, UsageError
 from batchmill.state import default_folder
 
+DEFAULT_URL = "http://127.0.0.1:8000"
 _UNSET = object()
 _WANTED = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 
@@ -74,7 +75,8 @@ def add_serve(command: argparse.ArgumentParser) -> None:
         elif field.default == ():
             command.add_argument(flag, action="append", metavar="NAME", help=text)
         else:
-            command.add_argument(flag, default=_UNSET, metavar=kind_of(field).__name__.upper(), help=text)
+            choices = ",".join(map(str, choices_of(field)))
+            command.add_argument(flag, default=_UNSET, metavar=f"{{{choices}}}" if choices else kind_of(field).__name__.upper(), help=text)
 
 
 def field_texts() -> dict[str, str]:
@@ -208,8 +210,13 @@ def infer(options: argparse.Namespace) -> int:
 
 def add_remote(command: argparse.ArgumentParser) -> None:
     """What all commands that talk to a server take."""
-    command.add_argument("--url", default=os.environ.get("BATCHMILL_URL", "http://127.0.0.1:8000"), help="of the server (BATCHMILL_URL)")
+    command.add_argument("--url", type=with_scheme, default=os.environ.get("BATCHMILL_URL", DEFAULT_URL), metavar="[http://]HOST:PORT",
+                         help=f"of the server (BATCHMILL_URL). Default: {DEFAULT_URL}")  # fmt: skip
     command.add_argument("--json", action="store_true", help="print JSON")
+
+
+def with_scheme(url: str) -> str:
+    return url if "://" in url else f"http://{url}"
 
 
 def add_check(command: argparse.ArgumentParser) -> None:
@@ -239,7 +246,7 @@ def models(options: argparse.Namespace) -> int:
 def add_top(command: argparse.ArgumentParser) -> None:
     command.set_defaults(command=top)
     command.add_argument("--window", choices=("10s", "1m", "5m"), default="10s", help="what is looked back. Default: 10s")
-    command.add_argument("--once", action="store_true", help="print once, also on a terminal")
+    command.add_argument("--once", action="store_true", help="print once, as where the output is no terminal")
     add_remote(command)
 
 

@@ -5,6 +5,7 @@ On a terminal lines are for people, otherwise they are JSON, one object a line.
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from collections.abc import Mapping
@@ -45,7 +46,7 @@ class Log:
 
 
 class ConsoleFormatter(logging.Formatter):
-    """`12:34:56.789 INFO event key=value`; values with spaces are quoted."""
+    """`12:34:56.789 INFO event key=value`; values with spaces or quotes are quoted as in JSON."""
 
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.fromtimestamp(record.created).strftime("%H:%M:%S.%f")[:-3]
@@ -91,4 +92,4 @@ def _fields(record: logging.LogRecord) -> Mapping[str, object]:
 
 def _readable(value: object) -> str:
     text = str(value)
-    return f'"{text}"' if " " in text or not text else text
+    return text if text.isprintable() and text and not {" ", '"'} & set(text) else json.dumps(text, ensure_ascii=False)

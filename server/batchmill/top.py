@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import time
@@ -12,6 +13,9 @@ from batchmill.remote import asked, table
 
 CLEAR = "\x1b[H\x1b[2J"
 INTERVAL_SECS = 2.0
+HEAD = ["MODEL", "VERSION", "REQ/S", "FAILED", "ROWS/BATCH", "WAITING", "P50", "P99", "P99.9", "QUEUE P99", "RUN P99"]
+ENDLESS = os.terminal_size((10_000, 10_000))
+OPTIONAL = ("QUEUE P99", "RUN P99", "P99.9", "ROWS/BATCH", "WAITING", "P50")
 
 
 def run(url: str, window: str, once: bool, as_json: bool) -> int:
@@ -22,19 +26,26 @@ def run(url: str, window: str, once: bool, as_json: bool) -> int:
         if as_json:
             print(json.dumps(told))
         else:
-            print((CLEAR if live else "") + shown(told, url, shutil.get_terminal_size().lines - 4 if live else None), flush=True)
+            print(CLEAR + shown(told, url, shutil.get_terminal_size()) if live else shown(told, url), flush=True)
         if not live:
             return 0
         time.sleep(INTERVAL_SECS)
 
 
-def shown(told: dict[str, Any], url: str, most: int | None = None) -> str:
-    """most: rows that fit."""
+def shown(told: dict[str, Any], url: str, size: os.terminal_size = ENDLESS) -> str:
+    """What does not fit is left out: rows asked least, columns in the order of OPTIONAL, and then the ends of lines."""
     rows = sorted(told["versions"], key=lambda row: -row["requests_per_second"])
     rate = sum(row["requests_per_second"] for row in rows)
     title = f"{url}   versions asked in the last {told['window']}: {len(rows)}   {rate:,.1f} requests/s   {time.strftime('%H:%M:%S')}"
-    head = ["MODEL", "VERSION", "REQ/S", "FAILED", "ROWS/BATCH", "WAITING", "P50", "P99", "P99.9", "QUEUE P99", "RUN P99"]
-    return title + "\n\n" + table(head, [line(row) for row in rows[:most]])
+    cells = [HEAD, *map(line, rows[: size.lines - 4])]
+    lines = table(cells[0], cells[1:]).splitlines()
+    for name in OPTIONAL:
+        if max(map(len, lines)) <= size.columns:
+            break
+        at = cells[0].index(name)
+        cells = [[*row[:at], *row[at + 1 :]] for row in cells]
+        lines = table(cells[0], cells[1:]).splitlines()
+    return "\n".join(text[: size.columns] for text in (title, "", *lines))
 
 
 def line(row: dict[str, Any]) -> list[str]:

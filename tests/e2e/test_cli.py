@@ -34,7 +34,7 @@ def run(*arguments):
     (["serve"], 2, "serve needs a registry directory"),
     ([], 2, "required: COMMAND"),
     (["infer", "m", "--url", "http://127.0.0.1:1"], 3, "no server answers at http://127.0.0.1:1/"),
-    (["infer", "m", "--url", "rubbish"], 3, "no server answers at rubbish/"),
+    (["infer", "m", "--url", "rubbish"], 3, "no server answers at http://rubbish/"),
 ])
 def test_what_cannot_work_says_so_in_one_line(arguments, code, wanted):
     done, took = run(*arguments)

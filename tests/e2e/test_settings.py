@@ -150,3 +150,27 @@ def test_tritons_config_is_followed_until_a_model_yaml_comes(server, registry):
         assert largest() == 7
     assert not hammer.failures
     assert loads(server) == 1
+
+
+def test_a_policy_that_names_no_version_that_is_there_leaves_the_one_in_service(server, registry):
+    with Hammer(server) as hammer:
+        edit(server, registry, "versions: {policy: [7]}\n")
+        wait_for(lambda: "wants none of the versions that are there: 1; version 1 serves on" in index(server)["linear", "1"]["reason"])
+        assert index(server)["linear", "1"]["state"] == "READY"
+        models.linear(registry, "linear", "7", 7.0)
+        wait_for(lambda: index(server).get(("linear", "7"), {}).get("state") == "READY" and ("linear", "1") not in index(server))
+    assert not hammer.failures
+    events = [json.loads(line) for line in server.log_path.read_text().splitlines()]
+    told = {event["event"]: event for event in events}
+    assert told["model_note"]["note"] == "versions.policy names 7, which is not there"
+    assert told["model_failed"]["reason"].endswith("version 1 serves on")
+    assert (told["version_swapped"]["before"], told["version_swapped"]["version"]) == ("1", "7")
+
+
+def test_an_edit_that_is_refused_is_told_apart_from_a_model_that_does_not_serve(server, registry):
+    (registry / "linear" / "model.yaml").write_text("batchin: 1\n")
+    wait_for(lambda: "the edit was refused" in index(server)["linear", "1"]["reason"])
+    assert index(server)["linear", "1"]["state"] == "READY"
+    log = server.log_path.read_text()
+    assert '"settings_refused"' in log
+    assert '"model_failed"' not in log

@@ -30,6 +30,8 @@ READY, BROKEN = Kept(A, True), Kept(A, False)
     ("two, arrived", {1: A, 2: A, 3: A}, {1: READY, 2: READY, 3: READY}, [], TWO, [], [], [1]),
     ("all", {1: A, 2: A}, {1: READY}, [], ALL, [], [2], []),
     ("named alone", {1: A, 2: A}, {}, [], VersionPolicy("specific", numbers=(1, 5)), [], [1], []),
+    ("the one that is named is broken", {1: A, 2: A}, {1: READY, 2: BROKEN}, [], VersionPolicy("specific", numbers=(2,)), [], [], []),
+    ("the one that is named is not there", {1: A, 2: A}, {1: READY, 2: READY}, [], VersionPolicy("specific", numbers=(7,)), [], [], [1]),
     ("a label pins", {1: A, 2: A}, {1: READY, 2: READY}, [], LATEST, [1], [], []),
     ("a label loads", {1: A, 2: A}, {2: READY}, [], LATEST, [1], [1], []),
 ])
@@ -64,6 +66,7 @@ def serving(interface):
     ("a label names it", {1: serving("a"), 2: serving("b")}, LATEST, [2], 1, [], [], [2], []),
     ("a label names the one in service", {1: serving("a"), 2: serving("b")}, LATEST, [1], 1, [], [], [2], [2]),
     ("a policy that names it alone", {1: serving("a"), 2: serving("b")}, VersionPolicy("specific", numbers=(2,)), [], 1, [], [1], [], []),
+    ("a policy that names another", {1: serving("a"), 2: serving("b")}, VersionPolicy("specific", numbers=(7,)), [], 1, [], [2], [], []),
     ("a policy that names both", {1: serving("a"), 2: serving("b")}, VersionPolicy("specific", numbers=(1, 2)), [], 1, [], [], [2], [2]),
     ("nothing in service", {1: serving("a"), 2: serving("b")}, ALL, [], 0, [], [], [], []),
     ("one that a label names serves on while its successor loads", {1: serving("a")}, LATEST, [1], 1, [2], [], [], []),
@@ -90,7 +93,7 @@ NUMBERS = st.integers(1, 5)
 
 @given(
     st.dictionaries(NUMBERS, STAMPS), st.dictionaries(NUMBERS, st.builds(Kept, STAMPS, st.booleans())), st.sets(NUMBERS),
-    st.sampled_from([LATEST, TWO, ALL]), st.sets(NUMBERS),
+    st.sampled_from([LATEST, TWO, ALL, VersionPolicy("specific", numbers=(2, 7))]), st.sets(NUMBERS),
 )  # fmt: skip
 def test_a_model_that_serves_goes_on_serving_as_long_as_its_folders_are_there(present, kept, loading, policy, labelled):
     plan = decide(present, kept, loading, policy, labelled)

@@ -9,8 +9,11 @@ from dataclasses import dataclass, field
 from batchmill.errors import BatchmillError
 from batchmill.logs import Log
 from batchmill.registry.layout import ModelFolder, Stamp
+from batchmill.registry.policy import wanted
+from batchmill.registry.reconcile import Plan
 from batchmill.registry.settings import ModelSettings
 from batchmill.registry.settle import Settling
+from batchmill.registry.signature import hold_of
 from batchmill.registry.status import ModelStatus, VersionStatus
 
 log = Log(__name__)
@@ -48,14 +51,31 @@ class Entry:
         """Tells why the model has no version at all, or why its settings were refused. Whether that has changed."""
         status, there = self.status, ", ".join(map(str, sorted(self.folder.versions)))
         before, status.reason = status.reason, self.unreadable or self.problem
-        if not status.reason and not status.versions:
-            if not there:
-                status.reason = "no version folder with a model.onnx"
-            elif self.settling.waiting:
-                status.reason = "waits until its files stand still"
-            else:
-                status.reason = f"versions.policy wants none of the versions that are there: {there}"
+        if not status.reason and there and not wanted(self.folder.versions, status.settings.versions):
+            serving = f"; version {self.in_service} serves on" if self.in_service else ""
+            status.reason = f"versions.policy wants none of the versions that are there: {there}{serving}"
+            if status.reason != before:
+                log.error("model_failed", name=status.name, reason=status.reason)
+        elif not status.reason and not status.versions:
+            status.reason = "waits until its files stand still" if there else "no version folder with a model.onnx"
         return before != status.reason
+
+    def mark(self, plan: Plan) -> bool:
+        """Which versions get no default traffic, which of them are on hold, and which one has it. Whether that has changed."""
+        status, changed = self.status, False
+        for name, version in status.versions.items():
+            pinned, reason = int(name) in plan.pinned, hold_of(status, version, self.in_service) if int(name) in plan.on_hold else ""
+            changed |= (version.pinned, version.hold) != (pinned, reason)
+            if reason and not version.hold:
+                log.warning("version_on_hold", name=status.name, version=name, reason=reason)
+            version.pinned, version.hold = pinned, reason
+        # At a start the newest serves, whichever is loaded first: only what has come to rest is held against.
+        if self.in_service or not (self.loading or self.settling.waiting):
+            standard = status.pick()
+            before, self.in_service = self.in_service, int(standard.number) if standard else 0
+            if before and self.in_service and before != self.in_service:
+                log.info("version_swapped", name=status.name, version=str(self.in_service), before=str(before))
+        return changed
 
     def answer_waiting(self, error: BatchmillError | None) -> None:
         for done in self.waiting:

@@ -24,7 +24,7 @@ from batchmill.registry.layout import ModelFolder
 from batchmill.registry.reconcile import Kept, decide
 from batchmill.registry.settings import ModelSettings
 from batchmill.registry.settle import STILL_SECS
-from batchmill.registry.signature import hold_of, interface, refusal_of
+from batchmill.registry.signature import interface, refusal_of
 from batchmill.registry.status import ModelStatus, VersionStatus
 
 log = Log(__name__)
@@ -218,8 +218,8 @@ class Keeper:
         try:
             settings = model_config.read_folder(folder.path, folder.name)
         except (BatchmillError, OSError) as error:
-            entry.problem = str(error)
-            log.error("model_failed", name=folder.name, reason=entry.problem)
+            entry.problem = f"the edit was refused: {error}" if status.ready() else str(error)
+            log.error("settings_refused" if status.ready() else "model_failed", name=folder.name, reason=entry.problem)
             return
         for note in loader.notes_on(settings, folder):
             log.warning("model_note", name=folder.name, note=note)
@@ -247,16 +247,7 @@ class Keeper:
         entry.settling.keep_only(plan.load)
         for number in plan.drop:
             self._drop(entry, number)
-        for name, version in status.versions.items():
-            pinned, reason = int(name) in plan.pinned, hold_of(status, version, entry.in_service) if int(name) in plan.on_hold else ""
-            self._changed |= (version.pinned, version.hold) != (pinned, reason)
-            if reason and not version.hold:
-                log.warning("version_on_hold", name=status.name, version=name, reason=reason)
-            version.pinned, version.hold = pinned, reason
-        # At a start the newest serves, whichever is loaded first: only what has come to rest is held against.
-        if entry.in_service or not (entry.loading or entry.settling.waiting):
-            standard = status.pick()
-            entry.in_service = int(standard.number) if standard else 0
+        self._changed |= entry.mark(plan)
 
     def _is_waiting(self) -> bool:
         """Whether files are awaited to stand still."""
@@ -275,7 +266,7 @@ class Keeper:
             try:
                 status = self._load(folder.name, number, folder.versions[number], settings)
             except Exception:  # ours: what is wrong with a model is a FAILED status
-                log.exception("version_failed", name=folder.name, version=number)
+                log.exception("version_failed", name=folder.name, version=str(number))
                 status = VersionStatus(str(number), "FAILED", "internal error; the log has it")
             self._events.put(Loaded(folder.name, number, stamp, settings, status))
 

@@ -53,6 +53,8 @@ def scan(registry: Path) -> Scan:
     for entry in entries:
         try:
             if entry.name.startswith(".") or entry.name.endswith(_PASSING) or not entry.is_dir():
+                if entry.suffix == ".onnx":
+                    notes.append(f"file {entry.name!r} ignored: a model is a folder, such as {entry.stem}/1/model.onnx")
                 continue
             if _NAME.fullmatch(entry.name):
                 models.append(scan_model(entry, registry))
@@ -87,6 +89,8 @@ def scan_model(folder: Path, registry: Path) -> ModelFolder:
     root = registry.resolve()
     for entry in sorted(folder.iterdir()):
         if entry.name.startswith(".") or not entry.is_dir():
+            if entry.suffix == ".onnx":
+                notes.append(f"file {entry.name!r} ignored: a version is a folder, such as {folder.name}/1/model.onnx")
             continue
         model = entry / "model.onnx"
         if not _VERSION.fullmatch(entry.name):

@@ -28,7 +28,9 @@ def notes_on(settings: ModelSettings, folder: ModelFolder) -> list[str]:
     without_effect = [f"model.yaml: {key} has no effect in this release" for key in settings.without_effect]
     lost = {label: number for label, number in settings.labels.items() if int(number) not in folder.versions}
     labels = [f"model.yaml: label {label!r} names version {number}, which is not there" for label, number in lost.items()]
-    return [*settings.notes, *without_effect, *labels]
+    absent = [number for number in settings.versions.numbers if number not in folder.versions]
+    chosen = [f"versions.policy names {', '.join(map(str, absent))}, which is not there"] if absent else []
+    return [*settings.notes, *without_effect, *labels, *chosen]
 
 
 def load_version(name: str, number: str, path: Path, settings: ModelSettings, executors: int, proof: Proof | None = None) -> VersionStatus:

@@ -41,8 +41,8 @@ def decide(
 ) -> Plan:  # fmt: skip
     """The policy chooses among the versions that are not known to be broken: when the newest is, the one before it goes on or is loaded.
 
-    While a wanted version is not ready yet, as many others go on serving in its place. The removal of a version's own folder ends it
-    at once, unless it is the one in service and its successor still has to be loaded.
+    While a wanted version is not ready yet, as many others go on serving in its place, and one when there is none to want. The
+    removal of a version's own folder ends it at once, unless it is the one in service and its successor still has to be loaded.
 
     in_service: the version that gets default traffic; 0: none yet. hold: newer ones are held against it.
     """
@@ -55,6 +55,8 @@ def decide(
     missing = len(wanted - (ready - differing))
     others = sorted((ready & set(present)) - wanted - (pinned - {in_service}) - differing)
     stand_ins = set(others[-missing:]) if missing else set()
+    if not wanted:  # all that the policy names is broken or not there yet
+        stand_ins = {in_service} & set(others) or set(others[-1:])
     pinned -= stand_ins  # the version in service serves on until its successor does, though a label alone wants it now
     last = {in_service} & ready - set(present) if wanted and not ready & (wanted | stand_ins) else set()
     drop = [n for n in kept if n not in last and (n not in present or (kept[n].ready and n not in wanted | pinned | stand_ins))]

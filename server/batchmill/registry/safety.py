@@ -69,10 +69,10 @@ class SafeLoader:
     def _examined(self, probe: Probe, name: str, number: int, path: Path, settings: ModelSettings) -> Finding:
         started = time.monotonic()
         finding = probe.examine(name, str(number), path, settings)
-        log.debug("version_probed", name=name, version=number, probe_ms=round((time.monotonic() - started) * 1000, 1))
+        log.debug("version_probed", name=name, version=str(number), probe_ms=round((time.monotonic() - started) * 1000, 1))
         return finding
 
 
 def failed(name: str, number: int, reason: str) -> VersionStatus:
-    log.error("version_failed", name=name, version=number, reason=reason)
+    log.error("version_failed", name=name, version=str(number), reason=reason)
     return VersionStatus(str(number), "FAILED", reason)
