@@ -19,7 +19,7 @@ pip := $(bin)/python -m pip --quiet --disable-pip-version-check
 # $(call logged,COMMAND): its output goes to .venv/build.log, and to the terminal when it fails
 logged = $(1) >.venv/build.log 2>&1 || { tail -n 60 .venv/build.log >&2; exit 1; }
 
-.PHONY: help deps venv build demo serve test check docs bench wheel package-test soak metrics-test image-test asan tsan fuzz clean
+.PHONY: help deps venv build demo serve test check docs bench wheel package-test soak metrics-test h2spec image-test asan tsan fuzz clean
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
@@ -87,6 +87,10 @@ metrics-test: build  ## promtool, a Prometheus (from apt) and Triton's perf_anal
 	@command -v promtool prometheus >/dev/null || apt-get install -y -q prometheus >.venv/build.log 2>&1 || { tail -n 20 .venv/build.log >&2; exit 1; }
 	@$(call logged,.ci/perf_analyzer)
 	@$(bin)/python -m pytest -m long tests/e2e/test_prometheus.py tests/e2e/test_perf_analyzer.py $(PYTEST_ARGS)
+
+h2spec: build  ## the HTTP/2 conformance suite (built by Go, from apt when it is missing)
+	@$(call logged,.ci/h2spec)
+	@$(bin)/python -m pytest -m long tests/e2e/test_h2spec.py $(PYTEST_ARGS)
 
 image-test:  ## the Dockerfile, built by buildah and run as its user on a read-only root (IMAGE_ARGS: flags of buildah bud; root, no engine)
 	@.ci/image $(IMAGE_ARGS)

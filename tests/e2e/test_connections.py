@@ -87,3 +87,17 @@ def test_the_port_for_scrapers_serves_metrics_and_health_and_nothing_else(small)
         assert read_answer(file)[0] == 404
     assert [path for path, status in answers.items() if status == 200] == ["/metrics", "/livez", "/v2/health/ready"]
     assert set(answers.values()) == {200, 404}
+
+
+FRAME = {"SETTINGS": b"\0\0\0\4" + bytes(5), "GOAWAY": b"\0\0\x08\x07" + bytes(13), "PING": b"\0\0\x08\x06" + bytes(13), "PRIORITY": b"\0\0\1\2" + bytes(6)}
+
+
+@pytest.mark.parametrize("last", ["GOAWAY", "PRIORITY"])
+def test_what_an_http2_client_still_sends_at_the_end_does_not_have_the_connection_reset(small, last):
+    """It said goodbye itself, or is told to go for a frame of a wrong size: what it had in flight would cost it the last answers."""
+    with connect(small[0].port) as client:
+        client.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + FRAME["SETTINGS"] + FRAME[last])
+        while client.recv(1 << 16):
+            pass
+        for _ in range(3):  # a socket that is closed answers the first by a reset, and the second fails
+            client.sendall(FRAME["PING"])

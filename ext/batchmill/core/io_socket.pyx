@@ -227,7 +227,7 @@ cdef void settle(IoThread* thread, Socket* socket, bint blocked) noexcept nogil:
     else:
         over = http1.finished(<Http1Connection*> socket.front)
     if over:
-        if socket.transport == Transport.kHttp1 and http1.lingers(<Http1Connection*> socket.front):
+        if socket.transport == Transport.kHttp2 or http1.lingers(<Http1Connection*> socket.front):
             linger(thread, socket)
         else:
             close_socket(thread, socket)
