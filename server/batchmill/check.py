@@ -9,6 +9,7 @@ from pathlib import Path
 from batchmill.errors import BatchmillError
 from batchmill.registry import layout, loader, model_config
 from batchmill.registry.layout import ModelFolder, Stamp
+from batchmill.registry.policy import problem_of
 from batchmill.registry.probe import Probe
 from batchmill.registry.reconcile import Kept, decide
 from batchmill.registry.settings import ModelSettings
@@ -55,8 +56,8 @@ def checked(folder: ModelFolder, probe: Probe) -> list[Line]:
     except (BatchmillError, OSError) as error:
         return [*lines, Line(folder.name, "", "failed", str(error))]
     lines += [Line(folder.name, "", "note", note) for note in loader.notes_on(settings, folder)]
-    if not folder.versions:
-        return [*lines, Line(folder.name, "", "failed", "no version folder with a model.onnx")]
+    if problem := problem_of(folder.versions, settings.versions):
+        lines.append(Line(folder.name, "", "failed", problem))
     labelled = {int(number) for number in settings.labels.values()}
     present: dict[int, Stamp] = dict.fromkeys(folder.versions, ())
     tried: dict[int, Line] = {}
@@ -65,9 +66,6 @@ def checked(folder: ModelFolder, probe: Probe) -> list[Line]:
         for number in load:
             tried[number] = examined(folder, number, settings, probe)
             kept[number] = Kept((), tried[number].state == "ready")
-    if not tried:
-        numbers = ", ".join(map(str, sorted(folder.versions)))
-        lines.append(Line(folder.name, "", "failed", f"versions.policy wants none of the versions that are there: {numbers}"))
     return [*lines, *(tried[number] for number in sorted(tried))]
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from batchmill.errors import BatchmillError
 from batchmill.logs import Log
 from batchmill.registry.layout import ModelFolder, Stamp
-from batchmill.registry.policy import wanted
+from batchmill.registry.policy import problem_of
 from batchmill.registry.reconcile import Plan
 from batchmill.registry.settings import ModelSettings
 from batchmill.registry.settle import Settling
@@ -49,15 +49,14 @@ class Entry:
 
     def explain(self) -> bool:
         """Tells why the model has no version at all, or why its settings were refused. Whether that has changed."""
-        status, there = self.status, ", ".join(map(str, sorted(self.folder.versions)))
+        status, problem = self.status, problem_of(self.folder.versions, self.status.settings.versions)
         before, status.reason = status.reason, self.unreadable or self.problem
-        if not status.reason and there and not wanted(self.folder.versions, status.settings.versions):
-            serving = f"; version {self.in_service} serves on" if self.in_service else ""
-            status.reason = f"versions.policy wants none of the versions that are there: {there}{serving}"
-            if status.reason != before:
+        if not status.reason and problem:
+            status.reason = f"{problem}; version {self.in_service} serves on" if self.in_service else problem
+            if self.folder.versions and status.reason != before:
                 log.error("model_failed", name=status.name, reason=status.reason)
         elif not status.reason and not status.versions:
-            status.reason = "waits until its files stand still" if there else "no version folder with a model.onnx"
+            status.reason = "waits until its files stand still"
         return before != status.reason
 
     def mark(self, plan: Plan) -> bool:

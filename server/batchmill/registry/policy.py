@@ -27,3 +27,12 @@ def wanted(present: Collection[int], policy: VersionPolicy) -> list[int]:
 def pinned(present: Collection[int], policy: VersionPolicy, labelled: Collection[int]) -> list[int]:
     """The version numbers to load for their labels alone, oldest first."""
     return sorted((set(present) & set(labelled)) - set(wanted(present, policy)))
+
+
+def problem_of(present: Collection[int], policy: VersionPolicy) -> str:
+    """Why none of these is wanted; empty when one is."""
+    if not present:
+        return "no version folder with a model.onnx"
+    if wanted(present, policy):
+        return ""
+    return f"versions.policy wants none of the versions that are there: {', '.join(map(str, sorted(present)))}"
