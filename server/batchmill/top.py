@@ -37,7 +37,7 @@ def shown(told: dict[str, Any], url: str, size: os.terminal_size = ENDLESS) -> s
     rows = sorted(told["versions"], key=lambda row: -row["requests_per_second"])
     rate = sum(row["requests_per_second"] for row in rows)
     title = f"{url}   versions asked in the last {told['window']}: {len(rows)}   {rate:,.1f} requests/s   {time.strftime('%H:%M:%S')}"
-    cells = [HEAD, *map(line, rows[: size.lines - 4])]
+    cells = [HEAD, *map(line, rows[: max(1, size.lines - 4)])]
     lines = table(cells[0], cells[1:]).splitlines()
     for name in OPTIONAL:
         if max(map(len, lines)) <= size.columns:
