@@ -34,34 +34,43 @@ def test_a_thread_that_waits_little_gets_no_pacing_thread(account):
     assert threads() == before
 
 
-def test_a_thread_that_waits_is_paced_on_its_core_until_it_has_not_waited_for_a_second(account):
+def paced(account):
+    """A pacer that has seen its thread wait: (it, when it was made, the pacing thread)."""
     before, start = threads(), time.monotonic_ns()
     pacer = Pacer(account(0), start)
     account(waited_ns=2 * MS, ran_ns=11 * MS)
     assert pacer.look(start + 100 * MS)
     (made,) = threads() - before
+    return pacer, start, made
+
+
+def rested(made, start):
+    """The switches of a pacing thread that was last needed 100 ms after the start, when it is found to rest."""
+    wait_for(lambda: time.monotonic_ns() > start + 1200 * MS)
+    count = switches(made)
+    time.sleep(0.1)
+    assert switches(made) - count <= 1
+    return count
+
+
+def test_a_thread_that_waits_is_paced_on_its_core_until_it_has_not_waited_for_a_second(account):
+    before = threads()
+    pacer, start, made = paced(account)
     wait_for(lambda: switches(made) >= 20)      # it wakes, and sleeps again
     assert len(os.sched_getaffinity(int(made))) == 1
-    wait_for(lambda: time.monotonic_ns() > start + 1200 * MS)
-    rested = switches(made)
-    assert 500 < rested < 3000
-    time.sleep(0.1)
-    assert switches(made) - rested <= 1
+    count = rested(made, start)
+    assert 500 < count < 3000
 
     account(waited_ns=500 * MS, ran_ns=500 * MS)
     pacer.look(time.monotonic_ns())
-    wait_for(lambda: switches(made) >= rested + 20)
+    wait_for(lambda: switches(made) >= count + 20)
     assert threads() - before == {made}
     del pacer
     assert threads() == before
 
 
 def test_the_time_that_the_pacing_thread_takes_is_no_reason_to_go_on_pacing(account):
-    before, start = threads(), time.monotonic_ns()
-    pacer = Pacer(account(0), start)
-    account(waited_ns=2 * MS, ran_ns=11 * MS)
-    assert pacer.look(start + 100 * MS)
-    (made,) = threads() - before
+    pacer, start, made = paced(account)
     for turn in range(2, 12):
         wait_for(lambda until=start + turn * 100 * MS: time.monotonic_ns() > until)
         with open(f"/proc/self/task/{made}/schedstat") as stat:
@@ -69,10 +78,7 @@ def test_the_time_that_the_pacing_thread_takes_is_no_reason_to_go_on_pacing(acco
         account(waited_ns=2 * MS + 10 * took_ns // 11, ran_ns=turn * 90 * MS)
         pacer.look(time.monotonic_ns())
     assert took_ns > 0
-    wait_for(lambda: time.monotonic_ns() > start + 1200 * MS)
-    rested = switches(made)
-    time.sleep(0.1)
-    assert switches(made) - rested <= 1
+    rested(made, start)
 
 
 def test_a_thread_that_is_woken_often_may_wait_a_microsecond_each_time(account):

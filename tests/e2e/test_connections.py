@@ -6,6 +6,7 @@ import json
 import socket
 
 import pytest
+from fuzz.inputs import GOAWAY, PING, PRIORITY, SETTINGS, packed
 from onnx import helper
 
 from . import models
@@ -89,15 +90,12 @@ def test_the_port_for_scrapers_serves_metrics_and_health_and_nothing_else(small)
     assert set(answers.values()) == {200, 404}
 
 
-FRAME = {"SETTINGS": b"\0\0\0\4" + bytes(5), "GOAWAY": b"\0\0\x08\x07" + bytes(13), "PING": b"\0\0\x08\x06" + bytes(13), "PRIORITY": b"\0\0\1\2" + bytes(6)}
-
-
-@pytest.mark.parametrize("last", ["GOAWAY", "PRIORITY"])
+@pytest.mark.parametrize("last", [packed(GOAWAY, 0, 0, bytes(8)), packed(PRIORITY, 0, 0, bytes(1))], ids=["GOAWAY", "PRIORITY"])
 def test_what_an_http2_client_still_sends_at_the_end_does_not_have_the_connection_reset(small, last):
     """It said goodbye itself, or is told to go for a frame of a wrong size: what it had in flight would cost it the last answers."""
     with connect(small[0].port) as client:
-        client.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + FRAME["SETTINGS"] + FRAME[last])
+        client.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + packed(SETTINGS, 0, 0, b"") + last)
         while client.recv(1 << 16):
             pass
         for _ in range(3):  # a socket that is closed answers the first by a reset, and the second fails
-            client.sendall(FRAME["PING"])
+            client.sendall(packed(PING, 0, 0, bytes(8)))

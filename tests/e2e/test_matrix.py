@@ -10,6 +10,7 @@ import grpc
 import numpy as np
 import onnxruntime
 import pytest
+from tritonclient.utils import deserialize_bytes_tensor, serialize_byte_tensor
 
 from . import matrix
 from .server import ServerProcess
@@ -59,19 +60,13 @@ def server(expected, tmp_path_factory):
 def raw(array):
     if array.dtype != object:
         return array.tobytes()
-    encoded = [text.encode() for text in array.ravel()]
-    return b"".join(len(one).to_bytes(4, "little") + one for one in encoded)
+    return serialize_byte_tensor(array).item() if array.size else b""
 
 
 def array_of(data, datatype, shape):
     if datatype != "BYTES":
         return np.frombuffer(data, matrix.DTYPES[datatype]).reshape(shape)
-    texts, at = [], 0
-    while at < len(data):
-        size = int.from_bytes(data[at : at + 4], "little")
-        texts.append(data[at + 4 : at + 4 + size].decode())
-        at += 4 + size
-    return np.array(texts, object).reshape(shape)
+    return np.array([text.decode() for text in deserialize_bytes_tensor(data)], object).reshape(shape)
 
 
 class Grpc:

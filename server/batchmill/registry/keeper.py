@@ -218,8 +218,9 @@ class Keeper:
         try:
             settings = model_config.read_folder(folder.path, folder.name)
         except (BatchmillError, OSError) as error:
-            entry.problem = f"the edit was refused: {error}" if status.ready() else str(error)
-            log.error("settings_refused" if status.ready() else "model_failed", name=folder.name, reason=entry.problem)
+            event, said = ("settings_refused", "the edit was refused: ") if status.ready() else ("model_failed", "")
+            entry.problem = f"{said}{error}"
+            log.error(event, name=folder.name, reason=entry.problem)
             return
         for note in loader.notes_on(settings, folder):
             log.warning("model_note", name=folder.name, note=note)
