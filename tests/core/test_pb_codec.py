@@ -61,6 +61,17 @@ def requests(draw):
     return message, parts, typed
 
 
+@pytest.mark.parametrize(("wish", "typed"), [(None, False), (True, False), (False, True)])
+def test_an_answer_is_typed_only_where_that_is_asked_for(wish, typed):
+    """Whatever the request's own form: Triton's clients read raw_output_contents alone."""
+    message = pb.ModelInferRequest(model_name="m")
+    tensor = message.inputs.add(name="x", datatype="FP32", shape=[1])
+    tensor.contents.fp32_contents.append(1)
+    if wish is not None:
+        message.parameters["binary_data_output"].bool_param = wish
+    assert pb_request.decode(message.SerializeToString())["typed"] is typed
+
+
 @settings(max_examples=300, deadline=None)
 @given(requests())
 def test_a_request_reads_as_protobuf_reads_it(case):
@@ -72,7 +83,7 @@ def test_a_request_reads_as_protobuf_reads_it(case):
     assert got["timeout_us"] == message.parameters["timeout"].int64_param
     assert got["label"].decode() == message.parameters["label"].string_param
     assert [name.decode() for name in got["outputs"]] == [o.name for o in message.outputs]
-    assert got["typed"] is typed
+    assert got["typed"] is False
     assert got["inputs"] == [(name.encode(), datatype, shape, raw_of(datatype, values)) for name, datatype, shape, values in parts]
 
 

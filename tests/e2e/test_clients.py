@@ -162,6 +162,7 @@ def request(**k):
     return r
 raw = request(); raw.raw_input_contents.append(rows.tobytes())
 typed = request(); typed.inputs[0].contents.fp32_contents.extend(rows.ravel().tolist())
+typed.parameters["binary_data_output"].bool_param = False
 a, b = stub.ModelInfer(raw), stub.ModelInfer(typed, timeout=5)
 assert a.raw_output_contents and not a.outputs[0].HasField("contents")
 assert b.outputs[0].contents.fp32_contents and not b.raw_output_contents

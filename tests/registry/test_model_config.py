@@ -87,7 +87,7 @@ def read(tmp_path, text):
 
 
 def test_a_file_is_read(tmp_path):
-    got = read(tmp_path, "versions: {policy: [1, 3]}\nlabels: {stable: 1}\nbatching: {mode: 'off'}\nqueue: {max_rows: 5}\ninstances: {count: auto}\n")
+    got = read(tmp_path, "versions: {policy: [1, 3]}\nlabels: {stable: 1}\nbatching: {mode: off}\nqueue: {max_rows: 5}\ninstances: {count: auto}\n")
     assert (got.versions, got.labels, got.batching) == (VersionPolicy("specific", numbers=(1, 3)), {"stable": "1"}, "off")
     assert (got.max_queue_rows, got.instances) == (5, 0)
 

@@ -3,8 +3,8 @@ from libc.stdint cimport int64_t
 from libcpp.string cimport string
 from libcpp.string_view cimport string_view
 
-from batchmill.core.status cimport Status
+from batchmill.core.status cimport Code, Status
 
 cdef int64_t parse_timeout(string_view value) noexcept nogil        # ns; -1: malformed
 cdef void percent_encode(string& target, string_view text) noexcept nogil
-cdef void append_status_details(string& target, const Status& status) noexcept nogil   # base64 of google.rpc.Status with ErrorInfo
+cdef void append_status_details(string& target, const Status& status) noexcept nogil   # base64 of google.rpc.Status with ErrorInfo, RetryInfo

@@ -5,6 +5,8 @@ Source: grpc/doc/PROTOCOL-HTTP2.md; google/rpc/status.proto and error_details.pr
 
 from libc.stdint cimport INT64_MAX, uint8_t, uint32_t
 
+from batchmill.core.status cimport retry_after_secs
+
 cdef const char* HEX = b"0123456789ABCDEF"
 cdef const char* BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
@@ -87,18 +89,42 @@ cdef void base64(string& target, string_view data) noexcept nogil:
         index += 3
 
 
-cdef void append_status_details(string& target, const Status& status) noexcept nogil:
-    """google.rpc.Status {code=1, message=2, details=3 Any{ErrorInfo{reason=1, domain=2}}}."""
-    cdef string info, any_info, all_of_it
+cdef void put_detail(string& target, string_view type_url, const string& message) noexcept nogil:
+    cdef string detail
+    put_field(detail, 10, type_url)
+    put_field(detail, 18, whole(message))
+    put_field(target, 26, whole(detail))
+
+
+cdef void put_status(string& target, const Status& status) noexcept nogil:
+    """google.rpc.Status {code=1, message=2, details=3 Any}: ErrorInfo{reason=1, domain=2}, RetryInfo{retry_delay=1 {seconds=1}}."""
+    cdef string info, delay, retry
     put_field(info, 10, string_view(status.reason))
     put_field(info, 18, string_view(b"batchmill"))
-    put_field(any_info, 10, string_view(b"type.googleapis.com/google.rpc.ErrorInfo"))
-    put_field(any_info, 18, whole(info))
-    all_of_it.push_back(8)
-    put_varint(all_of_it, <size_t> status.code)
-    put_field(all_of_it, 18, whole(status.message))
-    put_field(all_of_it, 26, whole(any_info))
-    base64(target, whole(all_of_it))
+    target.push_back(8)
+    put_varint(target, <size_t> status.code)
+    put_field(target, 18, whole(status.message))
+    put_detail(target, string_view(b"type.googleapis.com/google.rpc.ErrorInfo"), info)
+    if retry_after_secs(status):
+        delay.push_back(8)
+        put_varint(delay, <size_t> retry_after_secs(status))
+        put_field(retry, 10, whole(delay))
+        put_detail(target, string_view(b"type.googleapis.com/google.rpc.RetryInfo"), retry)
+
+
+cdef void append_status_details(string& target, const Status& status) noexcept nogil:
+    cdef string message
+    put_status(message, status)
+    base64(target, whole(message))
+
+
+def status_details(int code, str message, bytes reason) -> bytes:
+    """google.rpc.Status of an error of Python's, for grpc-status-details-bin."""
+    cdef Status status
+    cdef string target
+    status.set(<Code> code, reason, message.encode(errors="replace"))
+    put_status(target, status)
+    return target
 
 
 def timeout_ns(bytes value) -> int:

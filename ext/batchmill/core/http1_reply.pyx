@@ -10,7 +10,7 @@ from batchmill.core.json_scanner cimport put_int
 from batchmill.core.notes cimport Coding, name_of
 from batchmill.core.rest cimport append_error_json, parse_header_length, reason_phrase
 from batchmill.core.router cimport ModelVersion
-from batchmill.core.status cimport http_status_of, kInvalidArgument, kUnavailable
+from batchmill.core.status cimport http_status_of, kInvalidArgument, kUnavailable, retry_after_secs
 
 
 cdef void text(Buffer* out, string_view given) noexcept nogil:
@@ -96,8 +96,10 @@ cdef void answer_status(Http1Connection* connection, Http1Exchange* exchange, co
     text(out, string_view(b"Content-Type: application/json\r\n"))
     if code == 415:
         text(out, string_view(b"Accept-Encoding: gzip, deflate\r\n"))
-    if code == 429 or code == 503:
-        text(out, string_view(b"Retry-After: 1\r\n"))
+    if retry_after_secs(status):
+        text(out, string_view(b"Retry-After: "))
+        number(out, retry_after_secs(status))
+        text(out, string_view(b"\r\n"))
     text(out, string_view(b"\r\n"))
     if not exchange.head_only:
         out.append(body.data, body.size)

@@ -15,7 +15,7 @@ from batchmill.core.nghttp2 cimport *
 from batchmill.core.notes cimport Coding, name_of
 from batchmill.core.rest cimport append_error_json
 from batchmill.core.router cimport ModelVersion
-from batchmill.core.status cimport http_status_of, kUnimplemented
+from batchmill.core.status cimport http_status_of, kUnimplemented, retry_after_secs
 from batchmill.core.tensor cimport Buffer
 
 cdef extern from * nogil:
@@ -55,7 +55,8 @@ cdef nghttp2_nv coding_pair(const char* name, size_t size, Coding coding) noexce
 # Errors.
 cdef void refuse(Http2Stream* stream, const Status& status) noexcept nogil:
     cdef string code, message, details, size
-    cdef nghttp2_nv block[7]
+    cdef string retry = to_string(<long> retry_after_secs(status))
+    cdef nghttp2_nv block[8]
     cdef size_t count
     cdef Buffer* out = &stream.out
     cdef nghttp2_data_provider provider
@@ -75,6 +76,10 @@ cdef void refuse(Http2Stream* stream, const Status& status) noexcept nogil:
         block[3] = pair_of(b"grpc-message", 12, message.data(), message.size(), 0)
         block[4] = pair_of(b"grpc-status-details-bin", 23, details.data(), details.size(), 0)
         count = 5 + echo_id(stream, &block[5])
+        if retry_after_secs(status):
+            retry.append(b"000")
+            block[count] = pair_of(b"grpc-retry-pushback-ms", 22, retry.data(), retry.size(), 0)
+            count += 1
         if status.code == kUnimplemented and stream.coding == Coding.kUnknown:
             block[count] = pair_of(b"grpc-accept-encoding", 20, b"identity,deflate,gzip", 21, NO_COPY)
             count += 1
@@ -88,8 +93,8 @@ cdef void refuse(Http2Stream* stream, const Status& status) noexcept nogil:
     block[1] = pair_of(b"content-type", 12, b"application/json", 16, NO_COPY)
     block[2] = pair_of(b"content-length", 14, size.data(), size.size(), 0)
     count = 3
-    if code == b"503" or code == b"429":
-        block[3] = pair_of(b"retry-after", 11, b"1", 1, NO_COPY)
+    if retry_after_secs(status):
+        block[3] = pair_of(b"retry-after", 11, retry.data(), retry.size(), 0)
         count = 4
     elif code == b"415":
         block[3] = pair_of(b"accept-encoding", 15, b"gzip, deflate", 13, NO_COPY)

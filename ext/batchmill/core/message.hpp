@@ -74,7 +74,7 @@ struct InferRequest {
     std::string_view model_name, model_version, label, id, route_key;
     std::vector<TensorView> inputs;
     std::vector<RequestedOutput> outputs;  // empty: all
-    bool typed_contents = false;           // gRPC: came in InferTensorContents, so may be answered so
+    bool typed_contents = false;           // gRPC: parameter binary_data_output is false: the answer in InferTensorContents
     bool binary_output = false;            // REST: request parameter binary_data_output
     bool stream_reply = false;             // gRPC: the answer is wrapped in a ModelStreamInferResponse
     bool done = false;                     // answered; waits for the answers before it (streams, pipelines)

@@ -114,6 +114,8 @@ cdef void take_parameter(InferRequest* request, Cursor entry, RequestedOutput* o
     if output != NULL:
         if kind == 1 and key == string_view(b"classification"):
             output.classification = number
+    elif kind == 1 and key == string_view(b"binary_data_output"):
+        request.typed_contents = number == 0
     elif kind == 1 and key == string_view(b"timeout"):
         request.timeout_us = number if number > 0 else 0
     elif kind == 1 and key == string_view(b"priority"):
@@ -345,7 +347,6 @@ cdef bint parse(InferRequest* request) noexcept nogil:
             return False
     for index in range(request.inputs.size()):
         request.inputs[index].data = request.arena.data + <size_t> request.inputs[index].data
-    request.typed_contents = typed > 0
     return True
 
 

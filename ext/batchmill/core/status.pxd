@@ -19,6 +19,7 @@ cdef extern from "message.hpp" namespace "batchmill" nogil:
         void clear()
 
 cdef int http_status_of(const Status& status) noexcept nogil
+cdef int retry_after_secs(const Status& status) noexcept nogil     # when to come back; 0: the same would be refused again
 
 # An answer over the server's limit. tensors: bytes of its outputs.
 cdef void set_too_large(Status& status, int64_t tensors, int64_t limit) noexcept nogil

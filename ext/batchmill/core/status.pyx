@@ -37,6 +37,12 @@ cdef int http_status_of(const Status& status) noexcept nogil:
     return 500
 
 
+cdef int retry_after_secs(const Status& status) noexcept nogil:
+    if http_status_of(status) == 503 or string_view(status.reason) == string_view(b"QUEUE_FULL"):
+        return 1
+    return 0
+
+
 cdef void set_too_large(Status& status, int64_t tensors, int64_t limit) noexcept nogil:
     cdef string message = string(b"the answer is over the server's limit of ")
     message.append(to_string(limit)).append(b" bytes (max_response_mib): its outputs hold ").append(to_string(tensors)).append(b" bytes")

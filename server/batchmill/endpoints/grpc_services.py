@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
 from google.protobuf import json_format
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
+from batchmill.core.grpc import status_details
 from batchmill.endpoints.catalog import Catalog
 from batchmill.endpoints.grpc_context import Context
 from batchmill.endpoints.grpc_server import GrpcServer
@@ -28,6 +29,12 @@ def filled(message: Any, content: dict[str, Any]) -> Any:
     return json_format.ParseDict(content, message)
 
 
+async def refuse(context: Context, error: BatchmillError) -> NoReturn:
+    """With the same details that the data plane's refusals have."""
+    details = status_details(error.code, str(error), error.reason.encode())
+    await context.abort(_CODES[error.code], str(error), (("grpc-status-details-bin", details),))
+
+
 class InferenceServicer(inference_pb2_grpc.GRPCInferenceServiceServicer):
     """Inference itself, liveness and readiness are answered by the data plane. What is not here is UNIMPLEMENTED."""
 
@@ -40,7 +47,7 @@ class InferenceServicer(inference_pb2_grpc.GRPCInferenceServiceServicer):
         try:
             return read(request.name, request.version)
         except BatchmillError as error:
-            return await context.abort(_CODES[error.code], str(error))
+            return await refuse(context, error)
 
     async def ServerMetadata(self, request: Any, context: Context) -> Any:
         return pb.ServerMetadataResponse(**self._catalog.server())
@@ -61,14 +68,14 @@ class InferenceServicer(inference_pb2_grpc.GRPCInferenceServiceServicer):
         try:
             await self._repository.load(request.model_name, request.parameters, context.peer(), headers_of(context))
         except BatchmillError as error:
-            await context.abort(_CODES[error.code], str(error))
+            await refuse(context, error)
         return pb.RepositoryModelLoadResponse()
 
     async def RepositoryModelUnload(self, request: Any, context: Context) -> Any:
         try:
             await self._repository.unload(request.model_name, context.peer(), headers_of(context))
         except BatchmillError as error:
-            await context.abort(_CODES[error.code], str(error))
+            await refuse(context, error)
         return pb.RepositoryModelUnloadResponse()
 
 

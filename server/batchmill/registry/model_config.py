@@ -159,6 +159,9 @@ def make_schema() -> Any:
 
         return BeforeValidator(check)
 
+    def word_of_switch(value: Any) -> Any:
+        return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value  # YAML 1.1 reads on and off so
+
     def one_of_the_policies(value: Any) -> Any:
         numbers = value if isinstance(value, list) else []
         if value in ("latest", "all") or (numbers and all(type(one) is int and 1 <= one <= MAX_VERSION for one in numbers)):
@@ -175,7 +178,7 @@ def make_schema() -> Any:
         """How many of the newest, with policy latest."""
 
     class Batching(Part):
-        mode: Literal["auto", "on", "off"] = "auto"
+        mode: Annotated[Literal["auto", "on", "off"], BeforeValidator(word_of_switch)] = "auto"
         """auto: when a proof at load shows that rows run together equal rows run alone. on: refused where the proof fails. off."""
         max_batch_size: Annotated[int, number(1, 65536)] = 64
         """Rows."""
