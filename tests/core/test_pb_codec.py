@@ -132,6 +132,22 @@ def test_what_is_no_request_is_refused_with_a_text(message):
 
 
 @pytest.mark.parametrize("typed", [False, True])
+def test_a_request_has_up_to_1024_inputs(typed):
+    def request(count):
+        message = pb.ModelInferRequest(raw_input_contents=[] if typed else [b"%04d" % index for index in range(count)])
+        for index in range(count):
+            message.inputs.add(name=f"x{index}", datatype="BYTES" if typed else "INT32", shape=[1])
+            if typed:
+                message.inputs[index].contents.bytes_contents.append(b"%d" % index)
+        return message.SerializeToString()
+
+    got = pb_request.decode(request(1024))["inputs"]
+    assert got == [(b"x%d" % index, *(("BYTES", [1], raw_of("BYTES", [b"%d" % index])) if typed else ("INT32", [1], b"%04d" % index))) for index in range(1024)]
+    with pytest.raises(ValueError, match="more than 1024 inputs"):
+        pb_request.decode(request(1025))
+
+
+@pytest.mark.parametrize("typed", [False, True])
 def test_an_answer_over_the_limit_is_refused_with_its_size(typed):
     outputs = [(b"y", "FP32", [1000], bytes(4000))]
     assert pb_response.encode_response(b"m", b"7", b"", outputs, typed=typed, max_bytes=4200)

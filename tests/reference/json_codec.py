@@ -171,7 +171,7 @@ def decode(body: bytes, json_size: int = -1) -> dict[str, Any]:
     head, binary = (body, b"") if json_size < 0 else (body[:json_size], body[json_size:])
     request = json.loads(head.decode(), object_pairs_hook=Object, parse_int=Number, parse_float=Number, parse_constant=no_number)
     check_texts(request)
-    require(type(request) is Object and type(request.get("inputs")) is list and request.get("inputs") != [], "inputs")
+    require(type(request) is Object and type(request.get("inputs")) is list, "inputs")
     inputs = []
     for entry in request.get("inputs"):
         tensor, binary = read_input(entry, binary)

@@ -367,6 +367,6 @@ cdef bint read_request(Scanner* scanner, InferRequest* request, vector[int64_t]&
     peek(scanner)
     if scanner.at != scanner.end:
         return fail(scanner, b"bytes follow the JSON")
-    if not seen & 1 or request.inputs.empty():
-        return refuse(scanner, b"inputs is missing or empty")
+    if not seen & 1:
+        return refuse(scanner, b"inputs is missing")
     return check_names(scanner, request)

@@ -11,7 +11,8 @@ from batchmill.core.message cimport RequestedOutput
 from batchmill.core.status cimport append_echo, kInvalidArgument
 from batchmill.core.tensor cimport Buffer, datatype_name, datatype_of, element_bytes, kMaxRank, TensorView
 
-cdef size_t MAX_TENSORS = 1024     # inputs or outputs of one request; no model comes near
+cdef enum:
+    MAX_TENSORS = 1024      # inputs or outputs of one request, as in JSON; no model comes near
 
 
 cdef struct Cursor:
@@ -292,8 +293,8 @@ cdef bint take_contents(InferRequest* request, TensorView* tensor, Cursor cursor
 
 cdef bint parse(InferRequest* request) noexcept nogil:
     cdef Cursor cursor
-    cdef Cursor raw[64]
-    cdef Input extra[64]
+    cdef Cursor raw[MAX_TENSORS]
+    cdef Input extra[MAX_TENSORS]
     cdef uint64_t tag
     cdef size_t raws = 0, index, typed = 0
     cursor.at = request.body.data
@@ -311,8 +312,8 @@ cdef bint parse(InferRequest* request) noexcept nogil:
             take_parameter(request, block(&cursor), NULL)
         elif tag == 42:
             index = request.inputs.size()
-            if index == 64:
-                return fail(request, b"a request has more than 64 inputs")
+            if index == MAX_TENSORS:
+                return fail(request, b"a request has more than 1024 inputs")
             if not take_input(request, block(&cursor), &extra[index]):
                 return False
             typed += extra[index].has_contents
@@ -322,8 +323,8 @@ cdef bint parse(InferRequest* request) noexcept nogil:
             if not take_output(request, block(&cursor)):
                 return False
         elif tag == 58:
-            if raws == 64:
-                return fail(request, b"raw_input_contents has more than 64 entries")
+            if raws == MAX_TENSORS:
+                return fail(request, b"raw_input_contents has more than 1024 entries")
             raw[raws] = block(&cursor)
             raws += 1
         else:
