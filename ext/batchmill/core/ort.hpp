@@ -47,8 +47,7 @@ struct OrtModel {
     OrtSession* session = nullptr;
     std::vector<TensorSpec> inputs, outputs;
     std::vector<std::vector<std::string>> input_dims, output_dims;  // an axis's symbolic name; empty: it has none
-    std::vector<char> input_ranked, output_ranked;                  // 0: the model gives no shape, and rank 0 stands for any
-};                                                                  // (before ONNX Runtime 1.24 such a tensor looks like a scalar)
+};
 
 // What one run gave, and the working memory of run(), kept from run to run. One thread at a time.
 struct OutputSet {

@@ -13,7 +13,6 @@ cdef extern from "ort.hpp" namespace "batchmill" nogil:
         OrtSession* session         # owned
         vector[TensorSpec] inputs, outputs                      # -1: free
         vector[vector[string]] input_dims, output_dims          # an axis's symbolic name; empty: it has none
-        vector[char] input_ranked, output_ranked                # 0: the model gives no shape; rank 0 stands for any
 
     cdef cppclass OutputSet:
         vector[TensorView] views    # of the outputs asked for, until clear() or the next run

@@ -42,7 +42,7 @@ cdef void catch_traps() noexcept nogil:
 
 # --- loading ---
 
-cdef bint read_tensor_type(const OrtTensorTypeAndShapeInfo* info, TensorSpec* spec, vector[string]* dims, char* ranked,
+cdef bint read_tensor_type(const OrtTensorTypeAndShapeInfo* info, TensorSpec* spec, vector[string]* dims,
                            string* complaint) noexcept nogil:
     """Reads datatype and shape. False: complaint says what cannot be served (or, when empty, the runtime failed)."""
     cdef int number = 0
@@ -74,7 +74,8 @@ cdef bint read_tensor_type(const OrtTensorTypeAndShapeInfo* info, TensorSpec* sp
         if spec.shape.dims[axis] < 0:
             spec.shape.dims[axis] = -1
         dims.push_back(string(names[axis]))
-    ranked[0] = api.TensorTypeAndShape_HasShape == NULL or api.TensorTypeAndShape_HasShape(info)
+    # Before ONNX Runtime 1.24 a tensor without a shape looks like a scalar.
+    spec.ranked = api.TensorTypeAndShape_HasShape == NULL or api.TensorTypeAndShape_HasShape(info) != 0
     return True
 
 
@@ -86,7 +87,6 @@ cdef bint read_spec(OrtModel* model, bint is_input, size_t index, Status* status
     cdef TensorSpec spec
     cdef vector[string] dims
     cdef string complaint
-    cdef char ranked = 1
     cdef int kind = 0
     cdef OrtStatus* error
     if is_input:
@@ -107,7 +107,7 @@ cdef bint read_spec(OrtModel* model, bint is_input, size_t index, Status* status
     if not refuse(error, status, kInternal, b"RUNTIME_ERROR", b"a model's signature cannot be read: "):
         api.ReleaseTypeInfo(type_info)
         return False
-    cdef bint fits = kind == KIND_TENSOR and read_tensor_type(info, &spec, &dims, &ranked, &complaint)
+    cdef bint fits = kind == KIND_TENSOR and read_tensor_type(info, &spec, &dims, &complaint)
     api.ReleaseTypeInfo(type_info)
     if not fits:
         if kind != KIND_TENSOR:
@@ -123,11 +123,9 @@ cdef bint read_spec(OrtModel* model, bint is_input, size_t index, Status* status
     if is_input:
         model.inputs.push_back(spec)
         model.input_dims.push_back(dims)
-        model.input_ranked.push_back(ranked)
     else:
         model.outputs.push_back(spec)
         model.output_dims.push_back(dims)
-        model.output_ranked.push_back(ranked)
     return True
 
 

@@ -3,6 +3,8 @@
 Who gets a request: an exact version, a label, otherwise the model's standard version.
 """
 
+from libc.stdint cimport uint8_t
+
 from batchmill.core.clock cimport now_ns
 from batchmill.core.histogram cimport answered, snapshot, statistics
 from batchmill.core.ort cimport Model
@@ -128,7 +130,7 @@ cdef bint check_tensor(ModelVersion* version, InferRequest* request, TensorView*
     cdef string text
     cdef int axis
     cdef int64_t count
-    cdef bint fits = tensor.shape.rank == spec.shape.rank
+    cdef bint fits = tensor.shape.rank == spec.shape.rank or not spec.ranked
     if tensor.dtype != spec.dtype:
         name_input(text, version, tensor.name)
         text.append(b"datatype ").append(datatype_name(tensor.dtype)).append(b" given, ")
@@ -156,7 +158,20 @@ cdef bint check_tensor(ModelVersion* version, InferRequest* request, TensorView*
         text.append(to_string(<int64_t> tensor.size)).append(b" bytes do not fit shape ")
         append_shape(text, tensor.shape)
         return refuse(request, text)
+    if tensor.dtype == DataType.kBool and not all_bool(tensor.data, tensor.size):
+        name_input(text, version, tensor.name)
+        text.append(b"a BOOL is a byte 0 or 1, another one given")
+        return refuse(request, text)
     return True
+
+
+cdef bint all_bool(const uint8_t* data, size_t size) noexcept nogil:
+    """Kernels count with these bytes: any other makes Compress claim elements it never writes, whatever lay there before."""
+    cdef uint8_t seen = 0
+    cdef size_t index
+    for index in range(size):
+        seen |= data[index]
+    return seen <= 1
 
 
 cdef bint check(ModelVersion* version, InferRequest* request) noexcept nogil:
@@ -221,6 +236,14 @@ cdef bint check_outputs(ModelVersion* version, InferRequest* request) noexcept n
     return True
 
 
+cdef bint all_ranked(const vector[TensorSpec]* specs) noexcept nogil:
+    cdef size_t index
+    for index in range(specs.size()):
+        if not specs[0][index].ranked:
+            return False
+    return True
+
+
 cdef class Version:
     """One version of one model while it serves; the data plane holds leases on it, Python keeps it alive.
 
@@ -237,7 +260,7 @@ cdef class Version:
         self.native.inputs = &model.model.inputs
         self.native.outputs = &model.model.outputs
         self.native.batched = batched
-        self.native.fast_ok = fast_ok
+        self.native.fast_ok = fast_ok and all_ranked(&model.model.inputs)
         self.set_limits(max_batch_size=max_batch_size, instances=instances, max_queue_rows=max_queue_rows,
                         max_queue_delay_us=max_queue_delay_us, default_timeout_us=default_timeout_us, run_timeout_ms=run_timeout_ms)
 

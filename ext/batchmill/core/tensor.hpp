@@ -32,7 +32,8 @@ struct TensorView {
 struct TensorSpec {
     std::string name;
     DataType dtype = DataType::kInvalid;
-    Shape shape;  // -1: free
+    Shape shape;          // -1: free
+    bool ranked = true;   // false: the model gives no shape, any fits; shape has rank 0 then
 };
 
 }  // namespace batchmill

@@ -28,6 +28,7 @@ cdef extern from "tensor.hpp" namespace "batchmill" nogil:
         string name
         DataType dtype
         Shape shape                 # -1: free
+        bint ranked                 # False: the model gives no shape, any fits; shape has rank 0 then
 
 cdef extern from "buffer.hpp" namespace "batchmill" nogil:
     size_t kKeepScratchBytes "batchmill::Buffer::kKeepScratchBytes"
