@@ -11,7 +11,7 @@ from batchmill.core import ort
 from batchmill.errors import ModelError
 from batchmill.registry import policy
 from batchmill.registry.policy import VersionPolicy
-from batchmill.registry.prove import prove
+from batchmill.registry.prove import Proof, prove
 from e2e import models
 from reference.registry import first_pass
 
@@ -106,6 +106,13 @@ def test_a_neighbour_that_does_not_run_is_told(tmp_path, table_rows, batched, wo
     path = models.write(tmp_path, "cast", nodes, [models.value("x", "FP32", ["n"])], [models.value("y", "FP32", ["n"])], [table])
     proof = proof_of(path)
     assert (proof.batched, words in proof.reason) == (batched, True), proof.reason
+
+
+@pytest.mark.parametrize("mode", ["auto", "on"])
+def test_a_model_without_inputs_has_no_rows_to_batch(tmp_path, mode):
+    nodes = [helper.make_node("RandomUniform", [], ["r"], shape=[9]), helper.make_node("NonZero", ["r"], ["i"]), helper.make_node("Transpose", ["i"], ["y"])]
+    path = models.write(tmp_path, "free", nodes, [], [models.value("y", "INT64", ["n", 1])])
+    assert proof_of(path, mode) == Proof(False, "the model has no inputs")     # a request is as many rows as its first input
 
 
 def test_a_broken_version_fails_alone_and_says_why(tmp_path):
