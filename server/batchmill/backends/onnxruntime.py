@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import cast
 
 from batchmill.backends import LoadedModel, ServingLimits
-from batchmill.backends.onnx_file import external_locations
+from batchmill.backends.onnx_file import external_locations, unloadable
 from batchmill.core import ort
 from batchmill.core.router import Version
 from batchmill.errors import ModelError, UnsafeModel
@@ -23,7 +23,9 @@ class OnnxRuntime:
     file_name = "model.onnx"
 
     def check(self, path: Path) -> None:
-        """Refuses external data that lies outside the version's folder."""
+        """Refuses external data that lies outside the version's folder, and elements that no runtime loads."""
+        if reason := unloadable(path):
+            raise ModelError(reason)
         for location in external_locations(path):
             outside = location.startswith("/") or ".." in Path(location).parts
             if outside or not (path.parent / location).resolve().is_relative_to(path.parent.resolve()):
