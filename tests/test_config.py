@@ -22,6 +22,7 @@ from batchmill.config import MIB, ServerConfig, detect_cores, detect_memory_byte
     )],
     ({"cpu_budget": 0}, "--cpu-budget: 0 given, more than 0, at most 4096 wanted"),
     ({"cpu_budget": float("nan")}, "--cpu-budget: nan given"),
+    ({"server_name": ""}, "--server-name: '' given, 1 to 200 characters wanted"), ({"server_name": "a\nb"}, "--server-name: 'a\\nb' given"),
 ])
 def test_a_setting_out_of_range_is_told(given, wanted):
     with pytest.raises(ValueError) as caught:  # noqa: PT011  (the whole text is asked for below)

@@ -191,7 +191,7 @@ class App:
         from batchmill.observe.windows import Windows
 
         windows = Windows()
-        catalog = Catalog(lambda: self._models, windows)
+        catalog = Catalog(lambda: self._models, windows, self._config.server_name)
         server = GrpcServer(self._config.max_body_mib * MIB)
         guard = Guard(self._config.admin_key(), self._config.admin_open)
         repository = Repository(self._keeper.load, self._keeper.unload, guard, offered=self._config.model_control != "none")

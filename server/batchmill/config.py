@@ -86,6 +86,8 @@ class ServerConfig:
     """Calls at once that Python answers (metadata, metrics and the like)."""
     cold_mib: int = 64
     """Bytes of such calls that may wait."""
+    server_name: str = "batchmill"
+    """Name in the server's metadata, for clients that look for one: `triton`."""
     triton_metrics: bool = False
     """Tell the versions' metrics by Triton's names (nv_inference_*) as well."""
     access_log: float = 0.0
@@ -105,6 +107,8 @@ class ServerConfig:
         for name in ("probe_timeout_secs", "lame_duck_secs", "exit_timeout_secs", "min_body_rate"):
             _check(0 <= getattr(self, name) <= MAX_NUMBER, name, getattr(self, name), f"0 to {MAX_NUMBER}")
         _check(self.cpu_budget is None or 0 < self.cpu_budget <= 4096, "cpu_budget", self.cpu_budget, "more than 0, at most 4096")
+        named = 0 < len(self.server_name) <= 200 and self.server_name.isprintable()
+        _check(named, "server_name", repr(self.server_name[:200]), "1 to 200 characters")
         _check(0 <= self.access_log <= 1, "access_log", self.access_log, "0 to 1")
         if self.load_model and self.model_control != "explicit":
             raise ValueError(f"--load-model: needs --model-control explicit, {self.model_control} given")

@@ -55,7 +55,7 @@ def test_a_port_that_is_taken_says_so(server, flags):
 
 @pytest.mark.parametrize(("arguments", "code", "wanted"), [
     (["linear"], 0, "linear version 2"), (["linear", "--model-version", "1", "--json"], 0, '"version": "1"'),
-    (["no body"], 1, "404: unknown model 'no body'"), (["linear", "--model-version", "9"], 1, "404: "),
+    (["no body"], 1, "404: Request for unknown model 'no body'"), (["linear", "--model-version", "9"], 1, "404: "),
     (["linear", "--input", "/no/such.npy"], 2, "/no/such.npy: "), (["linear", "--input", f"z={HERE}/conftest.py"], 2, "conftest.py: "),
 ])
 def test_infer_says_how_it_went(server, arguments, code, wanted):

@@ -178,7 +178,7 @@ slow = pb.ModelInferRequest(model_name="slow")
 slow.inputs.add(name="x", datatype="FP32", shape=[1, 256, 256])
 slow.raw_input_contents.append(bytes(256 * 256 * 4))
 assert code(lambda: stub.ModelInfer(slow, timeout=0.02))[0] == "DEADLINE_EXCEEDED"
-assert code(lambda: stub.ModelMetadata(pb.ModelMetadataRequest(name="nobody"))) == ("NOT_FOUND", "unknown model 'nobody'")
+assert code(lambda: stub.ModelMetadata(pb.ModelMetadataRequest(name="nobody"))) == ("NOT_FOUND", "Request for unknown model 'nobody'")
 assert code(lambda: stub.SystemSharedMemoryStatus(pb.SystemSharedMemoryStatusRequest()))[0] == "UNIMPLEMENTED"
 call = channel.unary_unary("/nobody.Nothing/Never")
 assert code(lambda: call(b""))[0] == "UNIMPLEMENTED"

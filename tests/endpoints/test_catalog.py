@@ -22,6 +22,10 @@ def test_metadata_is_that_of_the_version_in_service():
     }
 
 
+def test_the_server_goes_by_the_name_it_was_given():
+    assert (CATALOG.server()["name"], Catalog(lambda: MODELS, name="triton").server()["name"]) == ("batchmill", "triton")
+
+
 @pytest.mark.parametrize(("name", "max_batch_size", "dims"), [("m", 64, [8]), ("alone", 0, [-1, 8])])
 def test_config_leaves_the_batch_axis_out_of_what_is_batched(name, max_batch_size, dims):
     config = CATALOG.config(name)
@@ -31,8 +35,8 @@ def test_config_leaves_the_batch_axis_out_of_what_is_batched(name, max_batch_siz
 
 
 @pytest.mark.parametrize(("name", "number", "wanted"), [
-    ("nobody", "", "unknown model 'nobody'"), ("m", "3", "no version '3' that is ready"), ("m", "9", "no version '9'"),
-    ("wrong", "", "no version of model 'wrong' is ready"), ("x" * 100_000, "", "unknown model 'xxx"), ("m", "9" * 100_000, "no version '999"),
+    ("nobody", "", "Request for unknown model 'nobody'"), ("m", "3", "no version '3' that is ready"), ("m", "9", "no version '9'"),
+    ("wrong", "", "no version of model 'wrong' is ready"), ("x" * 100_000, "", "Request for unknown model 'xxx"), ("m", "9" * 100_000, "no version '999"),
 ])
 def test_what_is_not_there_is_told_in_few_words(name, number, wanted):
     with pytest.raises(NotFound, match=wanted) as caught:

@@ -52,7 +52,7 @@ cdef bint pick(const RouteTable* table, InferRequest* request) noexcept nogil:
             request.label = name.substr(at + 1)
             route = table.find(name.substr(0, at))
         if route == NULL:
-            return not_found(request, b"unknown model \"", name)
+            return not_found(request, b"Request for unknown model \"", name)
     if request.model_version.size():
         version = named(route.versions, request.model_version)
         if version == NULL:

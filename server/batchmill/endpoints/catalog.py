@@ -18,12 +18,13 @@ _CONFIG_TYPES = {"BYTES": "TYPE_STRING"}
 class Catalog:
     """Reads the models' statuses; the owner replaces them as a whole."""
 
-    def __init__(self, models: Callable[[], Mapping[str, ModelStatus]], windows: Windows | None = None) -> None:
+    def __init__(self, models: Callable[[], Mapping[str, ModelStatus]], windows: Windows | None = None, name: str = "batchmill") -> None:
         self._models = models
+        self._name = name
         self._windows = windows or Windows()
 
     def server(self) -> dict[str, Any]:
-        return {"name": "batchmill", "version": batchmill.__version__, "extensions": list(EXTENSIONS)}
+        return {"name": self._name, "version": batchmill.__version__, "extensions": list(EXTENSIONS)}
 
     def names(self) -> list[str]:
         return sorted(self._models())
@@ -32,7 +33,7 @@ class Catalog:
         """Raises NotFound."""
         model = self._models().get(name)
         if model is None:
-            raise NotFound(f"unknown model {name[:200]!r}")
+            raise NotFound(f"Request for unknown model {name[:200]!r}")
         return model
 
     def find(self, name: str, number: str = "") -> tuple[ModelStatus, VersionStatus]:

@@ -362,7 +362,7 @@ class Keeper:
     def _unload_called(self, name: str, done: Future[None]) -> None:
         entry = self._entries.get(name)
         if entry is None:
-            raise NotFound(f"unknown model {name[:200]!r}")
+            raise NotFound(f"Request for unknown model {name[:200]!r}")
         for version in entry.status.versions.values():
             self._let_go(version)
         entry.status.versions.clear()
