@@ -158,20 +158,22 @@ cdef bint check_tensor(ModelVersion* version, InferRequest* request, TensorView*
         text.append(to_string(<int64_t> tensor.size)).append(b" bytes do not fit shape ")
         append_shape(text, tensor.shape)
         return refuse(request, text)
-    if tensor.dtype == DataType.kBool and not all_bool(tensor.data, tensor.size):
-        name_input(text, version, tensor.name)
-        text.append(b"a BOOL is a byte 0 or 1, another one given")
-        return refuse(request, text)
+    if tensor.dtype == DataType.kBool:
+        settle_bools(<uint8_t*> tensor.data, tensor.size)
     return True
 
 
-cdef bint all_bool(const uint8_t* data, size_t size) noexcept nogil:
-    """Kernels count with these bytes: any other makes Compress claim elements it never writes, whatever lay there before."""
+cdef void settle_bools(uint8_t* data, size_t size) noexcept nogil:
+    """Bytes of the request's own body that are not 0 become 1, as in typed contents. Kernels count with them: of any other Compress
+    tells more elements than it writes, and what lay there before is answered.
+    """
     cdef uint8_t seen = 0
     cdef size_t index
     for index in range(size):
         seen |= data[index]
-    return seen <= 1
+    if seen > 1:
+        for index in range(size):
+            data[index] = data[index] != 0
 
 
 cdef bint check(ModelVersion* version, InferRequest* request) noexcept nogil:
