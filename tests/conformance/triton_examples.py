@@ -30,7 +30,7 @@ from e2e.server import ServerProcess, free_port
 SECONDS = 60    # some examples wait for ever for an answer that does not come
 HTTP, GRPC = 8000, 8001     # written into memory_growth_test.py
 
-SHARED_MEMORY = "shared memory: not offered (UNIMPLEMENTED, 501)"
+SHARED_MEMORY = "shared memory: not offered"
 CUDA = "CUDA shared memory: not offered, and needs a GPU"
 SEQUENCE = "sequence batching, models that keep state from request to request: not offered"
 CLASSIFICATION = "classification extension (answers as value:index:label): not offered"
