@@ -6,11 +6,10 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
+import wheels
 
 from e2e.matrix import Case
 from e2e.server import ServerProcess
-
-from . import wheels
 
 
 @pytest.fixture(scope="session")

@@ -11,11 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import wheels
 
 from e2e.matrix import Case
 from e2e.test_matrix import ENCODINGS, Grpc, Rest, equal
-
-from . import wheels
 
 pytestmark = pytest.mark.long
 ROUNDS, CLIENTS = 2, 8   # of each encoding two
