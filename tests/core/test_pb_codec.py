@@ -75,7 +75,7 @@ def test_an_answer_is_typed_only_where_that_is_asked_for(wish, typed):
 @settings(max_examples=300, deadline=None)
 @given(requests())
 def test_a_request_reads_as_protobuf_reads_it(case):
-    message, parts, typed = case
+    message, parts, _ = case
     got = pb_request.decode(message.SerializeToString())
     assert got["model_name"].decode() == message.model_name
     assert got["model_version"].decode() == message.model_version

@@ -7,4 +7,4 @@ from batchmill.core.status cimport Code, Status
 
 cdef int64_t parse_timeout(string_view value) noexcept nogil        # ns; -1: malformed
 cdef void percent_encode(string& target, string_view text) noexcept nogil
-cdef void append_status_details(string& target, const Status& status) noexcept nogil   # base64 of google.rpc.Status with ErrorInfo, RetryInfo
+cdef void append_status_details(string& target, const Status& status) noexcept nogil   # base64 of google.rpc.Status

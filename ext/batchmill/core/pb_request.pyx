@@ -291,6 +291,20 @@ cdef bint take_contents(InferRequest* request, TensorView* tensor, Cursor cursor
     return True
 
 
+cdef bint fail_both(InferRequest* request, const Input* extra) noexcept nogil:
+    """Triton's words, which its examples look for."""
+    cdef size_t index = 0
+    cdef string text = string(b"contents field must not be specified when using raw_input_contents for '")
+    while not extra[index].has_contents:
+        index += 1
+    append_echo(text, request.inputs[index].name)
+    text.append(b"' for model '")
+    append_echo(text, request.model_name)
+    text.append(b"'")
+    request.status.set(kInvalidArgument, b"INVALID_REQUEST", text)
+    return False
+
+
 cdef bint parse(InferRequest* request) noexcept nogil:
     cdef Cursor cursor
     cdef Cursor raw[MAX_TENSORS]
@@ -333,7 +347,7 @@ cdef bint parse(InferRequest* request) noexcept nogil:
         return fail(request, b"the bytes are no ModelInferRequest")
     if raws:
         if typed:
-            return fail(request, b"raw_input_contents and contents in one request: use one of them")
+            return fail_both(request, extra)
         if raws != request.inputs.size():
             return fail(request, b"raw_input_contents must have one entry for each input")
         for index in range(raws):

@@ -41,6 +41,23 @@ cdef ModelVersion* named(const vector[pair[string, VersionPointer]]& list, strin
     return NULL
 
 
+cdef bint is_number(string_view text) noexcept nogil:
+    cdef size_t index
+    for index in range(text.size()):
+        if text.data()[index] < 48 or text.data()[index] > 57:
+            return False
+    return True
+
+
+cdef bint bad_version(InferRequest* request) noexcept nogil:
+    """Triton's words, which its examples look for."""
+    cdef string text = string(b"failed to get model version from specified version string '")
+    append_echo(text, request.model_version)
+    text.append(b"'")
+    request.status.set(kInvalidArgument, b"INVALID_REQUEST", text)
+    return False
+
+
 cdef bint pick(const RouteTable* table, InferRequest* request) noexcept nogil:
     cdef const ModelRoute* route = table.find(request.model_name) if table != NULL else NULL
     cdef ModelVersion* version
@@ -56,6 +73,8 @@ cdef bint pick(const RouteTable* table, InferRequest* request) noexcept nogil:
     if request.model_version.size():
         version = named(route.versions, request.model_version)
         if version == NULL:
+            if not is_number(request.model_version):
+                return bad_version(request)
             return not_found(request, b"this model has no version \"", request.model_version)
     elif request.label.size():
         version = named(route.labels, request.label)
