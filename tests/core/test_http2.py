@@ -170,13 +170,16 @@ def test_a_cancelled_stream_and_a_lost_connection_free_what_was_theirs():
     assert client.loop.colds()[0][4]
 
 
-def test_headers_over_the_limit_end_the_stream_and_nobody_elses():
+def test_headers_over_the_limit_are_refused_and_nobody_elses():
     client = Client(max_header_bytes=1000)
-    client.start(INFER, ("x", "y" * 2000))
+    call = client.start(INFER, ("x", "y" * 2000))
+    request = client.start("/v2/models/m/infer", ("x", "y" * 600), ("z", "y" * 600), content_type="text/plain")
     fine = client.start(INFER)
     client.send(fine, frame(b"a"))
     client.pump()
     assert len(client.loop.infers()) == 1
+    assert client.headers[call]["grpc-status"] == "8"
+    assert client.headers[request][":status"] == "431"
 
 
 def test_garbage_after_the_preface_ends_the_connection_with_a_goaway():

@@ -22,6 +22,9 @@ cdef bint is_grpc(const string& content_type) noexcept nogil:
 cdef void begin_call(Http2Stream* stream) noexcept nogil:
     cdef int64_t now = stream.connection.sink.now_ns
     stream.grpc = is_grpc(stream.content_type)
+    if stream.header_bytes > stream.connection.sink.limits.max_header_bytes:
+        refuse_with(stream, 431, b"HEADERS_TOO_LARGE", b"the headers are larger than the server's limit")
+        return
     if not stream.grpc:
         if stream.timeout_ms > 0:
             stream.deadline_ns = now + stream.timeout_ms * 1000000
@@ -239,9 +242,14 @@ cdef void take_data(Http2Stream* stream, const uint8_t* data, size_t size) noexc
 
 
 cdef void refuse_too_large(Http2Stream* stream) noexcept nogil:
+    refuse_with(stream, 413, b"BODY_TOO_LARGE", b"the body is larger than the server's limit")
+
+
+cdef void refuse_with(Http2Stream* stream, int http_status, const char* reason, const char* text) noexcept nogil:
+    """RESOURCE_EXHAUSTED, or over REST that status."""
     cdef Status status
-    status.set(kResourceExhausted, b"BODY_TOO_LARGE", string(b"the body is larger than the server's limit"))
-    status.http_status = 413
+    status.set(kResourceExhausted, reason, string(text))
+    status.http_status = http_status
     refuse(stream, status)
 
 
@@ -266,6 +274,9 @@ cdef void answer_native(Http2Stream* stream) noexcept nogil:
     elif method:
         if method == 1:
             name = version = string_view()
+        elif name.size() == 0:
+            refuse_text(stream, kInvalidArgument, b"INVALID_REQUEST", b"name: missing")
+            return
         ready = sink.ready(sink.self, name, version)
         if ready < 0:
             refuse_text(stream, kNotFound, b"NOT_FOUND", b"unknown model or version")
