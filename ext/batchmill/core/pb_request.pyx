@@ -8,7 +8,7 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libcpp.string cimport string
 
 from batchmill.core.message cimport RequestedOutput
-from batchmill.core.status cimport append_echo, kInvalidArgument
+from batchmill.core.status cimport append_echo, is_utf8, kInvalidArgument
 from batchmill.core.tensor cimport Buffer, datatype_name, datatype_of, element_bytes, kMaxRank, TensorView
 
 cdef size_t MAX_TENSORS = 1024     # inputs or outputs of one request; no model comes near
@@ -56,7 +56,9 @@ cdef inline string_view view(Cursor inner) noexcept nogil:
 
 cdef inline void skip(Cursor* cursor, uint64_t tag) noexcept nogil:
     cdef int wire = tag & 7
-    if wire == 0:
+    if tag < 8:
+        cursor.bad = True   # there is no field 0
+    elif wire == 0:
         varint(cursor)
     elif wire == 2:
         block(cursor)
@@ -80,6 +82,23 @@ cdef bint fail_name(InferRequest* request, const char* before, string_view name,
     text.append(after)
     request.status.set(kInvalidArgument, b"INVALID_REQUEST", text)
     return False
+
+
+cdef bint is_shared_memory(string_view key) noexcept nogil:
+    return key.substr(0, 14) == string_view(b"shared_memory_")
+
+
+cdef bint names_shared_memory(Cursor entry) noexcept nogil:
+    """Whether that is the key of an entry of a map<string, InferParameter>."""
+    cdef uint64_t tag
+    cdef bint found = False
+    while entry.at < entry.end and not entry.bad:
+        tag = varint(&entry)
+        if tag == 10:
+            found = is_shared_memory(view(block(&entry)))
+        else:
+            skip(&entry, tag)
+    return found and not entry.bad
 
 
 cdef void take_parameter(InferRequest* request, Cursor entry, RequestedOutput* output) noexcept nogil:
@@ -114,6 +133,8 @@ cdef void take_parameter(InferRequest* request, Cursor entry, RequestedOutput* o
     if output != NULL:
         if kind == 1 and key == string_view(b"classification"):
             output.classification = number
+        elif is_shared_memory(key):
+            fail(request, b"shared memory is not offered")
     elif kind == 1 and key == string_view(b"timeout"):
         request.timeout_us = number if number > 0 else 0
     elif kind == 1 and key == string_view(b"priority"):
@@ -165,7 +186,8 @@ cdef bint take_input(InferRequest* request, Cursor cursor, Input* extra) noexcep
             if not take_shape(request, &tensor, &cursor, tag == 26):
                 return False
         elif tag == 34:
-            block(&cursor)
+            if names_shared_memory(block(&cursor)):
+                return fail(request, b"shared memory is not offered")
         elif tag == 42:
             extra.contents = block(&cursor)
             extra.has_contents = True
@@ -326,7 +348,9 @@ cdef bint parse(InferRequest* request) noexcept nogil:
             raws += 1
         else:
             skip(&cursor, tag)
-    if cursor.bad or not request.status.ok():
+    if not request.status.ok():
+        return False
+    if cursor.bad or not is_utf8(request.model_name) or not is_utf8(request.model_version) or not is_utf8(request.id):
         return fail(request, b"the bytes are no ModelInferRequest")
     if raws:
         if typed:
