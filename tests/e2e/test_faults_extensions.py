@@ -121,6 +121,5 @@ def test_what_a_caller_puts_into_a_name_stays_on_its_line_of_the_log(tmp_path, f
         refused_here(infer(server, "a%C2%9Bb%E2%80%A8c", GOOD, {"X-Request-Id": "x" * 200, "traceparent": "\x9b31m"}), 404)
         ask(server, "/v2/models/a%0Ab%1B", method="GET")
     log = server.log_path.read_text()
-    assert "\x1b" not in log
-    assert "\u2028" not in log
+    assert log.replace("\n", "").isprintable()
     assert all(line.startswith("{") if form == "json" else line[2] == ":" for line in log.split("\n")[:-1])

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from . import wire
-from .faults import MIB, attacked, error_of, infer, request, rest_body, settled
+from .faults import MIB, SPARE, attacked, error_of, infer, request, rest_body, settled
 
 HEADER_TIMEOUT_SECS = 4
 AT_ONCE_SECS = 2                # far below the timeout: it was not waited for
@@ -83,7 +83,7 @@ def test_chunks_that_are_none_are_refused_and_what_follows_is_not_read(server, c
 
 @pytest.mark.parametrize(("sent", "status"), [
     (b"GET /v2 HTTP/1.1\r\nHost: x\r\nX: " + b"y" * (128 << 10), 431), (b"GET /v2 HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 20_000, 431),
-    (b"GET /" + b"u" * 10**6, 431), (b"G" * 10**6, 400),
+    (b"GET /" + b"u" * 10**6, 431), (b"G" * 10**6, 431),
 ], ids=["128 KB header", "20,000 headers", "1 MB URL", "1 MB method"])
 def test_a_head_that_is_too_large_is_refused_before_it_ends(server, sent, status):
     refused_at_once(server, sent, status)
@@ -187,10 +187,10 @@ def test_300_callers_whose_headers_drip_are_closed_in_time_and_others_are_served
 
 
 def test_500_who_connect_and_leave_leave_nothing(server):
-    before = settled(server)
+    before = settled(server).descriptors
     for number in range(500):
         connection = wire.connect(server.port)
         if number % 3:
             connection.sendall(b"GET /v2 HT"[: number % 11])
         leave(connection, number % 2)
-    assert settled(server).descriptors == before.descriptors
+    assert settled(server, descriptors=before + SPARE).descriptors <= before + SPARE
