@@ -7,12 +7,12 @@ from libcpp.string_view cimport string_view
 
 from batchmill.core.front cimport ColdCall, Sink
 from batchmill.core.http2_reply cimport (
-    Http2Connection, StreamKind, refuse, refuse_text, resume, send_plain, send_small, start_stream_answer,
+    Http2Connection, StreamKind, drop_message, refuse, refuse_text, resume, send_plain, send_small, start_stream_answer,
 )
 from batchmill.core.message cimport Encoding, InferRequest
 from batchmill.core.pb_request cimport parse_two_strings
 from batchmill.core.rest cimport RestKind, RestRoute, classify
-from batchmill.core.status cimport Status, kInternal, kInvalidArgument, kNotFound, kResourceExhausted, kUnavailable, kUnimplemented
+from batchmill.core.status cimport Code, Status, kInternal, kInvalidArgument, kNotFound, kResourceExhausted, kUnavailable, kUnimplemented
 
 
 cdef bint is_grpc(const string& content_type) noexcept nogil:
@@ -23,7 +23,7 @@ cdef void begin_call(Http2Stream* stream) noexcept nogil:
     cdef int64_t now = stream.connection.sink.now_ns
     stream.grpc = is_grpc(stream.content_type)
     if stream.header_bytes > stream.connection.sink.limits.max_header_bytes:
-        refuse_with(stream, 431, b"HEADERS_TOO_LARGE", b"the headers are larger than the server's limit")
+        refuse_as(stream, 431, kResourceExhausted, b"HEADERS_TOO_LARGE", b"the headers are larger than the server's limit")
         return
     if not stream.grpc:
         if stream.timeout_ms > 0:
@@ -76,6 +76,7 @@ cdef bint open_cold(Http2Stream* stream) noexcept nogil:
     call.peer = connection.peer
     call.headers.swap(stream.headers)
     call.body.assign(<const char*> stream.message.data, stream.message.size)
+    drop_message(stream)        # from here on the bridge's own bound counts it
     call.deadline_ns = stream.deadline_ns
     call.reply_to.stream = stream
     call.reply_to.connection = connection
@@ -157,6 +158,18 @@ cdef bint collect(Http2Stream* stream, InferRequest* request, const uint8_t* dat
     return True
 
 
+cdef bint collect_cold(Http2Stream* stream, const uint8_t* data, size_t size) noexcept nogil:
+    """The same for what Python answers."""
+    cdef Sink* sink = stream.connection.sink
+    if not sink.budget.cover(&stream.charged_bytes, <int64_t> (stream.message.size + size)):
+        refuse_text(stream, kUnavailable, b"PENDING_BYTES", b"too many bytes of requests are held: try again")
+        return False
+    if not stream.message.append(data, size):
+        refuse_text(stream, kResourceExhausted, b"OUT_OF_MEMORY", b"no memory for the request")
+        return False
+    return True
+
+
 cdef void hand_over(Http2Stream* stream, InferRequest* request) noexcept nogil:
     stream.outstanding += 1
     stream.connection.outstanding += 1
@@ -176,9 +189,7 @@ cdef bint begin_message(Http2Stream* stream) noexcept nogil:
     elif stream.messages > 1 and stream.kind != StreamKind.kStreamInfer and stream.kind != StreamKind.kCold:
         refuse_text(stream, kInvalidArgument, b"INVALID_REQUEST", b"one message wanted, more were sent")
     else:
-        if stream.kind == StreamKind.kCold:
-            stream.message.clear()
-        else:
+        if stream.kind != StreamKind.kCold:
             stream.request = take_request(stream)
         return True
     return False
@@ -196,7 +207,7 @@ cdef void message_complete(Http2Stream* stream) noexcept nogil:
     elif stream.kind == StreamKind.kCold:
         if not sink.cold_message(sink.self, stream.cold, stream.message.data, stream.message.size):
             refuse_text(stream, kUnavailable, b"COLD_QUEUE_FULL", b"too many bytes wait for the control plane")
-        stream.message.clear()
+        drop_message(stream)
 
 
 cdef void feed_grpc(Http2Stream* stream, const uint8_t* data, size_t size) noexcept nogil:
@@ -214,7 +225,8 @@ cdef void feed_grpc(Http2Stream* stream, const uint8_t* data, size_t size) noexc
                 continue
         part = stream.left if stream.left < size else size
         if stream.kind == StreamKind.kCold:
-            stream.message.append(data, part)
+            if not collect_cold(stream, data, part):
+                return
         elif not collect(stream, stream.request, data, part):
             return
         data += part
@@ -238,19 +250,18 @@ cdef void take_data(Http2Stream* stream, const uint8_t* data, size_t size) noexc
     elif <int64_t> (stream.message.size + size) > limit:
         refuse_too_large(stream)
     else:
-        stream.message.append(data, size)
+        collect_cold(stream, data, size)
+
+
+cdef void refuse_as(Http2Stream* stream, int http_status, Code code, const char* reason, const char* text) noexcept nogil:
+    cdef Status status
+    status.set(code, reason, string(text))
+    status.http_status = http_status
+    refuse(stream, status)
 
 
 cdef void refuse_too_large(Http2Stream* stream) noexcept nogil:
-    refuse_with(stream, 413, b"BODY_TOO_LARGE", b"the body is larger than the server's limit")
-
-
-cdef void refuse_with(Http2Stream* stream, int http_status, const char* reason, const char* text) noexcept nogil:
-    """RESOURCE_EXHAUSTED, or over REST that status."""
-    cdef Status status
-    status.set(kResourceExhausted, reason, string(text))
-    status.http_status = http_status
-    refuse(stream, status)
+    refuse_as(stream, 413, kResourceExhausted, b"BODY_TOO_LARGE", b"the body is larger than the server's limit")
 
 
 cdef void answer_native(Http2Stream* stream) noexcept nogil:
