@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -15,6 +16,11 @@ from batchmill.core.router import Version
 from batchmill.errors import ModelError, UnsafeModel
 
 
+def real(path: Path) -> Path:
+    """Where links lead. Path.resolve() raises where they lead in a circle."""
+    return Path(os.path.realpath(path))
+
+
 class OnnxRuntime:
     """The only backend of this release."""
 
@@ -26,7 +32,7 @@ class OnnxRuntime:
         """Refuses external data that lies outside the version's folder."""
         for location in external_locations(path):
             outside = location.startswith("/") or ".." in Path(location).parts
-            if outside or not (path.parent / location).resolve().is_relative_to(path.parent.resolve()):
+            if outside or not real(path.parent / location).is_relative_to(real(path.parent)):
                 raise UnsafeModel(f'{path}: external data "{location}" lies outside the version\'s folder')
             if not (path.parent / location).is_file():
                 raise ModelError(f'{path}: external data "{location}" is missing')
