@@ -17,7 +17,6 @@ from onnx import helper, numpy_helper
 from reference import proto
 
 from . import models
-
 from .faults import ask, infer, rest_body
 from .server import ServerProcess
 from .test_behaviour import post
