@@ -84,25 +84,8 @@ cdef bint fail_name(InferRequest* request, const char* before, string_view name,
     return False
 
 
-cdef bint is_shared_memory(string_view key) noexcept nogil:
-    return key.substr(0, 14) == string_view(b"shared_memory_")
-
-
-cdef bint names_shared_memory(Cursor entry) noexcept nogil:
-    """Whether that is the key of an entry of a map<string, InferParameter>."""
-    cdef uint64_t tag
-    cdef bint found = False
-    while entry.at < entry.end and not entry.bad:
-        tag = varint(&entry)
-        if tag == 10:
-            found = is_shared_memory(view(block(&entry)))
-        else:
-            skip(&entry, tag)
-    return found and not entry.bad
-
-
 cdef void take_parameter(InferRequest* request, Cursor entry, RequestedOutput* output) noexcept nogil:
-    """One entry of a map<string, InferParameter>; the ones the server knows are kept."""
+    """One entry of a map<string, InferParameter>; the ones the server knows are kept. output: of a tensor's own."""
     cdef string_view key, text
     cdef int64_t number = 0
     cdef uint64_t tag
@@ -133,7 +116,7 @@ cdef void take_parameter(InferRequest* request, Cursor entry, RequestedOutput* o
     if output != NULL:
         if kind == 1 and key == string_view(b"classification"):
             output.classification = number
-        elif is_shared_memory(key):
+        elif key.substr(0, 14) == string_view(b"shared_memory_"):
             fail(request, b"shared memory is not offered")
     elif kind == 1 and key == string_view(b"timeout"):
         request.timeout_us = number if number > 0 else 0
@@ -148,8 +131,6 @@ cdef void take_parameter(InferRequest* request, Cursor entry, RequestedOutput* o
 cdef bint take_shape(InferRequest* request, TensorView* tensor, Cursor* cursor, bint packed) noexcept nogil:
     cdef Cursor inner
     if not packed:
-        inner = cursor[0]
-        inner.end = inner.at
         if tensor.shape.rank == kMaxRank:
             return fail(request, b"a shape has more than 16 dimensions")
         tensor.shape.dims[tensor.shape.rank] = <int64_t> varint(cursor)
@@ -175,6 +156,7 @@ cdef bint take_input(InferRequest* request, Cursor cursor, Input* extra) noexcep
     cdef TensorView tensor
     cdef uint64_t tag
     cdef string_view datatype
+    cdef RequestedOutput ignored
     extra.has_contents = False
     while cursor.at < cursor.end and not cursor.bad:
         tag = varint(&cursor)
@@ -186,8 +168,7 @@ cdef bint take_input(InferRequest* request, Cursor cursor, Input* extra) noexcep
             if not take_shape(request, &tensor, &cursor, tag == 26):
                 return False
         elif tag == 34:
-            if names_shared_memory(block(&cursor)):
-                return fail(request, b"shared memory is not offered")
+            take_parameter(request, block(&cursor), &ignored)
         elif tag == 42:
             extra.contents = block(&cursor)
             extra.has_contents = True
@@ -348,10 +329,10 @@ cdef bint parse(InferRequest* request) noexcept nogil:
             raws += 1
         else:
             skip(&cursor, tag)
-    if not request.status.ok():
-        return False
     if cursor.bad or not is_utf8(request.model_name) or not is_utf8(request.model_version) or not is_utf8(request.id):
         return fail(request, b"the bytes are no ModelInferRequest")
+    if not request.status.ok():
+        return False
     if raws:
         if typed:
             return fail(request, b"raw_input_contents and contents in one request: use one of them")
@@ -394,8 +375,7 @@ cdef bint parse_two_strings(const uint8_t* data, size_t size, string_view* first
 def decode(bytes message) -> dict:
     """A ModelInferRequest as the data plane reads it. Raises ValueError with the refusal's text."""
     cdef InferRequest* request = new InferRequest()
-    cdef size_t index
-    cdef int axis
+    cdef size_t index, axis
     try:
         request.body.append(<const char*> message, len(message))
         if not parse(request):
@@ -404,7 +384,7 @@ def decode(bytes message) -> dict:
         for index in range(request.inputs.size()):
             inputs.append((
                 text(request.inputs[index].name), datatype_name(request.inputs[index].dtype).decode(),
-                [request.inputs[index].shape.dims[axis] for axis in range(request.inputs[index].shape.rank)],
+                [request.inputs[index].shape.dims[axis] for axis in range(<size_t> request.inputs[index].shape.rank)],
                 (<const char*> request.inputs[index].data)[:request.inputs[index].size]))
         return {
             "model_name": text(request.model_name), "model_version": text(request.model_version), "id": text(request.id),
