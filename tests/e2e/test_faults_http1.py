@@ -14,7 +14,7 @@ import pytest
 from . import wire
 from .faults import MIB, SPARE, attacked, error_of, infer, request, rest_body, settled
 
-HEADER_TIMEOUT_SECS = 4
+HEADER_TIMEOUT_SECS = 3
 AT_ONCE_SECS = 2                # far below the timeout: it was not waited for
 REST = "/v2/models/linear/infer"
 GOOD = rest_body("x", "FP32", [1, 8], [1.0] * 8)

@@ -23,7 +23,7 @@ PIECE = 1 << 16
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    with attacked(tmp_path_factory.mktemp("http2"), "--header-timeout-ms", "3000") as process:
+    with attacked(tmp_path_factory.mktemp("http2"), "--header-timeout-ms", "1500") as process:
         yield process
 
 
