@@ -69,6 +69,7 @@ class App:
         state = State(self._config.state_dir, self._registry)
         self._loader = SafeLoader(self._config.executor_count(), self._config.probe_timeout_secs, Journal(state.folder))
         self._server.install_signals()
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the event loop is there to look at the registry again: it is being looked at
         if self._config.access_log:
             self._server.open_access_log(self._config.access_log)
         self._server.start()
@@ -123,7 +124,7 @@ class App:
     def _publish(self, models: Mapping[str, ModelStatus], complete: bool) -> None:
         """The keeper's thread: swaps the route table, then what the endpoints tell."""
         started = time.monotonic()
-        self._server.publish([model.route() for model in models.values()])
+        self._server.publish([model.route() for model in models.values()], complete)
         self._models = models
         standard = {name: version.served if (version := model.pick()) else None for name, model in models.items()}
         states = {(name, number): version.told_state().lower() for name, model in models.items() for number, version in model.versions.items()}
@@ -167,6 +168,7 @@ class App:
         loop = asyncio.get_running_loop()
         signalled = asyncio.Event()
         loop.add_reader(self._server.signal_fileno(), signalled.set)
+        loop.add_signal_handler(signal.SIGHUP, self._look_again)
         services, dispatcher, windows = self._start_endpoints()
         tasks = [loop.create_task(work) for work in (
             self._tell_health(services), windows.follow(lambda: served(self._models)), RuntimeLog(ort.take_messages).follow(),
@@ -178,6 +180,10 @@ class App:
         services.set_whole(False)
         services.set_models(False, self._models)
         return await self._drain(dispatcher)
+
+    def _look_again(self) -> None:
+        log.info("reload_asked", path=str(self._registry))
+        self._keeper.wake()
 
     def _start_endpoints(self) -> tuple[Services, Dispatcher, Windows]:
         # Imported only now: together they take longer than everything that is needed to answer an inference.

@@ -70,7 +70,7 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+        return on_one_line(orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode())
 
 
 def configure(level: LogLevel = "info", form: LogFormat = "auto", stream: TextIO | None = None) -> None:
@@ -92,4 +92,9 @@ def _fields(record: logging.LogRecord) -> Mapping[str, object]:
 
 def _readable(value: object) -> str:
     text = str(value)
-    return text if text.isprintable() and text and not {" ", '"'} & set(text) else json.dumps(text, ensure_ascii=False)
+    return text if text.isprintable() and text and not {" ", '"'} & set(text) else on_one_line(json.dumps(text, ensure_ascii=False))
+
+
+def on_one_line(text: str) -> str:
+    """JSON that also escapes what it need not, but what a terminal obeys or a reader takes for the end of a line (C1, U+2028)."""
+    return text if text.isprintable() else "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in text)

@@ -170,13 +170,38 @@ def test_a_cancelled_stream_and_a_lost_connection_free_what_was_theirs():
     assert client.loop.colds()[0][4]
 
 
-def test_headers_over_the_limit_end_the_stream_and_nobody_elses():
+def test_headers_over_the_limit_are_refused_and_nobody_elses():
     client = Client(max_header_bytes=1000)
-    client.start(INFER, ("x", "y" * 2000))
+    call = client.start(INFER, ("x", "y" * 2000))
+    request = client.start("/v2/models/m/infer", ("x", "y" * 600), ("z", "y" * 600), content_type="text/plain")
     fine = client.start(INFER)
     client.send(fine, frame(b"a"))
     client.pump()
     assert len(client.loop.infers()) == 1
+    assert client.headers[call]["grpc-status"] == "8"
+    assert client.headers[request][":status"] == "431"
+
+
+@pytest.mark.parametrize(("path", "content_type"), [("/v2", "text/plain"), ("/some.Service/Method", "application/grpc")])
+def test_what_python_will_answer_counts_against_the_budget_and_all_of_it_comes_back(path, content_type):
+    client = Client()
+    client.loop.set_budget(128 << 10)
+    first, second, third = (client.start(path, content_type=content_type) for _ in range(3))
+    body = frame(b"x" * 15_000)
+    client.send(first, body[:-1], end=False)
+    client.send(second, body[:-1], end=False)
+    client.pump()
+    assert client.loop.charged() == 128 << 10
+    client.send(third, body[:10_000], end=False)
+    client.pump()
+    refusal = client.headers[third]
+    assert refusal.get("grpc-status") == "14" if content_type != "text/plain" else refusal[":status"] == "503"
+    client.send(first, body[-1:])
+    client.h2.reset_stream(second)
+    client.pump()
+    assert client.loop.charged() == 0
+    whole = [call[3] for call in client.loop.colds() if call[3]]
+    assert whole == [body if content_type == "text/plain" else body[5:]]
 
 
 def test_garbage_after_the_preface_ends_the_connection_with_a_goaway():

@@ -64,6 +64,8 @@ def test_what_is_no_request_is_refused_with_a_text(body):
     (one()[:-1] + b',"parameters":{"timeout":-5}}', "parameters.timeout: -5 given, an integer from 0 to 2^63 - 1 wanted"),
     (one()[:-1] + b',"outputs":[{"name":"y","parameters":{"binary_data":1}}]}',
      'output "y": parameters.binary_data: 1 given, true or false wanted'),
+    (one(more=',"parameters":{"shared_memory_region":"r"}'), 'input "x": parameters: shared memory is not offered'),
+    (one()[:-1] + b',"outputs":[{"name":"y","parameters":{"shared_memory_offset":1}}]}', 'output "y": parameters: shared memory is not offered'),
 ])
 def test_a_refusal_names_field_given_and_wanted(body, text):
     with pytest.raises(ValueError, match=r".") as caught:
@@ -74,6 +76,7 @@ def test_a_refusal_names_field_given_and_wanted(body, text):
 @pytest.mark.parametrize("body", [
     one("[" + "9" * 5000 + "]", "INT64"), b'{"id":[' + b"9" * 5000, one('["' + "x" * 10**6 + '"]'), one(datatype="F" * 10**6),
     b'{"inputs":[{"name":"' + b"x" * 10**6 + b'","datatype":5}]}', b'{"inputs":[{"name":"\\n\\u001b","datatype":5}]}',
+    b'{"inputs":[{"name":"\\u009b\\u0085\\u2028\\u2029\\u007f","datatype":5}]}',
 ])
 def test_an_echoed_value_is_cut_and_stays_on_one_line(body):
     with pytest.raises(ValueError, match=r".") as caught:

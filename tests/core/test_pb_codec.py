@@ -117,7 +117,9 @@ def test_no_mutation_of_a_request_crashes_or_reads_past_it(case, data):
 
 
 @pytest.mark.parametrize("message", [
-    b"\x0a\x05ab", b"\x0f", b"\x0b" * 50_000, b"\xff" * 40, b"\x2a\x03\x0a\x7fx",
+    b"\x0a\x05ab", b"\x0f", b"\x0b" * 50_000, b"\xff" * 40, b"\x2a\x03\x0a\x7fx", b"\x02\x00", b"\x0a\x01\xff", b"\x12\x01\xff", b"\x1a\x02\xc0\xaf",
+    pb.ModelInferRequest(inputs=[{"name": "x", "datatype": "FP32", "parameters": {"shared_memory_region": {"string_param": "r"}}}]).SerializeToString(),
+    pb.ModelInferRequest(outputs=[{"name": "y", "parameters": {"shared_memory_byte_size": {"int64_param": 4}}}]).SerializeToString(),
     pb.ModelInferRequest(inputs=[{"name": "x", "datatype": "FP31", "shape": [1]}]).SerializeToString(),
     pb.ModelInferRequest(inputs=[{"name": "x", "datatype": "FP32", "shape": [1] * 100_000}]).SerializeToString(),
     pb.ModelInferRequest(inputs=[{"name": "x", "datatype": "INT8", "shape": [1], "contents": {"int_contents": [300]}}]).SerializeToString(),

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from . import models
-from .server import ServerProcess
+pytest.register_assert_rewrite("e2e.faults")
+
+from . import models  # noqa: E402
+from .server import ServerProcess  # noqa: E402
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from onnx import helper
 
 from . import models
 from .server import ServerProcess, free_port
-from .wire import post, read_answer
+from .wire import connect, post, read_answer
 
 MIB = 1 << 20
 
@@ -25,10 +25,6 @@ def small(tmp_path_factory):
     metrics_port = free_port()
     with ServerProcess(registry, "--max-body-mib", "1", "--max-response-mib", "1", "--metrics-port", str(metrics_port)) as process:
         yield process, metrics_port
-
-
-def connect(port):
-    return socket.create_connection(("127.0.0.1", port), timeout=20)
 
 
 def test_who_sends_100_mb_over_the_limit_before_reading_gets_the_whole_413(small):

@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import re
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a process holds. peak_kb: the highest rss_kb so far."""
+
+    rss_kb: int
+    descriptors: int
+    threads: int
+    peak_kb: int
+
+    @classmethod
+    def by(cls, pid: int) -> Held:
+        status = Path(f"/proc/{pid}/status").read_text()
+        found = dict(re.findall(r"^(\w+):\s+(\d+)", status, re.M))
+        return cls(int(found["VmRSS"]), len(os.listdir(f"/proc/{pid}/fd")), int(found["Threads"]), int(found["VmHWM"]))
 
 
 def children_of(pid: int) -> list[int]:

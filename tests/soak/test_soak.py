@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import socket
 import struct
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ import pytest
 from e2e import models, wire
 from e2e.server import ServerProcess
 from reference import proto
+from reference.processes import Held
 
 pytestmark = pytest.mark.long
 REQUESTS = int(os.environ.get("SOAK_REQUESTS", "100000"))
@@ -29,21 +29,6 @@ GROWTH_MOST, GROWTH_MOST_KB = 0.02, 20_000
 GRPC = "/inference.GRPCInferenceService/ModelInfer"
 GRPC_HEADERS = (("content-type", "application/grpc"), ("te", "trailers"))
 REST = "/v2/models/linear/infer"
-
-
-@dataclass(frozen=True)
-class Held:
-    """What the server process holds."""
-
-    rss_kb: int
-    descriptors: int
-    threads: int
-
-    @classmethod
-    def by(cls, pid: int) -> Held:
-        status = Path(f"/proc/{pid}/status").read_text()
-        rss, threads = (int(re.search(rf"^{name}:\s+(\d+)", status, re.M)[1]) for name in ("VmRSS", "Threads"))
-        return cls(rss, len(os.listdir(f"/proc/{pid}/fd")), threads)
 
 
 def framed(message: bytes) -> bytes:

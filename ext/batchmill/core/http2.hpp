@@ -58,7 +58,8 @@ struct Http2Stream {
     size_t sent = 0;                      // of the answer at hand
 
     ColdCall* cold = nullptr;
-    Buffer message;                       // cold gRPC: collects one message
+    Buffer message;                       // cold: collects one gRPC message, or the HTTP body
+    int64_t charged_bytes = 0;            // of message, taken from the memory budget
     Buffer out;                           // cold: not yet sent
     HeaderList trailers;
     bool ended = false;                   // cold: the answer is complete
@@ -87,6 +88,7 @@ struct Http2Stream {
         pending.clear();
         cold = nullptr;
         message.clear();
+        charged_bytes = 0;
         out.clear();
         trailers.clear();
         next = previous = nullptr;

@@ -43,8 +43,8 @@ cdef int on_header(nghttp2_session* session, const nghttp2_frame* frame, const u
     if stream == NULL:
         return 0
     stream.header_bytes += name_size + value_size + 32      # RFC 9113, 6.5.2
-    if stream.header_bytes > connection.sink.limits.max_header_bytes:
-        return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE
+    if stream.header_bytes > connection.sink.limits.max_header_bytes and not equal(name, name_size, b"content-type", 12):
+        return 0        # not kept; begin_call() refuses, in the words of the call's kind
     if name_size == 5 and equal(name, name_size, b":path", 5):
         if equal(value, value_size, kInferPath, 42):
             stream.kind = StreamKind.kInfer

@@ -8,7 +8,7 @@ from libcpp.string_view cimport string_view
 from batchmill.core.compression cimport decompress_body
 from batchmill.core.front cimport ColdCall, Sink
 from batchmill.core.http2_reply cimport refuse, refuse_text, resume, send_plain, send_small, start_stream_answer
-from batchmill.core.http2_stream cimport Http2Connection, StreamKind
+from batchmill.core.http2_stream cimport Http2Connection, StreamKind, drop_message
 from batchmill.core.message cimport Encoding, InferRequest
 from batchmill.core.notes cimport Coding
 from batchmill.core.pb_request cimport parse_two_strings
@@ -25,6 +25,9 @@ cdef bint is_grpc(const string& content_type) noexcept nogil:
 cdef void begin_call(Http2Stream* stream) noexcept nogil:
     cdef int64_t now = stream.connection.sink.now_ns
     stream.grpc = is_grpc(stream.content_type)
+    if stream.header_bytes > stream.connection.sink.limits.max_header_bytes:
+        refuse_as(stream, 431, kResourceExhausted, b"HEADERS_TOO_LARGE", b"the headers are larger than the server's limit")
+        return
     if not stream.grpc:
         if stream.timeout_ms > 0:
             stream.deadline_ns = now + stream.timeout_ms * 1000000
@@ -76,6 +79,7 @@ cdef bint open_cold(Http2Stream* stream) noexcept nogil:
     call.peer = connection.peer
     call.headers.swap(stream.headers)
     call.body.assign(<const char*> stream.message.data, stream.message.size)
+    drop_message(stream)        # from here on the bridge's own bound counts it
     call.deadline_ns = stream.deadline_ns
     call.reply_to.stream = stream
     call.reply_to.connection = connection
@@ -162,6 +166,18 @@ cdef bint collect(Http2Stream* stream, InferRequest* request, const uint8_t* dat
     return True
 
 
+cdef bint collect_cold(Http2Stream* stream, const uint8_t* data, size_t size) noexcept nogil:
+    """The same for what Python answers."""
+    cdef Sink* sink = stream.connection.sink
+    if not sink.budget.cover(&stream.charged_bytes, <int64_t> (stream.message.size + size)):
+        refuse_text(stream, kUnavailable, b"PENDING_BYTES", b"too many bytes of requests are held: try again")
+        return False
+    if not stream.message.append(data, size):
+        refuse_text(stream, kResourceExhausted, b"OUT_OF_MEMORY", b"no memory for the request")
+        return False
+    return True
+
+
 cdef void hand_over(Http2Stream* stream, InferRequest* request) noexcept nogil:
     stream.outstanding += 1
     stream.connection.outstanding += 1
@@ -181,9 +197,7 @@ cdef bint begin_message(Http2Stream* stream) noexcept nogil:
     elif stream.messages > 1 and stream.kind != StreamKind.kStreamInfer and stream.kind != StreamKind.kCold:
         refuse_text(stream, kInvalidArgument, b"INVALID_REQUEST", b"one message wanted, more were sent")
     else:
-        if stream.kind == StreamKind.kCold:
-            stream.message.clear()
-        else:
+        if stream.kind != StreamKind.kCold:
             stream.request = take_request(stream)
             stream.request.coding = stream.coding if stream.prefix[0] else Coding.kIdentity
             stream.request.answer_coding = stream.coding if stream.accepts.has(stream.coding) else Coding.kIdentity
@@ -203,7 +217,7 @@ cdef void message_complete(Http2Stream* stream) noexcept nogil:
     elif stream.kind == StreamKind.kCold:
         if not sink.cold_message(sink.self, stream.cold, stream.message.data, stream.message.size, stream.prefix[0] == 1):
             refuse_text(stream, kUnavailable, b"COLD_QUEUE_FULL", b"too many bytes wait for the control plane")
-        stream.message.clear()
+        drop_message(stream)
 
 
 cdef void feed_grpc(Http2Stream* stream, const uint8_t* data, size_t size) noexcept nogil:
@@ -221,7 +235,8 @@ cdef void feed_grpc(Http2Stream* stream, const uint8_t* data, size_t size) noexc
                 continue
         part = stream.left if stream.left < size else size
         if stream.kind == StreamKind.kCold:
-            stream.message.append(data, part)
+            if not collect_cold(stream, data, part):
+                return
         elif not collect(stream, stream.request, data, part):
             return
         data += part
@@ -245,7 +260,7 @@ cdef void take_data(Http2Stream* stream, const uint8_t* data, size_t size) noexc
     elif <int64_t> (stream.message.size + size) > limit:
         refuse_too_large(stream)
     else:
-        stream.message.append(data, size)
+        collect_cold(stream, data, size)
 
 
 cdef void refuse_as(Http2Stream* stream, int http_status, Code code, const char* reason, const char* text) noexcept nogil:
@@ -284,6 +299,9 @@ cdef void answer_native(Http2Stream* stream) noexcept nogil:
     elif method:
         if method == 1:
             name = version = string_view()
+        elif name.size() == 0:
+            refuse_text(stream, kInvalidArgument, b"INVALID_REQUEST", b"name: missing")
+            return
         ready = sink.ready(sink.self, name, version)
         if ready < 0:
             refuse_text(stream, kNotFound, b"NOT_FOUND", b"unknown model or version")

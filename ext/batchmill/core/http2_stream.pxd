@@ -35,6 +35,7 @@ cdef extern from "http2.hpp" namespace "batchmill" nogil:
         size_t sent
         ColdCall* cold
         Buffer message, out
+        int64_t charged_bytes
         HeaderList trailers
         cpp_bool ended
         Http2Stream* next
@@ -56,5 +57,6 @@ cdef extern from "http2.hpp" namespace "batchmill" nogil:
 
 cdef Http2Stream* new_stream(Http2Connection* connection, int32_t id) noexcept nogil
 cdef void close_stream(Http2Stream* stream) noexcept nogil          # the caller has gone; freed when nothing is on its way
+cdef void drop_message(Http2Stream* stream) noexcept nogil          # what was collected for a cold call
 cdef void release_if_done(Http2Stream* stream) noexcept nogil
 cdef void recycle(Http2Stream* stream, InferRequest* request) noexcept nogil

@@ -39,12 +39,20 @@ cdef void recycle(Http2Stream* stream, InferRequest* request) noexcept nogil:
     stream.connection.sink.recycle(stream.connection.sink.self, request)
 
 
+cdef void drop_message(Http2Stream* stream) noexcept nogil:
+    stream.message.clear()
+    if stream.charged_bytes:
+        stream.connection.sink.budget.give(stream.charged_bytes)
+        stream.charged_bytes = 0
+
+
 cdef void close_stream(Http2Stream* stream) noexcept nogil:
     cdef Http2Connection* connection = stream.connection
     cdef InferRequest* request
     if stream.closed:
         return
     stream.closed = True
+    drop_message(stream)
     if stream.request != NULL:
         if stream.waiting:
             stream.request.cancelled.store(True)

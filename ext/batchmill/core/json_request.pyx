@@ -129,6 +129,10 @@ cdef bint read_parameters(Scanner* scanner, InferRequest* request) noexcept nogi
     return not scanner.failed
 
 
+cdef bint is_shared_memory(string_view key) noexcept nogil:
+    return key.substr(0, 14) == string_view(b"shared_memory_")
+
+
 cdef bint read_input_parameters(Scanner* scanner, InferRequest* request, int64_t* binary_size) noexcept nogil:
     cdef string_view key
     cdef bint first = True
@@ -139,6 +143,8 @@ cdef bint read_input_parameters(Scanner* scanner, InferRequest* request, int64_t
         if key == string_view(b"binary_data_size"):
             if not begin_field(scanner, b"parameters.binary_data_size", &seen, 1) or not scan_size(scanner, binary_size):
                 return False
+        elif is_shared_memory(key):
+            return refuse(scanner, b"shared memory is not offered")
         elif not skip_value(scanner):
             return False
     return not scanner.failed
@@ -158,6 +164,8 @@ cdef bint read_output_parameters(Scanner* scanner, InferRequest* request, Reques
         elif key == string_view(b"classification"):
             if not begin_field(scanner, b"parameters.classification", &seen, 2) or not scan_size(scanner, &output.classification):
                 return False
+        elif is_shared_memory(key):
+            return refuse(scanner, b"shared memory is not offered")
         elif not skip_value(scanner):
             return False
     return not scanner.failed

@@ -232,6 +232,29 @@ cdef bint begins_with(const char* text, const char* prefix) noexcept nogil:
     return prefix[index] == 0
 
 
+cdef void replace_all(string& text, const char* before, const char* after) noexcept nogil:
+    cdef size_t at = text.find(before)
+    while at != <size_t> -1:
+        text.replace(at, string_view(before).size(), after)
+        at = text.find(before, at + string_view(after).size())
+
+
+cdef void drop_phrases(string& line) noexcept nogil:
+    """`Gather node 'g': ...` is left of "Non-zero status code returned while running Gather node. Name:'g' Status Message: ..."."""
+    cdef size_t start = line.find(b"[ONNXRuntimeError] : ")
+    cdef size_t end
+    while start != <size_t> -1:     # "[ONNXRuntimeError] : 1 : FAIL : " is told by our own words
+        end = line.find(b" : ", line.find(b" : ", start + 21) + 3)
+        if end == <size_t> -1 or end > start + 64:
+            break
+        line.erase(start, end + 3 - start)
+        start = line.find(b"[ONNXRuntimeError] : ", start)
+    replace_all(line, b"Non-zero status code returned while running ", b"")
+    replace_all(line, b". Name:'' Status Message:", b":")
+    replace_all(line, b". Name:'", b" '")
+    replace_all(line, b"' Status Message:", b"':")
+
+
 cdef void append_message(string& text, const char* message) noexcept nogil:
     """Appends the runtime's message on one line, without places in its source, valid UTF-8, at most MESSAGE_BYTES of it."""
     cdef string line
@@ -252,6 +275,7 @@ cdef void append_message(string& text, const char* message) noexcept nogil:
                 line.push_back(32)
     while line.size() and line.back() == 32:
         line.pop_back()
+    drop_phrases(line)
     while start < line.size() and start < MESSAGE_BYTES:
         length = min(line.size() - start, <size_t> 150)  # append_echo takes 200 at a time
         while length > 1 and start + length < line.size() and line[start + length] & 0xC0 == 0x80:

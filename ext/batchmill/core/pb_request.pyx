@@ -8,7 +8,7 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libcpp.string cimport string
 
 from batchmill.core.message cimport RequestedOutput
-from batchmill.core.status cimport append_echo, kInvalidArgument
+from batchmill.core.status cimport append_echo, is_utf8, kInvalidArgument
 from batchmill.core.tensor cimport Buffer, datatype_name, datatype_of, element_bytes, kMaxRank, TensorView
 
 cdef enum:
@@ -57,7 +57,9 @@ cdef inline string_view view(Cursor inner) noexcept nogil:
 
 cdef inline void skip(Cursor* cursor, uint64_t tag) noexcept nogil:
     cdef int wire = tag & 7
-    if wire == 0:
+    if tag < 8:
+        cursor.bad = True   # there is no field 0
+    elif wire == 0:
         varint(cursor)
     elif wire == 2:
         block(cursor)
@@ -84,7 +86,7 @@ cdef bint fail_name(InferRequest* request, const char* before, string_view name,
 
 
 cdef void take_parameter(InferRequest* request, Cursor entry, RequestedOutput* output) noexcept nogil:
-    """One entry of a map<string, InferParameter>; the ones the server knows are kept."""
+    """One entry of a map<string, InferParameter>; the ones the server knows are kept. output: of a tensor's own."""
     cdef string_view key, text
     cdef int64_t number = 0
     cdef uint64_t tag
@@ -115,6 +117,8 @@ cdef void take_parameter(InferRequest* request, Cursor entry, RequestedOutput* o
     if output != NULL:
         if kind == 1 and key == string_view(b"classification"):
             output.classification = number
+        elif key.substr(0, 14) == string_view(b"shared_memory_"):
+            fail(request, b"shared memory is not offered")
     elif kind == 1 and key == string_view(b"binary_data_output"):
         request.typed_contents = number == 0
     elif kind == 1 and key == string_view(b"timeout"):
@@ -130,8 +134,6 @@ cdef void take_parameter(InferRequest* request, Cursor entry, RequestedOutput* o
 cdef bint take_shape(InferRequest* request, TensorView* tensor, Cursor* cursor, bint packed) noexcept nogil:
     cdef Cursor inner
     if not packed:
-        inner = cursor[0]
-        inner.end = inner.at
         if tensor.shape.rank == kMaxRank:
             return fail(request, b"a shape has more than 16 dimensions")
         tensor.shape.dims[tensor.shape.rank] = <int64_t> varint(cursor)
@@ -157,6 +159,7 @@ cdef bint take_input(InferRequest* request, Cursor cursor, Input* extra) noexcep
     cdef TensorView tensor
     cdef uint64_t tag
     cdef string_view datatype
+    cdef RequestedOutput ignored
     extra.has_contents = False
     while cursor.at < cursor.end and not cursor.bad:
         tag = varint(&cursor)
@@ -168,7 +171,7 @@ cdef bint take_input(InferRequest* request, Cursor cursor, Input* extra) noexcep
             if not take_shape(request, &tensor, &cursor, tag == 26):
                 return False
         elif tag == 34:
-            block(&cursor)
+            take_parameter(request, block(&cursor), &ignored)
         elif tag == 42:
             extra.contents = block(&cursor)
             extra.has_contents = True
@@ -343,8 +346,10 @@ cdef bint parse(InferRequest* request) noexcept nogil:
             raws += 1
         else:
             skip(&cursor, tag)
-    if cursor.bad or not request.status.ok():
+    if cursor.bad or not is_utf8(request.model_name) or not is_utf8(request.model_version) or not is_utf8(request.id):
         return fail(request, b"the bytes are no ModelInferRequest")
+    if not request.status.ok():
+        return False
     if raws:
         if typed:
             return fail_both(request, extra)
@@ -386,8 +391,7 @@ cdef bint parse_two_strings(const uint8_t* data, size_t size, string_view* first
 def decode(bytes message) -> dict:
     """A ModelInferRequest as the data plane reads it. Raises ValueError with the refusal's text."""
     cdef InferRequest* request = new InferRequest()
-    cdef size_t index
-    cdef int axis
+    cdef size_t index, axis
     try:
         request.body.append(<const char*> message, len(message))
         if not parse(request):
@@ -396,7 +400,7 @@ def decode(bytes message) -> dict:
         for index in range(request.inputs.size()):
             inputs.append((
                 text(request.inputs[index].name), datatype_name(request.inputs[index].dtype).decode(),
-                [request.inputs[index].shape.dims[axis] for axis in range(request.inputs[index].shape.rank)],
+                [request.inputs[index].shape.dims[axis] for axis in range(<size_t> request.inputs[index].shape.rank)],
                 (<const char*> request.inputs[index].data)[:request.inputs[index].size]))
         return {
             "model_name": text(request.model_name), "model_version": text(request.model_version), "id": text(request.id),

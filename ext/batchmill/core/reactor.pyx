@@ -60,13 +60,23 @@ cdef extern from * nogil:
         freeaddrinfo(found);
         return *fd < 0 ? *fd : 0;
     }
+    static bool batchmill_is_served(const sockaddr_un& address) {
+        int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        if (probe < 0) return false;
+        bool served = connect(probe, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 || errno == EAGAIN;
+        close(probe);
+        return served;
+    }
     static int batchmill_listen_unix(const char* path, int* fd) {
         sockaddr_un address{};
         address.sun_family = AF_UNIX;
         if (strlen(path) >= sizeof address.sun_path) return -ENAMETOOLONG;
         strcpy(address.sun_path, path);
         struct stat existing;
-        if (stat(path, &existing) == 0 && S_ISSOCK(existing.st_mode)) unlink(path);  // left behind by a server that was killed
+        if (stat(path, &existing) == 0 && S_ISSOCK(existing.st_mode)) {
+            if (batchmill_is_served(address)) return -EADDRINUSE;
+            unlink(path);  // left behind by a server that was killed
+        }
         *fd = batchmill::listen_tcp(reinterpret_cast<sockaddr*>(&address), sizeof address);
         return *fd < 0 ? *fd : 0;
     }
@@ -185,13 +195,17 @@ cdef class Server:
             if pthread_create(&self.threads[index].thread, NULL, run_io_thread, self.threads[index]):
                 raise OSError("cannot create threads")
 
-    def publish(self, table) -> None:
-        """Swaps the route table: (model, versions, standard version or None, labels) each. Visible to the next request."""
+    def publish(self, table, bint complete=True) -> None:
+        """Swaps the route table: (model, versions, standard version or None, labels) each. Visible to the next request.
+
+        complete: what is not in it is not there; until then it is said to be loading.
+        """
         cdef RouteTable* fresh = new RouteTable()
         cdef const RouteTable* old = self.shared.table.load()
         cdef ModelRoute* route
         cdef pair[string, VersionPointer] entry
         cdef Version version, standard
+        fresh.complete = complete
         routed = set()
         for name, versions, default, labels in table:
             route = new ModelRoute()

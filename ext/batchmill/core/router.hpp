@@ -66,6 +66,7 @@ struct ModelRoute {
 struct RouteTable {
     std::vector<std::unique_ptr<ModelRoute>> routes;
     std::unordered_map<std::string_view, const ModelRoute*> models;
+    bool complete = true;  // false while the server starts: what is not here may still come
 
     void insert(ModelRoute* route) {
         routes.emplace_back(route);

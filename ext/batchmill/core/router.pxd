@@ -46,6 +46,7 @@ cdef extern from "router.hpp" namespace "batchmill" nogil:
         ModelVersion* standard
 
     cdef cppclass RouteTable:
+        cpp_bool complete
         void insert(ModelRoute* route)
         const ModelRoute* find(string_view name)
 

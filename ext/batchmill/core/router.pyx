@@ -24,8 +24,15 @@ cdef extern from * nogil:
     string to_string "std::to_string"(int64_t)
 
 
-cdef bint not_found(InferRequest* request, const char* what, string_view which) noexcept nogil:
+cdef bint is_complete(const RouteTable* table) noexcept nogil:
+    return table != NULL and table.complete
+
+
+cdef bint not_found(const RouteTable* table, InferRequest* request, const char* what, string_view which) noexcept nogil:
     cdef string text
+    if not is_complete(table):
+        request.status.set(kUnavailable, b"NOT_READY", string(b"the server is still loading its models"))
+        return False
     text.append(what)
     append_echo(text, which)
     text.append(b"\"")
@@ -69,17 +76,17 @@ cdef bint pick(const RouteTable* table, InferRequest* request) noexcept nogil:
             request.label = name.substr(at + 1)
             route = table.find(name.substr(0, at))
         if route == NULL:
-            return not_found(request, b"Request for unknown model \"", name)
+            return not_found(table, request, b"Request for unknown model \"", name)
     if request.model_version.size():
         version = named(route.versions, request.model_version)
         if version == NULL:
             if not is_number(request.model_version):
                 return bad_version(request)
-            return not_found(request, b"this model has no version \"", request.model_version)
+            return not_found(table, request, b"this model has no version \"", request.model_version)
     elif request.label.size():
         version = named(route.labels, request.label)
         if version == NULL:
-            return not_found(request, b"this model has no label \"", request.label)
+            return not_found(table, request, b"this model has no label \"", request.label)
     else:
         version = route.standard
         if version == NULL:
@@ -92,10 +99,11 @@ cdef bint pick(const RouteTable* table, InferRequest* request) noexcept nogil:
 
 cdef int ready(const RouteTable* table, string_view model, string_view version) noexcept nogil:
     cdef const ModelRoute* route = table.find(model) if table != NULL else NULL
+    cdef int unknown = -1 if is_complete(table) else 0
     if route == NULL:
-        return -1
+        return unknown
     if version.size():
-        return 1 if named(route.versions, version) != NULL else -1
+        return 1 if named(route.versions, version) != NULL else unknown
     return 1 if route.standard != NULL else 0
 
 

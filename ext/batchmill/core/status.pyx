@@ -73,6 +73,26 @@ cdef size_t utf8_length(const unsigned char* at, size_t left) noexcept nogil:
     return 0
 
 
+cdef bint is_utf8(string_view text) noexcept nogil:
+    cdef size_t index = 0
+    cdef size_t length
+    while index < text.size():
+        length = utf8_length(<const unsigned char*> text.data() + index, text.size() - index)
+        if length == 0:
+            return False
+        index += length
+    return True
+
+
+cdef bint is_control(const unsigned char* at, size_t length) noexcept nogil:
+    """C0, DEL and C1, and what ends a line although it is none of them: U+2028 and U+2029."""
+    if length == 1:
+        return at[0] < 0x20 or at[0] == 0x7F
+    if length == 2:
+        return at[0] == 0xC2 and at[1] < 0xA0
+    return length == 3 and at[0] == 0xE2 and at[1] == 0x80 and (at[2] == 0xA8 or at[2] == 0xA9)
+
+
 cdef void append_echo(string& text, string_view given) noexcept nogil:
     cdef const unsigned char* at = <const unsigned char*> given.data()
     cdef size_t size = given.size()
@@ -80,9 +100,9 @@ cdef void append_echo(string& text, string_view given) noexcept nogil:
     cdef size_t length
     while index < size and index < ECHO_BYTES:
         length = utf8_length(at + index, size - index)
-        if length == 0 or (length == 1 and (at[index] < 0x20 or at[index] == 0x7F)):
+        if length == 0 or is_control(at + index, length):
             text.append(b"?")
-            index += 1
+            index += max(length, <size_t> 1)
         else:
             text.append(<const char*> at + index, length)
             index += length

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -13,6 +14,11 @@ from batchmill.backends.onnx_file import external_locations, unloadable
 from batchmill.core import ort
 from batchmill.core.router import Version
 from batchmill.errors import ModelError, UnsafeModel
+
+
+def real(path: Path) -> Path:
+    """Where links lead. Path.resolve() raises where they lead in a circle."""
+    return Path(os.path.realpath(path))
 
 
 class OnnxRuntime:
@@ -28,7 +34,7 @@ class OnnxRuntime:
             raise ModelError(reason)
         for location in external_locations(path):
             outside = location.startswith("/") or ".." in Path(location).parts
-            if outside or not (path.parent / location).resolve().is_relative_to(path.parent.resolve()):
+            if outside or not real(path.parent / location).is_relative_to(real(path.parent)):
                 raise UnsafeModel(f'{path}: external data "{location}" lies outside the version\'s folder')
             if not (path.parent / location).is_file():
                 raise ModelError(f'{path}: external data "{location}" is missing')

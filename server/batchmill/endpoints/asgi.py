@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
@@ -16,6 +17,7 @@ from batchmill.logs import Log
 
 log = Log(__name__)
 PART_BYTES = 64 << 10
+_SLASH = re.compile("%2f", re.IGNORECASE)
 Application = Callable[[Any, Any, Any], Awaitable[None]]
 
 
@@ -27,7 +29,7 @@ def scope_of(call: ColdCall) -> dict[str, Any]:
         "http_version": "1.1",
         "method": call.method,
         "scheme": "http",
-        "path": unquote(path),
+        "path": unquote(_SLASH.sub("%252F", path)),  # which separates nothing: as in the data plane, no name has one
         "raw_path": path.encode("latin-1"),
         "query_string": query.encode("latin-1"),
         "root_path": "",

@@ -29,20 +29,25 @@ def answer(content: Any, status: int = 200, headers: dict[str, str] | None = Non
     return Response(orjson.dumps(content), status, headers, "application/json")
 
 
+def echo(text: str) -> str:
+    """What is repeated of a caller's input: at most 200 characters of it, on one line."""
+    return "".join(one if one.isprintable() else "?" for one in text[:200])
+
+
 async def on_error(request: Request, error: Exception) -> Response:
     if isinstance(error, BatchmillError):
         headers = {"retry-after": "1"} if error.http_status in (429, 503) else None
         return answer({"error": str(error)}, error.http_status, headers)
     if isinstance(error, HTTPException):
         headers = dict(error.headers) if error.headers else None
-        return answer({"error": f"{request.method} {request.url.path[:200]}: {error.detail}"}, error.status_code, headers)
-    log.exception("handler_failed", path=request.url.path[:200])
+        return answer({"error": f"{echo(request.method)} {echo(request.scope['path'])}: {error.detail}"}, error.status_code, headers)
+    log.exception("handler_failed", path=echo(request.scope["path"]))
     return answer({"error": "internal error"}, 500)
 
 
 async def hot_path_asked_wrongly(request: Request) -> Response:
     """The data plane answers the right method of these paths itself; what comes here used another."""
-    raise HTTPException(405, "Method Not Allowed", {"Allow": "POST" if request.url.path.endswith("/infer") else "GET"})
+    raise HTTPException(405, "Method Not Allowed", {"Allow": "POST" if request.scope["path"].endswith("/infer") else "GET"})
 
 
 def application(catalog: Catalog, metrics: Metrics, repository: Repository) -> Starlette:
@@ -113,4 +118,6 @@ def application(catalog: Catalog, metrics: Metrics, repository: Repository) -> S
     routes += [Route(path, hot_path_asked_wrongly, methods=every) for path in hot]
     handlers: dict[Any, Any] = {HTTPException: on_error, BatchmillError: on_error, Exception: on_error}
     smaller = Middleware(GZipMiddleware, minimum_size=1024, compresslevel=1)
-    return Starlette(routes=routes, exception_handlers=handlers, middleware=[smaller])
+    made = Starlette(routes=routes, exception_handlers=handlers, middleware=[smaller])
+    made.router.redirect_slashes = False  # a redirect would name whatever host the caller says
+    return made

@@ -95,7 +95,7 @@ def scan_model(folder: Path, registry: Path) -> ModelFolder:
         model = entry / "model.onnx"
         if not _VERSION.fullmatch(entry.name):
             notes.append(f"folder {entry.name!r} ignored: a version is a number without leading zeros")
-        elif not model.resolve().is_relative_to(root):
+        elif not Path(os.path.realpath(model)).is_relative_to(root):  # resolve() raises where links lead in a circle
             notes.append(f"version {entry.name} ignored: it points outside of the registry")
         elif not is_there(model):
             notes.append(f"version {entry.name} ignored: no model.onnx in it")
