@@ -4,7 +4,7 @@ ARG BASE=python:3.12-slim-bookworm
 
 FROM ${BASE} AS build
 RUN apt-get update \
- && apt-get install -y --no-install-recommends build-essential pkg-config libnghttp2-dev \
+ && apt-get install -y --no-install-recommends build-essential pkg-config libnghttp2-dev zlib1g-dev \
  && rm -rf /var/lib/apt/lists/*
 WORKDIR /source
 COPY pyproject.toml README.md LICENSE ./
@@ -17,7 +17,7 @@ RUN python -m venv /opt/batchmill \
 
 FROM ${BASE}
 RUN apt-get update \
- && apt-get install -y --no-install-recommends libnghttp2-14 \
+ && apt-get install -y --no-install-recommends libnghttp2-14 zlib1g \
  && rm -rf /var/lib/apt/lists/* \
  && groupadd --system --gid 10001 batchmill \
  && useradd --system --uid 10001 --gid 10001 --home-dir /var/lib/batchmill --create-home batchmill

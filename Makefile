@@ -23,7 +23,7 @@ logged = $(1) >.venv/build.log 2>&1 || { tail -n 60 .venv/build.log >&2; exit 1;
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
-deps:  ## system packages alone: compiler, headers, libnghttp2 (apt when it may, else it says what is missing)
+deps:  ## system packages alone: compiler, headers, libnghttp2, zlib (apt when it may, else it says what is missing)
 	@.ci/deps
 
 .venv/.created:

@@ -1,4 +1,4 @@
-"""PEP 517 build backend: generates the protobuf stubs, finds libnghttp2, and leaves the rest to setuptools.
+"""PEP 517 build backend: generates the protobuf stubs, finds libnghttp2 and zlib, and leaves the rest to setuptools.
 
 `ext-modules` in pyproject.toml cannot ask pkg-config, so the extension modules are listed here.
 Run as a script it builds in place: `python protos/build_backend.py [MODULE ...]` (no names: all of them).
@@ -19,7 +19,8 @@ from setuptools import build_meta
 ROOT = Path(__file__).resolve().parent.parent
 CORE = ROOT / "ext" / "batchmill" / "core"
 STUBS = ROOT / "server" / "batchmill" / "proto"
-HTTP2_MODULES = {"http2", "http2_exchange", "http2_reply", "io_socket", "io_thread", "loopback"}  # the only ones that see libnghttp2
+HTTP2_MODULES = {"http2", "http2_exchange", "http2_reply", "http2_stream", "io_socket", "io_thread", "loopback"}
+PACKAGES = dict.fromkeys(HTTP2_MODULES, "libnghttp2") | {"compression": "zlib"}  # what pkg-config is asked for, by module
 DIRECTIVES = {
     "language_level": 3, "boundscheck": False, "wraparound": False, "cdivision": True, "initializedcheck": False,
     "freethreading_compatible": False, "warn.unused": True,
@@ -31,7 +32,7 @@ def pkg_config(flag: str, package: str) -> list[str]:
     try:
         done = subprocess.run(["pkg-config", flag, package], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
-        raise SystemExit(f"batchmill needs {package} and pkg-config: apt-get install pkg-config {package}-dev") from error
+        raise SystemExit(f"batchmill needs {package} and pkg-config: apt-get install pkg-config libnghttp2-dev zlib1g-dev") from error
     return shlex.split(done.stdout)
 
 
@@ -50,14 +51,14 @@ def extensions(names: set[str] | None = None) -> list[Any]:
     for source in sorted(CORE.glob("*.pyx")):
         if names and source.stem not in names:
             continue
-        http2 = source.stem in HTTP2_MODULES
+        package = PACKAGES.get(source.stem)
         modules.append(Extension(
             f"batchmill.core.{source.stem}", [str(source.relative_to(ROOT))], language="c++", depends=headers,
             include_dirs=["ext/batchmill/core"],
             # -g0: most interpreters hand their -g down, and the modules were six times as large (23 MB).
             extra_compile_args=["-std=c++17", "-fvisibility=hidden", "-Wno-unused-function", "-g0", *sanitizers,
-                                *(pkg_config("--cflags", "libnghttp2") if http2 else [])],
-            extra_link_args=[*sanitizers, *(pkg_config("--libs", "libnghttp2") if http2 else [])],
+                                *(pkg_config("--cflags", package) if package else [])],
+            extra_link_args=[*sanitizers, *(pkg_config("--libs", package) if package else [])],
             libraries=["dl"],
         ))
     return list(cythonize(modules, include_path=["ext"], compiler_directives=DIRECTIVES, show_all_warnings=False))

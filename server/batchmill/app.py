@@ -189,11 +189,11 @@ class App:
 
         windows = Windows()
         catalog = Catalog(lambda: self._models, windows)
-        server = GrpcServer()
+        server = GrpcServer(self._config.max_body_mib * MIB)
         guard = Guard(self._config.admin_key(), self._config.admin_open)
         repository = Repository(self._keeper.load, self._keeper.unload, guard, offered=self._config.model_control != "none")
         metrics = Metrics(self._server, lambda: served(self._models), self._changes, triton=self._config.triton_metrics)
-        dispatcher = Dispatcher(self._server.bridge, application(catalog, metrics, repository), server)
+        dispatcher = Dispatcher(self._server.bridge, application(catalog, metrics, repository), server, self._config.max_body_mib * MIB)
         dispatcher.start()
         return Services(server, catalog, repository), dispatcher, windows
 

@@ -10,6 +10,9 @@ BatchmillError
 │   ├── UnsafeModel     it points outside its folder
 │   └── GoldenFailed    it does not reproduce its golden.npz, or that cannot be used
 ├── RegistryGone        nothing can be loaded from a registry that is not there
+├── BadCompression      a compressed body is damaged
+├── UnsupportedCompression  it is compressed in a way that is not known here
+├── TooLarge            a body is over the server's limit
 ├── NotFound            no such model or version
 ├── Unauthenticated     the key is missing or wrong
 ├── Forbidden           this caller may not change anything
@@ -19,7 +22,7 @@ BatchmillError
 from __future__ import annotations
 
 # gRPC's numbers
-INVALID_ARGUMENT, NOT_FOUND, PERMISSION_DENIED, FAILED_PRECONDITION = 3, 5, 7, 9
+INVALID_ARGUMENT, NOT_FOUND, PERMISSION_DENIED, RESOURCE_EXHAUSTED, FAILED_PRECONDITION = 3, 5, 7, 8, 9
 UNIMPLEMENTED, INTERNAL, UNAVAILABLE, UNAUTHENTICATED = 12, 13, 14, 16
 
 
@@ -90,6 +93,24 @@ class RegistryGone(BatchmillError):
 
     def __init__(self) -> None:
         super().__init__("the registry is gone or empty: nothing can be loaded, and what is loaded serves on")
+
+
+class BadCompression(BatchmillError):
+    """A body or a message that is said to be compressed is damaged or cut."""
+
+    code, http_status, reason = INVALID_ARGUMENT, 400, "BAD_COMPRESSION"
+
+
+class UnsupportedCompression(BatchmillError):
+    """A coding other than gzip and deflate, or more than one."""
+
+    code, http_status, reason = UNIMPLEMENTED, 415, "UNSUPPORTED_COMPRESSION"
+
+
+class TooLarge(BatchmillError):
+    """A body is larger than the server's limit, as it came or decompressed."""
+
+    code, http_status, reason = RESOURCE_EXHAUSTED, 413, "BODY_TOO_LARGE"
 
 
 class NotFound(BatchmillError):

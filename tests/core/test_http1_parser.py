@@ -34,7 +34,7 @@ REFUSED = [
     head(HOST, b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked"), head(HOST, b"Transfer-Encoding: identity"),
     head(b"Transfer-Encoding: chunked", start=b"POST /v2 HTTP/1.0"), head(HOST, b"Expect: 200-maybe"),
     head(HOST, b"Inference-Header-Content-Length: -1", b"Content-Length: 0"), head(HOST, b"Inference-Header-Content-Length: 0x3", b"Content-Length: 0"),
-    head(HOST, b"Content-Encoding: gzip", b"Content-Length: 0"), head(HOST, b"Content-Encoding: gzip", b"Content-Encoding: identity"),
+    head(HOST, b"Content-Encoding: br", b"Content-Length: 0"), head(HOST, b"Content-Encoding: gzip", b"Content-Encoding: identity"),
     b"GET /v2 HTTP/1.1\nHost: x\n\n", b"GET /v2 HTTP/1.1\r\nHost: x\nA: b\r\n\r\n", b"\x16\x03\x01\x02\x00\x01", b"\x00" * 10,
     *(head(HOST, b"Transfer-Encoding: chunked") + body for body in (
         b"g\r\n", b"-1\r\n", b"\r\n", b"0x5\r\nhello\r\n", b"1\r\nxy\r\n", b"ffffffffffffffffff\r\n", b"1\nx\n", b"1" + b" " * 300 + b"\r\n", b"5;\x00\r\n", b"1 \r\nx\r\n", b"1 junk\r\nx\r\n", b"1;\x7f\r\n", b"\xef\xbc\x91\r\nx\r\n", b"0\r\nA : b\r\n\r\n", b"0\r\n b\r\n\r\n",

@@ -274,3 +274,20 @@ def test_a_generator_whose_caller_has_gone_is_not_run_on():
         assert await asyncio.to_thread(stopped.wait, WAIT)
 
     asyncio.run(scenario())
+
+
+def test_a_call_that_is_cancelled_before_its_handler_begins_is_finished():
+    """Else each of them would count as open for good, and the queue of cold calls be full one day."""
+    async def scenario():
+        bridge, server = Bridge(), GrpcServer()
+        server.add_registered_method_handlers("s", {"M": MAKE["uu"](coroutine)})
+        Dispatcher(bridge, None, server).start()
+        call = bridge.open(Call("/s/M", is_grpc=True))
+        bridge.push(call, CANCEL)
+        limit = time.monotonic() + WAIT
+        while call.trailers is None and time.monotonic() < limit:
+            await asyncio.sleep(0.001)
+        assert call.trailers is not None
+        assert bridge.open_calls == 0
+
+    asyncio.run(scenario())

@@ -9,7 +9,7 @@
 
 namespace batchmill {
 
-enum ColdEventKind : int { kOpen = 0, kMessage = 1, kHalfClose = 2, kCancel = 3 };
+enum ColdEventKind : int { kOpen = 0, kMessage = 1, kHalfClose = 2, kCancel = 3, kCompressed = 4 };  // kCompressed: a message
 
 struct ColdEvent {
     ColdCall* call = nullptr;   // owns a reference

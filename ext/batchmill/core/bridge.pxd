@@ -7,7 +7,7 @@ from libcpp.vector cimport vector
 from batchmill.core.front cimport ColdCall as NativeCall, ColdReply
 
 cdef extern from "bridge.hpp" namespace "batchmill" nogil:
-    int kOpen, kMessage, kHalfClose, kCancel
+    int kOpen, kMessage, kHalfClose, kCancel, kCompressed
 
     cdef cppclass ColdEvent:
         NativeCall* call

@@ -6,6 +6,7 @@ OPEN: int
 MESSAGE: int
 END: int
 CANCEL: int
+COMPRESSED: int
 
 @disjoint_base
 class ColdCall:

@@ -10,7 +10,7 @@ from libcpp.utility cimport pair
 
 from batchmill.core.front cimport ColdReplyKind, HeaderList
 
-OPEN, MESSAGE, END, CANCEL = kOpen, kMessage, kHalfClose, kCancel
+OPEN, MESSAGE, END, CANCEL, COMPRESSED = kOpen, kMessage, kHalfClose, kCancel, kCompressed
 
 
 cdef class ColdCall:
@@ -116,7 +116,7 @@ cdef class Bridge:
         return self.queue.open_calls
 
     def take(self) -> list:
-        """All events that wait: (call, kind, payload); payload is the message's bytes for MESSAGE, else None."""
+        """All events that wait: (call, kind, payload). payload: the bytes of a MESSAGE, or of a COMPRESSED one; else None."""
         cdef ColdEvent event
         cdef ColdCall call
         events = []
@@ -138,5 +138,5 @@ cdef class Bridge:
                 drop(event.call)
             if event.kind == kCancel:
                 self.calls.pop(<size_t> event.call, None)
-            events.append((call, event.kind, <bytes> event.payload if event.kind == kMessage else None))
+            events.append((call, event.kind, <bytes> event.payload if event.kind in (kMessage, kCompressed) else None))
         return events

@@ -74,12 +74,14 @@ struct ExecutorPool {
     std::mutex mutex;
     std::condition_variable work;
     std::vector<Version*> due;             // have rows and a free instance
-    std::deque<InferRequest*> undecoded;   // bodies that are too large to be parsed on an I/O thread
+    std::deque<InferRequest*> errands;     // bodies to parse and answers to compress that would hold up an I/O thread
     std::deque<FailedBatch> failed;
     std::vector<Scratch*> scratches;       // the executors'
     std::vector<pthread_t> threads;
     std::vector<CompletionQueue*> completions;  // one an I/O thread
     bool stopping = false;
+    size_t max_body_bytes = 0;             // of a body that was compressed
+    MemoryBudget* budget = nullptr;
 
     void lock() { mutex.lock(); }
     void unlock() { mutex.unlock(); }

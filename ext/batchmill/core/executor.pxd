@@ -7,6 +7,7 @@ from libcpp.vector cimport vector
 from batchmill.core.batch cimport Scratch
 from batchmill.core.message cimport InferRequest
 from batchmill.core.router cimport ModelVersion
+from batchmill.core.tensor cimport MemoryBudget
 
 cdef extern from "<pthread.h>" nogil:
     ctypedef unsigned long pthread_t
@@ -24,12 +25,14 @@ cdef extern from "executor.hpp" namespace "batchmill" nogil:
 
     cdef cppclass ExecutorPool:
         vector[ModelVersion*] due
-        deque[InferRequest*] undecoded
+        deque[InferRequest*] errands
         deque[FailedBatch] failed
         vector[Scratch*] scratches
         vector[pthread_t] threads
         vector[CompletionQueue*] completions
         cpp_bool stopping
+        size_t max_body_bytes
+        MemoryBudget* budget
         void lock()
         void unlock()
         void notify()
@@ -45,8 +48,8 @@ cdef void offer(ExecutorPool* pool, ModelVersion* version) noexcept nogil
 # Whether no executor knows of a version, or will: nobody may offer it any more.
 cdef bint forget(ExecutorPool* pool, ModelVersion* version) noexcept nogil
 
-# Has a large JSON body parsed; the request comes back by its completion queue, with its status set if it cannot be.
-cdef void decode(ExecutorPool* pool, InferRequest* request) noexcept nogil
+# Has request.errand done; the request comes back by its completion queue. kDecode: with its status set if it cannot be decoded.
+cdef void send_on_errand(ExecutorPool* pool, InferRequest* request) noexcept nogil
 
 # Tells runs that take too long to end. To be called every now and then.
 cdef void end_overdue_runs(ExecutorPool* pool, int64_t now) noexcept nogil

@@ -1,6 +1,7 @@
 """The shared pool: takes a batch of whichever version is due, runs it, completes it.
 
-Beside batches it does what would hold an I/O thread up: it parses large bodies and reruns what is left of failed batches.
+Beside batches it does what would hold an I/O thread up: it parses large and compressed bodies, compresses answers, and reruns what is
+left of failed batches.
 A request's lease outlives its stay here: the I/O thread that delivers it ends the lease last.
 """
 
@@ -9,6 +10,9 @@ from libc.stdint cimport int64_t
 from batchmill.core cimport json_codec
 from batchmill.core.batcher cimport BatchLimits, LastBatch, Plan, plan
 from batchmill.core.clock cimport now_ns
+from batchmill.core.compression cimport compress_answer, decompress_body
+from batchmill.core.message cimport Encoding, Errand
+from batchmill.core.notes cimport Coding
 from batchmill.core.ort cimport delete_run_options
 from batchmill.core.queue cimport Taken, take
 from batchmill.core.runner cimport batch_limit, end_overdue, predicted_ns, rerun_halves, run_batch
@@ -123,21 +127,27 @@ cdef void after_batch(ExecutorPool* pool, ModelVersion* version, int64_t rows) n
     offer_locked(pool, version)
 
 
-cdef void parse_json(InferRequest* request) noexcept nogil:
+cdef void run_errand(ExecutorPool* pool, InferRequest* request) noexcept nogil:
     """The request goes back to its I/O thread as it would have been there; what is wrong with it is in its status."""
-    json_codec.parse(request, request.body.data, request.body.size, request.json_size)
+    if request.errand == Errand.kCompress:
+        compress_answer(request)
+        return
+    if request.coding != Coding.kIdentity and not decompress_body(request, pool.max_body_bytes, pool.budget):
+        return
+    if request.encoding == Encoding.kJson:
+        json_codec.parse(request, request.body.data, request.body.size, request.json_size)
 
 
 cdef bint do_odd_job(ExecutorPool* pool, Scratch* scratch) noexcept nogil:
     """With the pool's mutex held, and held again after. False: there is none."""
     cdef InferRequest* request
     cdef FailedBatch failed
-    if pool.undecoded.size():
-        request = pool.undecoded.front()
-        pool.undecoded.pop_front()
+    if pool.errands.size():
+        request = pool.errands.front()
+        pool.errands.pop_front()
         pool.unlock()
         request.next = NULL
-        parse_json(request)
+        run_errand(pool, request)
         complete(pool, request)
     elif pool.failed.size():
         failed = pool.failed.front()
@@ -193,9 +203,9 @@ cdef void* work(void* argument) noexcept nogil:
     return NULL
 
 
-cdef void decode(ExecutorPool* pool, InferRequest* request) noexcept nogil:
+cdef void send_on_errand(ExecutorPool* pool, InferRequest* request) noexcept nogil:
     pool.lock()
-    pool.undecoded.push_back(request)
+    pool.errands.push_back(request)
     pool.unlock()
     pool.notify()
 

@@ -61,7 +61,7 @@ struct Sink {
     void (*recycle)(void* self, InferRequest* request) = nullptr;      // back to the pool, once it was answered or never sent
     void (*infer)(void* self, InferRequest* request) = nullptr;        // body is whole: decode, route, check, queue; comes back by reply()
     bool (*cold_open)(void* self, ColdCall* call) = nullptr;           // false: queue full; takes a reference of its own
-    bool (*cold_message)(void* self, ColdCall* call, const uint8_t* data, size_t size) = nullptr;  // gRPC: one message
+    bool (*cold_message)(void* self, ColdCall* call, const uint8_t* data, size_t size, bool compressed) = nullptr;  // gRPC: one message
     void (*cold_end)(void* self, ColdCall* call) = nullptr;            // gRPC: the client has half-closed
     void (*cold_cancel)(void* self, ColdCall* call) = nullptr;         // the caller has gone; drops the front end's reference
     int (*ready)(void* self, std::string_view model, std::string_view version) = nullptr;  // 1 yes, 0 not yet, -1 unknown; no model: the server

@@ -46,7 +46,7 @@ cdef extern from "front.hpp" namespace "batchmill" nogil:
         void (*recycle)(void* self, InferRequest* request) noexcept nogil
         void (*infer)(void* self, InferRequest* request) noexcept nogil
         cpp_bool (*cold_open)(void* self, ColdCall* call) noexcept nogil
-        cpp_bool (*cold_message)(void* self, ColdCall* call, const uint8_t* data, size_t size) noexcept nogil
+        cpp_bool (*cold_message)(void* self, ColdCall* call, const uint8_t* data, size_t size, cpp_bool compressed) noexcept nogil
         void (*cold_end)(void* self, ColdCall* call) noexcept nogil
         void (*cold_cancel)(void* self, ColdCall* call) noexcept nogil
         int (*ready)(void* self, string_view model, string_view version) noexcept nogil

@@ -27,7 +27,7 @@ inline constexpr ByteTable kBytes;
 // What the head of a request says.
 struct Http1Head {
     std::string method, target;
-    bool http10 = false, chunked = false, expects_continue = false, keep_alive = true, closes = false, encoded = false;
+    bool http10 = false, chunked = false, expects_continue = false, keep_alive = true, closes = false;
     int hosts = 0, lines = 0;
     int64_t bytes = 0;                 // of the whole head so far
     int64_t content_length = -1;       // -1: none given
@@ -39,7 +39,7 @@ struct Http1Head {
     void reset() {
         method.clear();
         target.clear();
-        http10 = chunked = expects_continue = closes = encoded = false;
+        http10 = chunked = expects_continue = closes = false;
         keep_alive = true;
         hosts = lines = 0;
         bytes = 0;

@@ -7,6 +7,7 @@ from batchmill.core.front cimport ColdCall, Sink
 from batchmill.core.http1_parser cimport Http1Exchange, Http1State, head_end
 from batchmill.core.http1_reply cimport answer_empty, answer_status, answer_text, target_of
 from batchmill.core.message cimport Encoding, InferRequest
+from batchmill.core.notes cimport Coding
 from batchmill.core.rest cimport RestKind
 from batchmill.core.status cimport Status, kUnavailable
 from batchmill.core.tensor cimport Buffer
@@ -55,6 +56,7 @@ cdef InferRequest* take_request(Http1Connection* connection, Http1Exchange* exch
     request.path_label.swap(connection.route.label)
     request.json_size = connection.head.json_size
     request.take_notes(exchange.notes)
+    request.coding, request.answer_coding = exchange.notes.coding, exchange.notes.accepts.best()
     request.max_response_bytes = connection.sink.limits.max_response_bytes
     request.times.received = connection.sink.now_ns
     if connection.head.timeout_ms > 0:
@@ -84,8 +86,8 @@ cdef void begin_body(Http1Connection* connection) noexcept nogil:
         give_up(connection, 413, b"the body is larger than the server's limit")
         return
     if exchange.route.kind == RestKind.kInfer:
-        if connection.head.encoded:
-            give_up(connection, 415, b"Content-Encoding: only identity is accepted")
+        if exchange.notes.coding == Coding.kUnknown:
+            give_up(connection, 415, b"Content-Encoding: gzip, deflate or identity wanted, once")
             return
         if connection.head.json_size == -2:
             give_up(connection, 400, b"Inference-Header-Content-Length: digits wanted")

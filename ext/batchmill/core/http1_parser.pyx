@@ -121,8 +121,10 @@ cdef int interpret(Http1Head* head, const char* name, size_t size, string_view v
         head.content_length = number
     elif size == 15 and is_word(name, size, string_view(b"x-server-timing")):
         head.notes.take_timing(value)
+    elif size == 15 and is_word(name, size, string_view(b"accept-encoding")):
+        head.notes.accepts.take(value)
     elif size == 16 and is_word(name, size, string_view(b"content-encoding")):
-        head.encoded = head.encoded or not is_word(value.data(), value.size(), string_view(b"identity"))
+        head.notes.take_coding(value)
     elif size == 17 and is_word(name, size, string_view(b"transfer-encoding")):
         if head.chunked or head.http10:
             return 400

@@ -7,6 +7,7 @@ from batchmill.core.bridge cimport drop
 from batchmill.core.front cimport ColdReplyKind, HeaderList
 from batchmill.core.http1_parser cimport Http1State
 from batchmill.core.json_scanner cimport put_int
+from batchmill.core.notes cimport Coding, name_of
 from batchmill.core.rest cimport append_error_json, parse_header_length, reason_phrase
 from batchmill.core.router cimport ModelVersion
 from batchmill.core.status cimport http_status_of, kInvalidArgument, kUnavailable
@@ -93,6 +94,8 @@ cdef void answer_status(Http1Connection* connection, Http1Exchange* exchange, co
     append_error_json(&body, status)
     head_of(connection, exchange, out, code, body.size)
     text(out, string_view(b"Content-Type: application/json\r\n"))
+    if code == 415:
+        text(out, string_view(b"Accept-Encoding: gzip, deflate\r\n"))
     if code == 429 or code == 503:
         text(out, string_view(b"Retry-After: 1\r\n"))
     text(out, string_view(b"\r\n"))
@@ -132,6 +135,9 @@ cdef void answer_infer(Http1Connection* connection, Http1Exchange* exchange, Inf
         number(out, request.json_size)
     else:
         text(out, string_view(b"Content-Type: application/json"))
+    if request.answer_coding != Coding.kIdentity:
+        text(out, string_view(b"\r\nContent-Encoding: "))
+        text(out, string_view(name_of(request.answer_coding)))
     text(out, string_view(b"\r\nX-Model-Version: "))
     out.append(version.version.data(), version.version.size())
     if exchange.notes.server_timing:

@@ -36,7 +36,8 @@ struct Http2Stream {
     bool started = false;         // response headers are submitted
     bool deferred = false;        // the data provider waits for resume
     bool waiting = false;         // `request` is on its way: it comes back by reply()
-    bool encoded = false;         // grpc-encoding other than identity
+    Coding coding = Coding::kIdentity;    // grpc-encoding
+    AcceptedCodings accepts;      // grpc-accept-encoding
     uint8_t prefix[5];
     uint8_t prefix_size = 0;
     uint32_t left = 0;            // bytes of the message that are still to come
@@ -68,7 +69,9 @@ struct Http2Stream {
     void reset() {
         id = 0;
         kind = StreamKind::kNew;
-        grpc = closed = input_ended = started = deferred = waiting = encoded = ended = false;
+        grpc = closed = input_ended = started = deferred = waiting = ended = false;
+        coding = Coding::kIdentity;
+        accepts = {};
         prefix_size = 0;
         left = 0;
         messages = outstanding = 0;

@@ -3,7 +3,7 @@ from libc.stdint cimport uint8_t
 from libcpp.string_view cimport string_view
 
 from batchmill.core.front cimport Sink
-from batchmill.core.http2_reply cimport Http2Connection
+from batchmill.core.http2_stream cimport Http2Connection
 from batchmill.core.tensor cimport Buffer
 
 cdef Http2Connection* open_connection(Sink* sink, string_view peer, bint metrics_only) noexcept nogil   # NULL: no memory

@@ -11,8 +11,9 @@ from libcpp.utility cimport pair
 
 from batchmill.core.grpc cimport parse_timeout
 from batchmill.core.http2_exchange cimport begin_call, end_input, kInferPath, kStreamInferPath, take_data
-from batchmill.core.http2_reply cimport Http2Stream, StreamKind, close_stream, new_stream
+from batchmill.core.http2_stream cimport Http2Stream, StreamKind, close_stream, new_stream
 from batchmill.core.nghttp2 cimport *
+from batchmill.core.notes cimport coding_of
 from batchmill.core.rest cimport parse_header_length, parse_timeout_ms
 
 cdef int32_t STREAM_WINDOW = 4 << 20        # 64 KiB would throttle tensors of 600 KB
@@ -71,7 +72,13 @@ cdef int on_header(nghttp2_session* session, const nghttp2_frame* frame, const u
     elif name_size == 15 and equal(name, name_size, b"x-server-timing", 15):
         stream.notes.take_timing(string_view(<const char*> value, value_size))
     elif name_size == 13 and equal(name, name_size, b"grpc-encoding", 13):
-        stream.encoded = not equal(value, value_size, b"identity", 8)
+        stream.coding = coding_of(string_view(<const char*> value, value_size))
+    elif name_size == 15 and equal(name, name_size, b"accept-encoding", 15):
+        stream.notes.accepts.take(string_view(<const char*> value, value_size))
+    elif name_size == 16 and equal(name, name_size, b"content-encoding", 16):
+        stream.notes.take_coding(string_view(<const char*> value, value_size))
+    elif name_size == 20 and equal(name, name_size, b"grpc-accept-encoding", 20):
+        stream.accepts.take(string_view(<const char*> value, value_size))
     elif name_size == 20 and equal(name, name_size, b"x-request-timeout-ms", 20):
         timeout = parse_timeout_ms(string_view(<const char*> value, value_size))
         stream.timeout_ms = timeout if timeout > 0 else -2

@@ -1,7 +1,7 @@
 # A call of the HTTP/2 front end, from the end of its headers until it is handed over.
 from libc.stdint cimport uint8_t
 
-from batchmill.core.http2_reply cimport Http2Stream
+from batchmill.core.http2_stream cimport Http2Stream
 
 cdef extern from "http2.hpp" namespace "batchmill":
     const char* kInferPath

@@ -5,14 +5,17 @@ from libc.string cimport memcpy
 from libcpp.string cimport string
 from libcpp.string_view cimport string_view
 
+from batchmill.core.compression cimport decompress_body
 from batchmill.core.front cimport ColdCall, Sink
-from batchmill.core.http2_reply cimport (
-    Http2Connection, StreamKind, refuse, refuse_text, resume, send_plain, send_small, start_stream_answer,
-)
+from batchmill.core.http2_reply cimport refuse, refuse_text, resume, send_plain, send_small, start_stream_answer
+from batchmill.core.http2_stream cimport Http2Connection, StreamKind
 from batchmill.core.message cimport Encoding, InferRequest
+from batchmill.core.notes cimport Coding
 from batchmill.core.pb_request cimport parse_two_strings
 from batchmill.core.rest cimport RestKind, RestRoute, classify
-from batchmill.core.status cimport Status, kInternal, kInvalidArgument, kNotFound, kResourceExhausted, kUnavailable, kUnimplemented
+from batchmill.core.status cimport Code, Status, kInternal, kInvalidArgument, kNotFound, kResourceExhausted, kUnavailable, kUnimplemented
+
+cdef size_t NATIVE_BYTES = 4 << 10      # of a message that asks for liveness or readiness, when it is compressed
 
 
 cdef bint is_grpc(const string& content_type) noexcept nogil:
@@ -40,8 +43,8 @@ cdef void begin_call(Http2Stream* stream) noexcept nogil:
         refuse_text(stream, kUnimplemented, b"METHOD", b"gRPC calls are POST")
     elif stream.grpc_timeout_ns == -2:
         refuse_text(stream, kInvalidArgument, b"INVALID_REQUEST", b"grpc-timeout: at most 8 digits and one of H M S m u n wanted")
-    elif stream.encoded:
-        refuse_text(stream, kUnimplemented, b"ENCODING", b"grpc-encoding: only identity is accepted")
+    elif stream.coding == Coding.kUnknown:
+        refuse_text(stream, kUnimplemented, b"UNSUPPORTED_COMPRESSION", b"grpc-encoding: gzip, deflate or identity wanted")
     elif stream.kind == StreamKind.kStreamInfer:
         start_stream_answer(stream)
     elif stream.kind == StreamKind.kNew:
@@ -101,8 +104,13 @@ cdef void begin_http(Http2Stream* stream) noexcept nogil:
         if stream.timeout_ms == -2:
             refuse_text(stream, kInvalidArgument, b"INVALID_REQUEST", b"x-request-timeout-ms: a number above 0 in digits wanted")
             return
+        if stream.notes.coding == Coding.kUnknown:
+            refuse_as(stream, 415, kInvalidArgument, b"UNSUPPORTED_COMPRESSION",
+                      b"Content-Encoding: gzip, deflate or identity wanted, once")
+            return
         request = take_request(stream)
         request.encoding = Encoding.kJson
+        request.coding, request.answer_coding = stream.notes.coding, stream.notes.accepts.best()
         request.path_model = route.model
         request.path_version = route.version
         request.path_label = route.label
@@ -166,8 +174,8 @@ cdef bint begin_message(Http2Stream* stream) noexcept nogil:
     cdef Sink* sink = stream.connection.sink
     stream.left = stream.prefix[1] << 24 | stream.prefix[2] << 16 | stream.prefix[3] << 8 | stream.prefix[4]
     stream.messages += 1
-    if stream.prefix[0]:
-        refuse_text(stream, kInternal, b"ENCODING", b"a message is marked compressed but no grpc-encoding was given")
+    if stream.prefix[0] > (stream.coding != Coding.kIdentity):      # compression.md wants this code
+        refuse_text(stream, kInternal, b"BAD_COMPRESSION", b"a message is marked as compressed, but no grpc-encoding says how")
     elif <int64_t> stream.left > sink.limits.max_body_bytes:
         refuse_text(stream, kResourceExhausted, b"BODY_TOO_LARGE", b"the message is larger than the server's limit")
     elif stream.messages > 1 and stream.kind != StreamKind.kStreamInfer and stream.kind != StreamKind.kCold:
@@ -177,6 +185,8 @@ cdef bint begin_message(Http2Stream* stream) noexcept nogil:
             stream.message.clear()
         else:
             stream.request = take_request(stream)
+            stream.request.coding = stream.coding if stream.prefix[0] else Coding.kIdentity
+            stream.request.answer_coding = stream.coding if stream.accepts.has(stream.coding) else Coding.kIdentity
         return True
     return False
 
@@ -191,7 +201,7 @@ cdef void message_complete(Http2Stream* stream) noexcept nogil:
         stream.pending.push_back(request)
         hand_over(stream, request)
     elif stream.kind == StreamKind.kCold:
-        if not sink.cold_message(sink.self, stream.cold, stream.message.data, stream.message.size):
+        if not sink.cold_message(sink.self, stream.cold, stream.message.data, stream.message.size, stream.prefix[0] == 1):
             refuse_text(stream, kUnavailable, b"COLD_QUEUE_FULL", b"too many bytes wait for the control plane")
         stream.message.clear()
 
@@ -238,11 +248,15 @@ cdef void take_data(Http2Stream* stream, const uint8_t* data, size_t size) noexc
         stream.message.append(data, size)
 
 
-cdef void refuse_too_large(Http2Stream* stream) noexcept nogil:
+cdef void refuse_as(Http2Stream* stream, int http_status, Code code, const char* reason, const char* text) noexcept nogil:
     cdef Status status
-    status.set(kResourceExhausted, b"BODY_TOO_LARGE", string(b"the body is larger than the server's limit"))
-    status.http_status = 413
+    status.set(code, reason, string(text))
+    status.http_status = http_status
     refuse(stream, status)
+
+
+cdef void refuse_too_large(Http2Stream* stream) noexcept nogil:
+    refuse_as(stream, 413, kResourceExhausted, b"BODY_TOO_LARGE", b"the body is larger than the server's limit")
 
 
 cdef void answer_native(Http2Stream* stream) noexcept nogil:
@@ -250,6 +264,10 @@ cdef void answer_native(Http2Stream* stream) noexcept nogil:
     cdef string_view name, version
     cdef uint8_t answer[2]
     cdef int ready, method = native_method(stream.path)
+    if stream.request.coding != Coding.kIdentity:       # these messages are short: they are decompressed here
+        if stream.request.body.size > NATIVE_BYTES or not decompress_body(stream.request, NATIVE_BYTES, sink.budget):
+            refuse_text(stream, kInvalidArgument, b"BAD_COMPRESSION", b"the bytes are no compressed message of such a call")
+            return
     if not parse_two_strings(stream.request.body.data, stream.request.body.size, &name, &version):
         refuse_text(stream, kInvalidArgument, b"INVALID_REQUEST", b"the bytes are no such message")
         return

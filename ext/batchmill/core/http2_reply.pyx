@@ -1,18 +1,22 @@
-"""The answering half of the HTTP/2 front end: headers, data providers, trailers, and the life of a stream."""
+"""The answering half of the HTTP/2 front end: headers, data providers, trailers."""
 
+from libc.stdint cimport int32_t, uint32_t
 from libc.string cimport memcpy
+from libcpp.string cimport string
 from libcpp.string_view cimport string_view
 from libcpp.utility cimport pair
 from libcpp.vector cimport vector
 
 from batchmill.core cimport pb_response
-from batchmill.core.bridge cimport drop
-from batchmill.core.front cimport ColdReplyKind
+from batchmill.core.front cimport ColdReplyKind, HeaderList
 from batchmill.core.grpc cimport append_status_details, percent_encode
+from batchmill.core.http2_stream cimport StreamKind, recycle, release_if_done
 from batchmill.core.nghttp2 cimport *
+from batchmill.core.notes cimport Coding, name_of
 from batchmill.core.rest cimport append_error_json
 from batchmill.core.router cimport ModelVersion
-from batchmill.core.status cimport http_status_of
+from batchmill.core.status cimport http_status_of, kUnimplemented
+from batchmill.core.tensor cimport Buffer
 
 cdef extern from * nogil:
     """
@@ -35,73 +39,6 @@ cdef inline nghttp2_nv pair_of(const char* name, size_t name_size, const char* v
     return nv
 
 
-cdef Http2Stream* new_stream(Http2Connection* connection, int32_t id) noexcept nogil:
-    cdef Http2Stream* stream = connection.free_streams
-    if stream != NULL:
-        connection.free_streams = stream.next
-        stream.reset()
-    else:
-        stream = new Http2Stream()
-    stream.connection = connection
-    stream.id = id
-    stream.next = connection.streams
-    if stream.next != NULL:
-        stream.next.previous = stream
-    connection.streams = stream
-    connection.open_streams += 1
-    return stream
-
-
-cdef void release_if_done(Http2Stream* stream) noexcept nogil:
-    cdef Http2Connection* connection = stream.connection
-    if not stream.closed or stream.outstanding:
-        return
-    if stream.next != NULL:
-        stream.next.previous = stream.previous
-    if stream.previous != NULL:
-        stream.previous.next = stream.next
-    else:
-        connection.streams = stream.next
-    connection.open_streams -= 1
-    stream.next = connection.free_streams
-    connection.free_streams = stream
-
-
-cdef void recycle(Http2Stream* stream, InferRequest* request) noexcept nogil:
-    stream.connection.sink.recycle(stream.connection.sink.self, request)
-
-
-cdef void close_stream(Http2Stream* stream) noexcept nogil:
-    cdef Http2Connection* connection = stream.connection
-    cdef InferRequest* request
-    if stream.closed:
-        return
-    stream.closed = True
-    if stream.request != NULL:
-        if stream.waiting:
-            stream.request.cancelled.store(True)
-        else:
-            recycle(stream, stream.request)
-        stream.request = NULL
-    while stream.pending.size():
-        request = stream.pending.front()
-        stream.pending.pop_front()
-        if request.done:
-            recycle(stream, request)
-        else:
-            request.cancelled.store(True)
-    if stream.cold != NULL:
-        stream.cold.cancelled.store(True)
-        stream.cold.reply_to.stream = NULL
-        connection.outstanding -= 1
-        if stream.ended:
-            drop(stream.cold)
-        else:
-            connection.sink.cold_cancel(connection.sink.self, stream.cold)
-        stream.cold = NULL
-    release_if_done(stream)
-
-
 cdef size_t echo_id(Http2Stream* stream, nghttp2_nv* at) noexcept nogil:
     """Puts the request id that the caller gave there; how many pairs that were."""
     if stream.notes.request_id.empty():
@@ -110,11 +47,16 @@ cdef size_t echo_id(Http2Stream* stream, nghttp2_nv* at) noexcept nogil:
     return 1
 
 
+cdef nghttp2_nv coding_pair(const char* name, size_t size, Coding coding) noexcept nogil:
+    cdef string_view value = string_view(name_of(coding))
+    return pair_of(name, size, value.data(), value.size(), NO_COPY)
+
+
 # Errors.
 cdef void refuse(Http2Stream* stream, const Status& status) noexcept nogil:
     cdef string code, message, details, size
     cdef nghttp2_nv block[7]
-    cdef size_t count = 3
+    cdef size_t count
     cdef Buffer* out = &stream.out
     cdef nghttp2_data_provider provider
     stream.kind = StreamKind.kAnswered
@@ -132,7 +74,11 @@ cdef void refuse(Http2Stream* stream, const Status& status) noexcept nogil:
         block[2] = pair_of(b"grpc-status", 11, code.data(), code.size(), 0)
         block[3] = pair_of(b"grpc-message", 12, message.data(), message.size(), 0)
         block[4] = pair_of(b"grpc-status-details-bin", 23, details.data(), details.size(), 0)
-        nghttp2_submit_response(stream.connection.session, stream.id, block, 5 + echo_id(stream, &block[5]), NULL)
+        count = 5 + echo_id(stream, &block[5])
+        if status.code == kUnimplemented and stream.coding == Coding.kUnknown:
+            block[count] = pair_of(b"grpc-accept-encoding", 20, b"identity,deflate,gzip", 21, NO_COPY)
+            count += 1
+        nghttp2_submit_response(stream.connection.session, stream.id, block, count, NULL)
         return
     out.clear()
     append_error_json(out, status)
@@ -141,8 +87,12 @@ cdef void refuse(Http2Stream* stream, const Status& status) noexcept nogil:
     block[0] = pair_of(b":status", 7, code.data(), code.size(), 0)
     block[1] = pair_of(b"content-type", 12, b"application/json", 16, NO_COPY)
     block[2] = pair_of(b"content-length", 14, size.data(), size.size(), 0)
+    count = 3
     if code == b"503" or code == b"429":
         block[3] = pair_of(b"retry-after", 11, b"1", 1, NO_COPY)
+        count = 4
+    elif code == b"415":
+        block[3] = pair_of(b"accept-encoding", 15, b"gzip, deflate", 13, NO_COPY)
         count = 4
     count += echo_id(stream, &block[count])
     stream.ended = True
@@ -276,14 +226,19 @@ cdef void submit_headers(Http2Stream* stream, HeaderList& headers, int status, c
 
 
 cdef void start_stream_answer(Http2Stream* stream) noexcept nogil:
-    cdef nghttp2_nv block[3]
+    cdef nghttp2_nv block[4]
     cdef nghttp2_data_provider provider
+    cdef size_t count = 2
     block[0] = pair_of(b":status", 7, b"200", 3, NO_COPY)
     block[1] = pair_of(b"content-type", 12, b"application/grpc", 16, NO_COPY)
+    if stream.accepts.has(stream.coding):       # each message says whether it is
+        block[2] = coding_pair(b"grpc-encoding", 13, stream.coding)
+        count = 3
     provider.source.ptr = stream
     provider.read_callback = read_messages
     stream.started = True
-    nghttp2_submit_response(stream.connection.session, stream.id, block, 2 + echo_id(stream, &block[2]), &provider)
+    count += echo_id(stream, &block[count])
+    nghttp2_submit_response(stream.connection.session, stream.id, block, count, &provider)
 
 
 cdef void resume(Http2Stream* stream) noexcept nogil:
@@ -325,7 +280,7 @@ cdef void start_cold(Http2Stream* stream, HeaderList& headers, int status, bint 
 
 # Answers from below.
 cdef void answer_unary(Http2Stream* stream, InferRequest* request) noexcept nogil:
-    cdef nghttp2_nv block[7]
+    cdef nghttp2_nv block[8]
     cdef size_t count = 2
     cdef nghttp2_data_provider provider
     cdef string size, json_size, timing
@@ -337,6 +292,9 @@ cdef void answer_unary(Http2Stream* stream, InferRequest* request) noexcept nogi
     block[0] = pair_of(b":status", 7, b"200", 3, NO_COPY)
     if stream.grpc:
         block[1] = pair_of(b"content-type", 12, b"application/grpc", 16, NO_COPY)
+        if request.answer_coding != Coding.kIdentity:
+            block[2] = coding_pair(b"grpc-encoding", 13, request.answer_coding)
+            count = 3
     else:
         size = to_string(<long> request.response.size)
         block[2] = pair_of(b"content-length", 14, size.data(), size.size(), 0)
@@ -349,6 +307,9 @@ cdef void answer_unary(Http2Stream* stream, InferRequest* request) noexcept nogi
             count = 5
         else:
             block[1] = pair_of(b"content-type", 12, b"application/json", 16, NO_COPY)
+        if request.answer_coding != Coding.kIdentity:
+            block[count] = coding_pair(b"content-encoding", 16, request.answer_coding)
+            count += 1
         if stream.notes.server_timing:
             timing = request.times.server_timing()
             block[count] = pair_of(b"server-timing", 13, timing.data(), timing.size(), 0)

@@ -83,6 +83,9 @@ cdef void connect_sink(IoThread* thread) noexcept nogil
 # What has come back from the executors: the answered requests, linked by next. Parsed bodies go on to be routed and queued.
 cdef InferRequest* take_completions(IoThread* thread) noexcept nogil
 
+# Whether an answer has been sent to be compressed first: it comes back with the completions. Only for one that answer_coding is set of.
+cdef bint compresses(IoThread* thread, InferRequest* request) noexcept nogil
+
 # Runs on this thread, or offers to the pool, what the turn's events queued.
 cdef void run_touched(IoThread* thread) noexcept nogil
 

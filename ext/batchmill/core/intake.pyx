@@ -9,18 +9,20 @@ from libcpp.string cimport string
 from libcpp.string_view cimport string_view
 
 from batchmill.core cimport json_codec, pb_request
-from batchmill.core.bridge cimport drop, kCancel, kHalfClose, kMessage, kOpen
+from batchmill.core.bridge cimport drop, kCancel, kCompressed, kHalfClose, kMessage, kOpen
 from batchmill.core.clock cimport now_ns
-from batchmill.core.executor cimport decode as decode_elsewhere, offer, run_inline
+from batchmill.core.executor cimport offer, run_inline, send_on_errand
 from batchmill.core.front cimport ColdCall
 from batchmill.core.histogram cimport VersionStats, add
-from batchmill.core.message cimport Encoding
+from batchmill.core.message cimport Encoding, Errand
+from batchmill.core.notes cimport Coding
 from batchmill.core.queue cimport put
 from batchmill.core.router cimport check, pick, ready
 from batchmill.core.status cimport kDeadlineExceeded, kOk, kResourceExhausted
 
 
 cdef size_t INLINE_JSON_BYTES = 64 << 10
+cdef size_t COMPRESS_BYTES = 1 << 10    # a smaller answer fits into a packet as it is
 cdef int64_t MAX_TIMEOUT_US = 1000000 * 3600 * 24 * 365
 
 
@@ -55,21 +57,23 @@ cdef void answer_later(IoThread* thread, InferRequest* request) noexcept nogil:
     thread.answered_last = request
 
 
-cdef bint is_large(const InferRequest* request) noexcept nogil:
-    """Whether its JSON takes too long to be parsed here."""
+cdef bint takes_long(const InferRequest* request) noexcept nogil:
+    """Whether it would hold this thread up to decode it here."""
+    if request.coding != Coding.kIdentity:
+        return True
     if request.encoding == Encoding.kProto:
         return False
     return (request.body.size if request.json_size < 0 else <size_t> request.json_size) > INLINE_JSON_BYTES
 
 
 cdef bint decode(InferRequest* request) noexcept nogil:
+    cdef bint decoded = request.errand == Errand.kDecode        # by an executor, meanwhile
+    request.errand = Errand.kNone
+    if not request.status.ok():
+        return False
     if request.encoding == Encoding.kProto:
         return pb_request.parse(request)
-    if request.undecoded:       # an executor has parsed it meanwhile
-        request.undecoded = False
-        if not request.status.ok():
-            return False
-    elif not json_codec.parse(request, request.body.data, request.body.size, request.json_size):
+    if not decoded and not json_codec.parse(request, request.body.data, request.body.size, request.json_size):
         return False
     request.model_name = string_view(request.path_model.data(), request.path_model.size())
     request.model_version = string_view(request.path_version.data(), request.path_version.size())
@@ -116,9 +120,9 @@ cdef void infer(void* self, InferRequest* request) noexcept nogil:
     cdef IoThread* thread = <IoThread*> self
     request.reply_to.socket = thread.current
     thread.shared.in_flight.fetch_add(1)
-    if is_large(request):
-        request.undecoded = True
-        decode_elsewhere(&thread.shared.pool, request)
+    if takes_long(request):
+        request.errand = Errand.kDecode
+        send_on_errand(&thread.shared.pool, request)
     elif not admit(thread, request):
         answer_later(thread, request)
 
@@ -130,7 +134,7 @@ cdef InferRequest* take_completions(IoThread* thread) noexcept nogil:
     cdef InferRequest** end = &answered
     while request != NULL:
         following = request.next
-        if not request.undecoded:
+        if request.errand != Errand.kDecode:
             end[0] = request
             end = &request.next
         elif not admit(thread, request):
@@ -138,6 +142,17 @@ cdef InferRequest* take_completions(IoThread* thread) noexcept nogil:
         request = following
     end[0] = NULL
     return answered
+
+
+cdef bint compresses(IoThread* thread, InferRequest* request) noexcept nogil:
+    if request.errand == Errand.kCompress:      # done: answer_coding says how
+        return False
+    if not request.status.ok() or request.response.size - request.response_start < COMPRESS_BYTES:
+        request.answer_coding = Coding.kIdentity
+        return False
+    request.errand = Errand.kCompress
+    send_on_errand(&thread.shared.pool, request)
+    return True
 
 
 cdef void run_touched(IoThread* thread) noexcept nogil:
@@ -195,8 +210,8 @@ cdef cpp_bool cold_open(void* self, ColdCall* call) noexcept nogil:
     return thread.shared.cold_queue.push(call, kOpen, string())
 
 
-cdef cpp_bool cold_message(void* self, ColdCall* call, const uint8_t* data, size_t size) noexcept nogil:
-    return (<IoThread*> self).shared.cold_queue.push(call, kMessage, string(<const char*> data, size))
+cdef cpp_bool cold_message(void* self, ColdCall* call, const uint8_t* data, size_t size, cpp_bool compressed) noexcept nogil:
+    return (<IoThread*> self).shared.cold_queue.push(call, kCompressed if compressed else kMessage, string(<const char*> data, size))
 
 
 cdef void cold_end(void* self, ColdCall* call) noexcept nogil:

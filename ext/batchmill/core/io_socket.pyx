@@ -7,7 +7,7 @@ from libcpp.string_view cimport string_view
 
 from batchmill.core cimport http1, http2
 from batchmill.core.http1 cimport Http1Connection
-from batchmill.core.http2_reply cimport Http2Connection
+from batchmill.core.http2_stream cimport Http2Connection
 from batchmill.core.intake cimport Transport
 from batchmill.core.tensor cimport Buffer
 

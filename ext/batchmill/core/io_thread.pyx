@@ -14,13 +14,15 @@ from batchmill.core.clock cimport now_ns
 from batchmill.core.executor cimport end_overdue_runs
 from batchmill.core.front cimport ColdReply
 from batchmill.core.http1 cimport Http1Connection
-from batchmill.core.http2_reply cimport Http2Connection, cold_reply as http2_cold_reply, reply as http2_reply
-from batchmill.core.intake cimport Listener, Shared, Socket, Transport, count, run_touched, take_completions
+from batchmill.core.http2_reply cimport cold_reply as http2_cold_reply, reply as http2_reply
+from batchmill.core.http2_stream cimport Http2Connection
+from batchmill.core.intake cimport Listener, Shared, Socket, Transport, compresses, count, run_touched, take_completions
 from batchmill.core.io_socket cimport (
     EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLLERR, EPOLLEXCLUSIVE, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP,
     arm, close_socket, forget, mark_dirty, on_readable, watch, write_socket,
 )
 from batchmill.core.message cimport InferRequest
+from batchmill.core.notes cimport Coding
 from batchmill.core.pacer cimport begin as begin_pacing, end as end_pacing, look as look_at_pacing
 
 cdef extern from * nogil:
@@ -94,6 +96,9 @@ cdef void deliver(IoThread* thread, InferRequest* request) noexcept nogil:
     cdef Http2Connection* connection
     while request != NULL:
         following = request.next
+        if request.answer_coding != Coding.kIdentity and compresses(thread, request):
+            request = following
+            continue
         socket = <Socket*> request.reply_to.socket
         count(thread, request)
         thread.current = socket

@@ -11,7 +11,8 @@ from batchmill.core.bridge cimport drop
 from batchmill.core.clock cimport now_ns
 from batchmill.core.front cimport ColdCall, ColdReply, ColdReplyKind, Limits, Sink
 from batchmill.core.http1_parser cimport Http1Connection
-from batchmill.core.http2_reply cimport Http2Connection, cold_reply as http2_cold_reply, reply as http2_reply
+from batchmill.core.http2_reply cimport cold_reply as http2_cold_reply, reply as http2_reply
+from batchmill.core.http2_stream cimport Http2Connection
 from batchmill.core.message cimport Encoding, InferRequest, NativeVersion
 from batchmill.core.router cimport ModelVersion
 from batchmill.core.status cimport kInvalidArgument
@@ -48,7 +49,7 @@ cdef cpp_bool cold_open(void* self, ColdCall* call) noexcept nogil:
     return True
 
 
-cdef cpp_bool cold_message(void* self, ColdCall* call, const uint8_t* data, size_t size) noexcept nogil:
+cdef cpp_bool cold_message(void* self, ColdCall* call, const uint8_t* data, size_t size, cpp_bool compressed) noexcept nogil:
     call.body.append(<const char*> data, size)
     return True
 

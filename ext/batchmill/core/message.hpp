@@ -48,6 +48,9 @@ struct Status {
     }
 };
 
+// What an executor does with a request beside running it, before it goes back to its I/O thread.
+enum class Errand : uint8_t { kNone, kDecode, kCompress };
+
 struct RequestedOutput {
     std::string_view name;
     int8_t binary = -1;          // REST binary_data; -1: the request's default
@@ -75,8 +78,10 @@ struct InferRequest {
     bool binary_output = false;            // REST: request parameter binary_data_output
     bool stream_reply = false;             // gRPC: the answer is wrapped in a ModelStreamInferResponse
     bool done = false;                     // answered; waits for the answers before it (streams, pipelines)
-    bool undecoded = false;                // on its way to an executor that parses it, and back
     bool raw_binary = false;               // REST: Inference-Header-Content-Length 0; shape is settled from the signature
+    Errand errand = Errand::kNone;         // kCompress stays: it is done once
+    Coding coding = Coding::kIdentity;     // of the body, until it is decoded
+    Coding answer_coding = Coding::kIdentity;  // what its caller can read; once it is answered: what it is
     uint64_t priority = 0;
     int64_t timeout_us = 0;                // v2 parameter: until its run starts; 0: none
 
@@ -112,7 +117,9 @@ struct InferRequest {
         model_name = model_version = label = id = route_key = {};
         inputs.clear();
         outputs.clear();
-        typed_contents = binary_output = raw_binary = stream_reply = done = undecoded = false;
+        typed_contents = binary_output = raw_binary = stream_reply = done = false;
+        errand = Errand::kNone;
+        coding = answer_coding = Coding::kIdentity;
         priority = 0;
         timeout_us = 0;
         body.clear();

@@ -7,13 +7,16 @@ from libcpp.string cimport string
 from libcpp.string_view cimport string_view
 from libcpp.vector cimport vector
 
-from batchmill.core.notes cimport HeaderNotes, StageTimes
+from batchmill.core.notes cimport Coding, HeaderNotes, StageTimes
 from batchmill.core.status cimport Status
 from batchmill.core.tensor cimport Buffer, TensorView
 
 cdef extern from "message.hpp" namespace "batchmill" nogil:
     enum class Encoding(uint8_t):
         kProto, kJson
+
+    enum class Errand(uint8_t):
+        kNone, kDecode, kCompress
 
     cdef cppclass RequestedOutput:
         string_view name
@@ -34,7 +37,9 @@ cdef extern from "message.hpp" namespace "batchmill" nogil:
         string_view model_name, model_version, label, id, route_key
         vector[TensorView] inputs
         vector[RequestedOutput] outputs
-        cpp_bool typed_contents, binary_output, raw_binary, stream_reply, done, undecoded
+        cpp_bool typed_contents, binary_output, raw_binary, stream_reply, done
+        Errand errand
+        Coding coding, answer_coding
         uint64_t priority
         int64_t timeout_us
         Buffer body, arena

@@ -5,6 +5,8 @@
 #include <string>
 #include <string_view>
 
+#include "coding.hpp"
+
 namespace batchmill {
 
 // The front end keeps it; the requests of a stream share it.
@@ -13,6 +15,8 @@ struct HeaderNotes {
 
     std::string route_key, request_id, traceparent;
     bool server_timing = false;                               // the answer tells its stage times
+    Coding coding = Coding::kIdentity;                        // of the body, or of the messages that are marked compressed
+    AcceptedCodings accepts;
 
     void take_id(std::string_view value) {
         if (value.size() <= kIdMost) request_id = value;
@@ -21,18 +25,24 @@ struct HeaderNotes {
         if (value.size() <= kTraceMost) traceparent = value;
     }
     void take_timing(std::string_view value) { server_timing = value == "1"; }
+    // Content-Encoding, or grpc-encoding: one coding, once.
+    void take_coding(std::string_view value) { coding = coding == Coding::kIdentity ? coding_of(value) : Coding::kUnknown; }
 
     void swap(HeaderNotes& other) {
         route_key.swap(other.route_key);
         request_id.swap(other.request_id);
         traceparent.swap(other.traceparent);
         std::swap(server_timing, other.server_timing);
+        std::swap(coding, other.coding);
+        std::swap(accepts, other.accepts);
     }
     void reset() {
         route_key.clear();
         request_id.clear();
         traceparent.clear();
         server_timing = false;
+        coding = Coding::kIdentity;
+        accepts = {};
     }
 };
 

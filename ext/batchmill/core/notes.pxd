@@ -1,16 +1,31 @@
 # What is said of a request beside its tensors: by its headers, and by the clock.
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint8_t
 from libcpp cimport bool as cpp_bool
 from libcpp.string cimport string
 from libcpp.string_view cimport string_view
+
+cdef extern from "coding.hpp" namespace "batchmill" nogil:
+    enum class Coding(uint8_t):
+        kIdentity, kGzip, kDeflate, kUnknown
+
+    Coding coding_of(string_view name)
+    const char* name_of(Coding coding)
+
+    cdef cppclass AcceptedCodings:
+        void take(string_view listed)
+        cpp_bool has(Coding coding)
+        Coding best()
 
 cdef extern from "notes.hpp" namespace "batchmill" nogil:
     cdef cppclass HeaderNotes:
         string route_key, request_id, traceparent
         cpp_bool server_timing
+        Coding coding
+        AcceptedCodings accepts
         void take_id(string_view value)         # x-request-id
         void take_trace(string_view value)      # traceparent
         void take_timing(string_view value)     # x-server-timing
+        void take_coding(string_view value)     # Content-Encoding or grpc-encoding
         void swap(HeaderNotes& other)
 
     cdef cppclass StageTimes:

@@ -108,6 +108,7 @@ cdef class Server:
         self.shared.limits.header_timeout_ms, self.shared.limits.idle_timeout_ms = header_timeout_ms, idle_timeout_ms
         self.shared.limits.min_body_rate, self.shared.limits.busy_status = min_body_rate, busy_status
         self.shared.budget.limit.store(max_pending_bytes)
+        self.shared.pool.max_body_bytes, self.shared.pool.budget = <size_t> max_body_bytes, &self.shared.budget
         self.shared.max_connections = max_connections
         self.shared.cold_queue.max_calls, self.shared.cold_queue.max_bytes = cold_calls, cold_bytes
         self.shared.cold_queue.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)

@@ -9,6 +9,8 @@ from urllib.parse import unquote
 
 from batchmill.core.bridge import ColdCall
 from batchmill.endpoints.backpressure import writable
+from batchmill.endpoints.compression import LIMIT_BYTES, plain
+from batchmill.errors import BadCompression, TooLarge, UnsupportedCompression
 from batchmill.logs import Log
 
 log = Log(__name__)
@@ -42,8 +44,8 @@ def client_of(peer: str) -> tuple[str, int] | None:
     return (host.strip("[]"), int(port)) if kind in ("ipv4", "ipv6") and port.isdigit() else None
 
 
-async def handle(application: Application, call: ColdCall) -> None:
-    """Runs the application for one call; the call is always finished."""
+async def handle(application: Application, call: ColdCall, max_body_bytes: int = LIMIT_BYTES) -> None:
+    """Runs the application for one call; the call is always finished. max_body_bytes: of a body that was compressed."""
     received = False
     started = False
 
@@ -52,7 +54,7 @@ async def handle(application: Application, call: ColdCall) -> None:
         if received:
             return {"type": "http.disconnect"}
         received = True
-        return {"type": "http.request", "body": call.body, "more_body": False}
+        return {"type": "http.request", "body": body, "more_body": False}
 
     async def send(message: dict[str, Any]) -> None:
         nonlocal started
@@ -61,13 +63,17 @@ async def handle(application: Application, call: ColdCall) -> None:
             call.start(message["status"], list(message["headers"]))
         else:
             # In parts: the I/O thread copies each as a whole, and answers others in between.
-            body = memoryview(message.get("body", b""))
-            for start in range(0, len(body), PART_BYTES):
-                call.write(bytes(body[start : start + PART_BYTES]))
+            part = memoryview(message.get("body", b""))
+            for start in range(0, len(part), PART_BYTES):
+                call.write(bytes(part[start : start + PART_BYTES]))
                 await writable(call)
 
     try:
+        body = await plain(call.body, call.headers, b"content-encoding", max_body_bytes)
         await application(scope_of(call), receive, send)
+    except (BadCompression, TooLarge, UnsupportedCompression) as error:
+        started = True
+        fail(call, error.http_status, str(error).encode())
     except asyncio.CancelledError:  # the caller has gone, or the server's time is over
         if not started:
             refuse(call)

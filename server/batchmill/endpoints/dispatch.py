@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 
-from batchmill.core.bridge import CANCEL, END, MESSAGE, OPEN, Bridge, ColdCall
+from batchmill.core.bridge import CANCEL, COMPRESSED, END, MESSAGE, OPEN, Bridge, ColdCall
 from batchmill.endpoints import asgi
+from batchmill.endpoints.compression import LIMIT_BYTES
 from batchmill.endpoints.grpc_server import GrpcServer
 
 
 class Dispatcher:
     """start(), then at the end drain() and stop()."""
 
-    def __init__(self, bridge: Bridge, application: asgi.Application, server: GrpcServer) -> None:
+    def __init__(self, bridge: Bridge, application: asgi.Application, server: GrpcServer, max_body_bytes: int = LIMIT_BYTES) -> None:
         self._bridge = bridge
         self._application = application
         self._server = server
+        self._max_body_bytes = max_body_bytes
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._draining = False
 
@@ -48,14 +50,14 @@ class Dispatcher:
                 self._http(call, kind)
             elif kind == OPEN:
                 self._server.open(call)
-            elif kind in (MESSAGE, END):
-                self._server.message(call, payload if kind == MESSAGE else None)
+            elif kind in (MESSAGE, COMPRESSED, END):
+                self._server.message(call, payload, compressed=kind == COMPRESSED)
             else:
                 self._server.cancel(call)
 
     def _http(self, call: ColdCall, kind: int) -> None:
         if kind == OPEN:
-            task = asyncio.get_running_loop().create_task(asgi.handle(self._application, call))
+            task = asyncio.get_running_loop().create_task(asgi.handle(self._application, call, self._max_body_bytes))
             self._tasks[id(call)] = task
             task.add_done_callback(lambda _: self._tasks.pop(id(call), None))
         elif kind == CANCEL and (found := self._tasks.get(id(call))):

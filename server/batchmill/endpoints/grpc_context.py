@@ -17,9 +17,10 @@ import grpc
 
 from batchmill.core.bridge import ColdCall
 from batchmill.endpoints.backpressure import pauses, writable
+from batchmill.endpoints.compression import LIMIT_BYTES, plain
+from batchmill.errors import TooLarge
 
 Metadata = Sequence[tuple[str, str | bytes]]
-_END = object()
 EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]
 _HOP = {"te", "content-type", "user-agent", "host", "grpc-timeout", "grpc-encoding", "grpc-accept-encoding"}
 
@@ -31,8 +32,9 @@ class Aborted(Exception):
 class Call:
     """What both contexts share. State is set by the handler and sent when the handler ends."""
 
-    def __init__(self, call: ColdCall, serialize: Any, deserialize: Any) -> None:
+    def __init__(self, call: ColdCall, serialize: Any, deserialize: Any, max_message_bytes: int = LIMIT_BYTES) -> None:
         self._call = call
+        self._max_message_bytes = max_message_bytes
         self._serialize = serialize or (lambda message: message)
         self._deserialize = deserialize or (lambda data: data)
         self._messages: asyncio.Queue[Any] = asyncio.Queue()
@@ -44,17 +46,21 @@ class Call:
         self._callbacks: list[Any] = []
 
     # The server's side.
-    def push(self, message: bytes | None) -> None:
-        self._messages.put_nowait(_END if message is None else message)
+    def push(self, message: bytes | None, compressed: bool = False) -> None:
+        self._messages.put_nowait((message, compressed))
 
     async def next_message(self) -> Any:
         """The next message, or EOF. On the event loop."""
-        data = await self._messages.get()
-        if data is _END:
-            self._messages.put_nowait(_END)
+        data, compressed = await self._messages.get()
+        if data is None:
+            self.push(None)
             return EOF
         try:
+            if compressed:
+                data = await plain(data, self._call.headers, b"grpc-encoding", self._max_message_bytes)
             return self._deserialize(data)
+        except TooLarge as error:
+            self.give_up(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
         except Exception:
             self.give_up(grpc.StatusCode.INVALID_ARGUMENT, "the bytes are no such message")
 
@@ -158,8 +164,8 @@ class Context(Call):
 class BlockingContext(Call):
     """For plain functions and generators, which run on a thread of their own."""
 
-    def __init__(self, call: ColdCall, serialize: Any, deserialize: Any) -> None:
-        super().__init__(call, serialize, deserialize)
+    def __init__(self, call: ColdCall, serialize: Any, deserialize: Any, max_message_bytes: int = LIMIT_BYTES) -> None:
+        super().__init__(call, serialize, deserialize, max_message_bytes)
         self._loop = asyncio.get_running_loop()
 
     def requests(self) -> Iterator[Any]:

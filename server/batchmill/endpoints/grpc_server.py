@@ -16,6 +16,7 @@ from typing import Any
 import grpc
 
 from batchmill.core.bridge import ColdCall
+from batchmill.endpoints.compression import LIMIT_BYTES
 from batchmill.endpoints.grpc_context import EOF, Aborted, BlockingContext, Call, Context
 from batchmill.logs import Log
 
@@ -40,7 +41,8 @@ class Running:
 class GrpcServer:
     """Finds the handler of a cold call and runs it as a task. Stands in for grpc.aio.Server where servicers are registered."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_message_bytes: int = LIMIT_BYTES) -> None:
+        self._max_message_bytes = max_message_bytes  # of one that was compressed
         self._generic: list[Any] = []
         self._methods: dict[str, Any] = {}
         self._running: dict[int, Running] = {}
@@ -65,17 +67,19 @@ class GrpcServer:
             return
         behaviour = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
         on_loop = inspect.iscoroutinefunction(behaviour) or inspect.isasyncgenfunction(behaviour)
-        context = (Context if on_loop else BlockingContext)(call, handler.response_serializer, handler.request_deserializer)
+        context = (Context if on_loop else BlockingContext)(call, handler.response_serializer, handler.request_deserializer, self._max_message_bytes)
         task = asyncio.get_running_loop().create_task(self._run(handler, behaviour, context, call))
         self._running[id(call)] = Running(context, task, handler.unary_unary is not None)
+        task.add_done_callback(lambda _: self._ended(call, context))  # one that is cancelled at once never begins
 
     def refuse(self, call: ColdCall) -> None:
         call.finish([(b"grpc-status", b"14"), (b"grpc-message", _SHUTTING_DOWN.encode())])
 
-    def message(self, call: ColdCall, data: bytes | None) -> None:
+    def message(self, call: ColdCall, data: bytes | None, *, compressed: bool = False) -> None:
+        """One message, or None: the client has half-closed."""
         if found := self._running.get(id(call)):
             found.has_message |= data is not None
-            found.context.push(data)
+            found.context.push(data, compressed)
 
     def cancel(self, call: ColdCall) -> None:
         if found := self._running.get(id(call)):
@@ -112,9 +116,10 @@ class GrpcServer:
                 log.exception("handler_failed", method=call.target[:200])
                 context.set_code(grpc.StatusCode.INTERNAL)
                 context.set_details("internal error")
-        finally:
-            self._running.pop(id(call), None)
-            context.finish()
+
+    def _ended(self, call: ColdCall, context: Call) -> None:
+        self._running.pop(id(call), None)
+        context.finish()
 
     async def _answer(self, handler: Any, behaviour: Any, context: Context | BlockingContext) -> None:
         request: Any = context.requests()

@@ -9,6 +9,8 @@ import orjson
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -107,4 +109,5 @@ def application(catalog: Catalog, metrics: Metrics, repository: Repository) -> S
            "/v2/health/{which}", "/livez", "/readyz", "/healthz")  # fmt: skip
     routes += [Route(path, hot_path_asked_wrongly, methods=every) for path in hot]
     handlers: dict[Any, Any] = {HTTPException: on_error, BatchmillError: on_error, Exception: on_error}
-    return Starlette(routes=routes, exception_handlers=handlers)
+    smaller = Middleware(GZipMiddleware, minimum_size=1024, compresslevel=1)
+    return Starlette(routes=routes, exception_handlers=handlers, middleware=[smaller])
