@@ -149,7 +149,7 @@ void headers_and_trailers(Client& client) {
     want(version != trailers.end() && version->second == "2" && trailers.count("server-timing") == 1, "trailers without version or times");
 }
 
-// A request compressed with gzip. The answer may come compressed too, which is not to be seen here.
+// A request compressed with gzip. Its answer comes compressed as well; the library handles that.
 void compressed(Client& client) {
     Context context;
     ModelInferResponse answer;

@@ -164,7 +164,7 @@ func (c *client) headersAndTrailers(ctx context.Context) error {
 	)
 }
 
-// A request compressed with gzip. The answer may come compressed too, which is not to be seen here.
+// A request compressed with gzip. Its answer comes compressed as well; the library handles that.
 func (c *client) compressed(ctx context.Context) error {
 	answer, err := c.ModelInfer(ctx, request(1000), grpc.UseCompressor(gzip.Name))
 	if err != nil {

@@ -99,7 +99,7 @@ export async function headersAndTrailers (client) {
   want(same(trailers.get('x-model-version'), ['2']) && trailers.get('server-timing').length === 1, trailers)
 }
 
-// A request compressed with gzip, which is a setting of a channel. The answer may come compressed too, which is not to be seen here.
+// A request compressed with gzip, which is a setting of a channel. Its answer comes compressed as well; the library handles that.
 export async function compressed (client) {
   const settings = { 'grpc.default_compression_algorithm': grpc.compressionAlgorithms.gzip }
   const compressing = new client.constructor(client.getChannel().getTarget(), grpc.credentials.createInsecure(), settings)

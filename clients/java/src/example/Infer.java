@@ -187,7 +187,7 @@ final class Infer {
         return Metadata.Key.of(name, Metadata.ASCII_STRING_MARSHALLER);
     }
 
-    /** A request compressed with gzip. The answer may come compressed too, which is not to be seen here. */
+    /** A request compressed with gzip. Its answer comes compressed as well; the library handles that. */
     private void compressed() {
         wantLabels(stub().withCompression("gzip").modelInfer(request(1000).build()), 9, 1000);
     }
