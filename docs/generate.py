@@ -46,6 +46,11 @@ PATHS = {
     "/v2/repository/index": "all versions with state and reason (POST; `{\"ready\": true}`: those alone)",
     "/v2/repository/models/{model}/load": "looks at a model's folder now and tries again what failed (POST; guarded)",
     "/v2/repository/models/{model}/unload": "takes a model out of service until a load call or a change in its folder (POST; guarded)",
+    "/v1/models/{model}:predict": "TensorFlow Serving's predict, `instances` or `inputs` (POST; also of `…/labels/{label}`)",
+    "/v1/models/{model}:classify": "not offered (501)",
+    "/v1/models/{model}:regress": "not offered (501)",
+    "/v1/models/{model}": "TensorFlow Serving's model status (also of `…/labels/{label}`)",
+    "/v1/models/{model}/metadata": "TensorFlow Serving's metadata (also of `…/labels/{label}`)",
     "/admin/models": "what `batchmill models` shows: state, reason, traffic, memory, hash",
     "/admin/activity": "what `batchmill top` shows (`?window=10s`, `1m`, `5m`)",
     "/metrics": "for Prometheus",
@@ -138,6 +143,7 @@ def paths() -> str:
     catalog = SimpleNamespace(metadata=None, config=None, latency=None)
     routes = rest.application(cast(Catalog, catalog), cast(Metrics, None), cast(Repository, None)).routes
     served = {route.path.replace("/versions/{version}", "").replace("/{repository}/index", "/index") for route in routes if isinstance(route, Route)}
+    served = {path.replace("/labels/{label}", "") if path.startswith("/v1/") else path for path in served}
     if served != PATHS.keys():
         raise SystemExit(f"paths that only one side knows: {sorted(served ^ PATHS.keys())}")
     return table(["path", ""], [[f"`{path}`", text] for path, text in PATHS.items()])

@@ -20,6 +20,7 @@ from batchmill.errors import StartError
 from batchmill.logs import Log
 from batchmill.observe.access_log import AccessLog
 from batchmill.observe.changes import Changes
+from batchmill.observe.runtime_log import RuntimeLog
 from batchmill.registry import layout
 from batchmill.registry.journal import Journal
 from batchmill.registry.keeper import PUBLISH_SECS, Keeper
@@ -167,7 +168,9 @@ class App:
         signalled = asyncio.Event()
         loop.add_reader(self._server.signal_fileno(), signalled.set)
         services, dispatcher, windows = self._start_endpoints()
-        tasks = [loop.create_task(work) for work in (self._tell_health(services), windows.follow(lambda: served(self._models)))]
+        tasks = [loop.create_task(work) for work in (
+            self._tell_health(services), windows.follow(lambda: served(self._models)), RuntimeLog(ort.take_messages).follow(),
+        )]  # fmt: skip
         await signalled.wait()
         loop.remove_reader(self._server.signal_fileno())
         for task in tasks:

@@ -13,6 +13,8 @@ BatchmillError
 ├── BadCompression      a compressed body is damaged
 ├── UnsupportedCompression  it is compressed in a way that is not known here
 ├── TooLarge            a body is over the server's limit
+├── InvalidRequest      the request is wrong
+├── InferenceRefused    the data plane refused, or could not run, an inference
 ├── NotFound            no such model or version
 ├── Unauthenticated     the key is missing or wrong
 ├── Forbidden           this caller may not change anything
@@ -111,6 +113,22 @@ class TooLarge(BatchmillError):
     """A body is larger than the server's limit, as it came or decompressed."""
 
     code, http_status, reason = RESOURCE_EXHAUSTED, 413, "BODY_TOO_LARGE"
+
+
+class InvalidRequest(BatchmillError):
+    """What was asked is wrong. The text says what was given and what is wanted."""
+
+    code, http_status, reason = INVALID_ARGUMENT, 400, "INVALID_REQUEST"
+
+
+class InferenceRefused(BatchmillError):
+    """The data plane refused an inference that was asked for by Python, or it failed; the HTTP status is the data plane's own."""
+
+    reason = "INFERENCE_REFUSED"
+
+    def __init__(self, text: str, http_status: int) -> None:
+        super().__init__(text)
+        self.http_status = http_status
 
 
 class NotFound(BatchmillError):

@@ -317,7 +317,22 @@ def test_data_that_a_node_refuses_is_the_caller_s_fault_and_names_no_source_file
     assert "/" not in str(caught.value)
     assert len(str(caught.value)) < 450
     assert capfd.readouterr() == ("", "")
-    assert any("Gather" in line for line in ort.take_messages())
+    lines, dropped = ort.take_messages()
+    assert any("Gather" in line for line in lines)
+    assert not any("/" in line or "\n" in line for line in lines)
+    assert dropped == 0
+
+
+def test_the_runtime_s_messages_are_kept_up_to_a_bound_and_counted_beyond(tmp_path: Path) -> None:
+    model = ort.Model(gather(tmp_path / "m.onnx"))
+    ort.take_messages()
+    for _ in range(50):
+        with pytest.raises(ValueError, match="Gather"):
+            model.run({"x": ("INT64", [1], struct.pack("<q", 9))})
+    lines, dropped = ort.take_messages()
+    assert len(lines) == 32
+    assert len(lines) + dropped >= 50
+    assert ort.take_messages() == ([], 0)
 
 
 def test_a_kernel_that_throws_names_no_source_file(tmp_path: Path) -> None:

@@ -9,12 +9,14 @@
 
 namespace batchmill {
 
-enum ColdEventKind : int { kOpen = 0, kMessage = 1, kHalfClose = 2, kCancel = 3, kCompressed = 4 };  // kCompressed: a message
+enum ColdEventKind : int { kOpen = 0, kMessage = 1, kHalfClose = 2, kCancel = 3, kCompressed = 4, kInferred = 5 };  // kCompressed: a message
 
 struct ColdEvent {
     ColdCall* call = nullptr;   // owns a reference
     int kind = kOpen;
     std::string payload;
+    int32_t status = 0;         // kInferred: HTTP status; payload is the body, or the text of the error
+    int64_t json_size = -1;     // kInferred: bytes of JSON before the binary tensors
 };
 
 inline void drop(ColdCall* call) {
@@ -28,7 +30,7 @@ struct ColdQueue {
     int64_t open_calls = 0, bytes = 0, max_calls = 1024, max_bytes = 64 << 20;
     int wake_fd = -1;
 
-    bool push(ColdCall* call, int kind, std::string payload) {
+    bool push(ColdCall* call, int kind, std::string payload, int32_t status = 0, int64_t json_size = -1) {
         bool wake;
         {
             std::lock_guard<std::mutex> lock(mutex);
@@ -38,7 +40,7 @@ struct ColdQueue {
             bytes += size;
             call->refs.fetch_add(1);
             wake = events.empty();
-            events.push_back({call, kind, std::move(payload)});
+            events.push_back({call, kind, std::move(payload), status, json_size});
         }
         if (wake) eventfd_write(wake_fd, 1);
         return true;

@@ -1,5 +1,5 @@
 # Cold calls up to Python and their answers down.
-from libc.stdint cimport int64_t
+from libc.stdint cimport int32_t, int64_t
 from libcpp cimport bool as cpp_bool
 from libcpp.string cimport string
 from libcpp.vector cimport vector
@@ -7,12 +7,14 @@ from libcpp.vector cimport vector
 from batchmill.core.front cimport ColdCall as NativeCall, ColdReply
 
 cdef extern from "bridge.hpp" namespace "batchmill" nogil:
-    int kOpen, kMessage, kHalfClose, kCancel, kCompressed
+    int kOpen, kMessage, kHalfClose, kCancel, kCompressed, kInferred
 
     cdef cppclass ColdEvent:
         NativeCall* call
         int kind
         string payload
+        int32_t status
+        int64_t json_size
 
     void drop(NativeCall* call)
 
@@ -20,6 +22,7 @@ cdef extern from "bridge.hpp" namespace "batchmill" nogil:
         int64_t open_calls, max_calls, max_bytes
         int wake_fd
         cpp_bool push(NativeCall* call, int kind, string payload)
+        cpp_bool push(NativeCall* call, int kind, string payload, int32_t status, int64_t json_size)
         cpp_bool pop(ColdEvent* event)
         void ended()
 

@@ -10,7 +10,7 @@ from libcpp.utility cimport pair
 
 from batchmill.core.front cimport ColdReplyKind, HeaderList
 
-OPEN, MESSAGE, END, CANCEL, COMPRESSED = kOpen, kMessage, kHalfClose, kCancel, kCompressed
+OPEN, MESSAGE, END, CANCEL, COMPRESSED, INFERRED = kOpen, kMessage, kHalfClose, kCancel, kCompressed, kInferred
 
 
 cdef class ColdCall:
@@ -83,6 +83,18 @@ cdef class ColdCall:
         self.native.pending.fetch_add(len(data))
         self.send(part)
 
+    def infer(self, str model, str version, str label, bytes body, int64_t json_size=-1, int64_t deadline_ns=0) -> None:
+        """Has the data plane run an inference for this call; its answer comes by Bridge.take().
+
+        body: as of a REST request, json_size of it JSON (-1: all of it). deadline_ns: monotonic; 0: none.
+        """
+        cdef ColdReply* part = new ColdReply()
+        part.kind = ColdReplyKind.kInfer
+        part.model, part.version, part.label = model.encode(), version.encode(), label.encode()
+        part.data = body
+        part.json_size, part.deadline_ns = json_size, deadline_ns
+        self.send(part)
+
     def finish(self, trailers=()) -> None:
         """Ends the answer. trailers: for gRPC at least (b"grpc-status", b"0")."""
         cdef ColdReply* part
@@ -116,7 +128,10 @@ cdef class Bridge:
         return self.queue.open_calls
 
     def take(self) -> list:
-        """All events that wait: (call, kind, payload). payload: the bytes of a MESSAGE, or of a COMPRESSED one; else None."""
+        """All events that wait: (call, kind, payload).
+
+        payload: the bytes of a MESSAGE or a COMPRESSED one; of INFERRED (HTTP status, size of the JSON or -1, body or error text).
+        """
         cdef ColdEvent event
         cdef ColdCall call
         events = []
@@ -138,5 +153,10 @@ cdef class Bridge:
                 drop(event.call)
             if event.kind == kCancel:
                 self.calls.pop(<size_t> event.call, None)
-            events.append((call, event.kind, <bytes> event.payload if event.kind in (kMessage, kCompressed) else None))
+            payload = None
+            if event.kind in (kMessage, kCompressed):
+                payload = <bytes> event.payload
+            elif event.kind == kInferred:
+                payload = event.status, event.json_size, <bytes> event.payload
+            events.append((call, event.kind, payload))
         return events

@@ -43,15 +43,18 @@ struct ColdCall {
     void took(int64_t bytes) { pending.fetch_sub(std::min(bytes, pending.load())); }
 };
 
-enum class ColdReplyKind : uint8_t { kHeaders, kData, kEnd };
+enum class ColdReplyKind : uint8_t { kHeaders, kData, kEnd, kInfer };
 
-// One piece of Python's answer, carried down to the I/O thread.
+// One piece of Python's answer, carried down to the I/O thread; or an inference that Python wants for its call.
 struct ColdReply {
     ColdCall* call = nullptr;
     ColdReplyKind kind = ColdReplyKind::kEnd;
     int32_t status = 200;               // kHeaders: HTTP status
     HeaderList headers;                 // kHeaders: headers; kEnd: trailers (gRPC)
-    std::string data;                   // kData: HTTP body part, or one gRPC message without its prefix
+    std::string data;                   // kData: HTTP body part, or one gRPC message without its prefix; kInfer: a REST body
+    std::string model, version, label;  // kInfer: as in a path
+    int64_t json_size = -1;             // kInfer: Inference-Header-Content-Length; -1: all is JSON
+    int64_t deadline_ns = 0;            // kInfer: monotonic; 0: none
 };
 
 // What a front end may ask of the thread that drives it. infer() never answers before it returns.

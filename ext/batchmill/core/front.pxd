@@ -31,7 +31,7 @@ cdef extern from "front.hpp" namespace "batchmill" nogil:
         void took(int64_t bytes)
 
     enum class ColdReplyKind(uint8_t):
-        kHeaders, kData, kEnd
+        kHeaders, kData, kEnd, kInfer
 
     cdef cppclass ColdReply:
         ColdCall* call
@@ -39,6 +39,8 @@ cdef extern from "front.hpp" namespace "batchmill" nogil:
         int32_t status
         HeaderList headers
         string data
+        string model, version, label
+        int64_t json_size, deadline_ns
 
     cdef cppclass Sink:
         void* self

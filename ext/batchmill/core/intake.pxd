@@ -80,6 +80,10 @@ cdef extern from "io_thread.hpp" namespace "batchmill" nogil:
 
 cdef void connect_sink(IoThread* thread) noexcept nogil
 
+# Runs what Python asks for one of its calls (part.kind is kInfer); hand_up() then carries the answer to Python.
+cdef void infer_for(IoThread* thread, ColdReply* part) noexcept nogil
+cdef void hand_up(IoThread* thread, InferRequest* request) noexcept nogil
+
 # What has come back from the executors: the answered requests, linked by next. Parsed bodies go on to be routed and queued.
 cdef InferRequest* take_completions(IoThread* thread) noexcept nogil
 

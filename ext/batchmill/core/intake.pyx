@@ -9,16 +9,16 @@ from libcpp.string cimport string
 from libcpp.string_view cimport string_view
 
 from batchmill.core cimport json_codec, pb_request
-from batchmill.core.bridge cimport drop, kCancel, kCompressed, kHalfClose, kMessage, kOpen
+from batchmill.core.bridge cimport ColdQueue, drop, kCancel, kCompressed, kHalfClose, kInferred, kMessage, kOpen
 from batchmill.core.clock cimport now_ns
 from batchmill.core.executor cimport offer, run_inline, send_on_errand
-from batchmill.core.front cimport ColdCall
+from batchmill.core.front cimport ColdCall, ColdReply
 from batchmill.core.histogram cimport VersionStats, add
 from batchmill.core.message cimport Encoding, Errand
 from batchmill.core.notes cimport Coding
 from batchmill.core.queue cimport put
 from batchmill.core.router cimport check, pick, ready
-from batchmill.core.status cimport kDeadlineExceeded, kOk, kResourceExhausted
+from batchmill.core.status cimport http_status_of, kDeadlineExceeded, kOk, kResourceExhausted, kUnavailable
 
 
 cdef size_t INLINE_JSON_BYTES = 64 << 10
@@ -177,6 +177,13 @@ cdef void run_touched(IoThread* thread) noexcept nogil:
     thread.touched.clear()
 
 
+cdef const char* peer_of(InferRequest* request) noexcept nogil:
+    cdef Socket* socket = <Socket*> request.reply_to.socket
+    if socket != NULL:
+        return socket.peer
+    return (<ColdCall*> request.reply_to.stream).peer.c_str()
+
+
 cdef void count(IoThread* thread, InferRequest* request) noexcept nogil:
     cdef ModelVersion* version = <ModelVersion*> request.version
     cdef VersionStats* stats
@@ -185,7 +192,7 @@ cdef void count(IoThread* thread, InferRequest* request) noexcept nogil:
     thread.shared.in_flight.fetch_sub(1)
     request.times.answered = thread.sink.now_ns
     if thread.access_log.wants():
-        thread.access_log.put(deref(request), (<Socket*> request.reply_to.socket).peer)
+        thread.access_log.put(deref(request), peer_of(request))
     if version == NULL:
         thread.shared.outcome[code].fetch_add(1)
         return
@@ -201,6 +208,49 @@ cdef void count(IoThread* thread, InferRequest* request) noexcept nogil:
     else:
         add(stats.failed_ns, <uint64_t> took)
         stats.count_reason(request.status.reason)
+
+
+# Inferences that Python wants for its calls. They belong to no socket.
+cdef void infer_for(IoThread* thread, ColdReply* part) noexcept nogil:
+    cdef InferRequest* request = take_request(thread)
+    request.encoding = Encoding.kJson
+    request.path_model.swap(part.model)
+    request.path_version.swap(part.version)
+    request.path_label.swap(part.label)
+    request.json_size = part.json_size
+    request.deadline_ns = part.deadline_ns
+    request.max_response_bytes = thread.shared.limits.max_response_bytes
+    request.times.received = thread.sink.now_ns
+    request.reply_to.stream = part.call
+    request.reply_to.connection = request.reply_to.socket = NULL
+    request.reply_to.io_thread = thread.index
+    part.call.refs.fetch_add(1)
+    thread.current = NULL
+    if not thread.shared.budget.cover(&request.charged_bytes, <int64_t> part.data.size()):
+        request.status.set(kUnavailable, b"PENDING_BYTES", string(b"too many bytes of requests are held: try again"))
+    elif not request.body.append(part.data.data(), part.data.size()):
+        request.status.set(kUnavailable, b"NO_MEMORY", string(b"no memory for the request"))
+    if request.status.ok():
+        infer(thread, request)
+    else:
+        thread.shared.in_flight.fetch_add(1)
+        answer_later(thread, request)
+
+
+cdef void hand_up(IoThread* thread, InferRequest* request) noexcept nogil:
+    cdef ColdCall* call = <ColdCall*> request.reply_to.stream
+    cdef ColdQueue* queue = &thread.shared.cold_queue
+    cdef int status = 200
+    cdef string answer
+    if request.status.ok():
+        answer.assign(<const char*> request.response.data + request.response_start, request.response.size - request.response_start)
+    else:
+        status = http_status_of(request.status)
+        answer = request.status.message
+    if not queue.push(call, kInferred, answer, status, request.json_size):
+        queue.push(call, kInferred, string(), 503, -1)      # one without bytes always gets through
+    recycle_request(thread, request)
+    drop(call)
 
 
 # Cold calls.

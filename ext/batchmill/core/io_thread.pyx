@@ -12,11 +12,11 @@ from batchmill.core cimport http1, http2
 from batchmill.core.bridge cimport drop
 from batchmill.core.clock cimport now_ns
 from batchmill.core.executor cimport end_overdue_runs
-from batchmill.core.front cimport ColdReply
+from batchmill.core.front cimport ColdReply, ColdReplyKind
 from batchmill.core.http1 cimport Http1Connection
 from batchmill.core.http2_reply cimport cold_reply as http2_cold_reply, reply as http2_reply
 from batchmill.core.http2_stream cimport Http2Connection
-from batchmill.core.intake cimport Listener, Shared, Socket, Transport, compresses, count, run_touched, take_completions
+from batchmill.core.intake cimport Listener, Shared, Socket, Transport, compresses, count, hand_up, infer_for, run_touched, take_completions
 from batchmill.core.io_socket cimport (
     EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLLERR, EPOLLEXCLUSIVE, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP,
     arm, close_socket, forget, mark_dirty, on_readable, watch, write_socket,
@@ -102,7 +102,9 @@ cdef void deliver(IoThread* thread, InferRequest* request) noexcept nogil:
         socket = <Socket*> request.reply_to.socket
         count(thread, request)
         thread.current = socket
-        if socket.transport == Transport.kHttp2:
+        if socket == NULL:
+            hand_up(thread, request)
+        elif socket.transport == Transport.kHttp2:
             connection = <Http2Connection*> socket.front
             http2_reply(connection, request)
             if connection.abandoned and connection.outstanding == 0:
@@ -127,7 +129,9 @@ cdef void deliver_cold(IoThread* thread) noexcept nogil:
         if part.call.reply_to.stream != NULL:
             socket = <Socket*> part.call.reply_to.socket
             thread.current = socket
-            if socket.transport == Transport.kHttp2:
+            if part.kind == ColdReplyKind.kInfer:
+                infer_for(thread, part)
+            elif socket.transport == Transport.kHttp2:
                 http2_cold_reply(<Http2Connection*> socket.front, part)
             else:
                 http1.cold_reply(<Http1Connection*> socket.front, part)
@@ -244,6 +248,7 @@ cdef void* run(void* argument) noexcept nogil:
         thread.table = shared.table.load()
         for index in range(ready):
             handle(thread, &events[index])
+        deliver_cold(thread)        # first: it may ask for an inference
         completed = take_completions(thread)
         if thread.touched.size():
             run_touched(thread)
@@ -252,7 +257,6 @@ cdef void* run(void* argument) noexcept nogil:
         thread.answered = NULL
         deliver(thread, answered)
         deliver(thread, completed)
-        deliver_cold(thread)
         follow_drain(thread)
         if thread.sink.now_ns >= thread.next_tick_ns:
             tick(thread)

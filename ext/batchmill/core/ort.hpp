@@ -87,14 +87,20 @@ struct RuntimeLog {
     static constexpr size_t kLines = 32;  // a failed load says 1 to 5 lines
     std::mutex lock;
     std::deque<std::string> lines;
+    int64_t dropped = 0;
 
     void add(const char* message) {
         std::lock_guard<std::mutex> guard(lock);
-        if (lines.size() == kLines) lines.pop_front();
-        lines.emplace_back(message, strnlen(message, 1000));
+        if (lines.size() == kLines) {
+            ++dropped;
+        } else {
+            lines.emplace_back(message, strnlen(message, 1000));
+        }
     }
-    std::deque<std::string> take() {
+    std::deque<std::string> take(int64_t* were_dropped) {
         std::lock_guard<std::mutex> guard(lock);
+        *were_dropped = dropped;
+        dropped = 0;
         return std::move(lines);
     }
 };

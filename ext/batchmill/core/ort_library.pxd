@@ -1,5 +1,5 @@
 # ONNX Runtime's C library, once it is open: how sessions are set up, and errors in our words.
-from libc.stdint cimport int32_t, uint32_t
+from libc.stdint cimport int32_t, int64_t, uint32_t
 from libcpp cimport bool as cpp_bool
 from libcpp.deque cimport deque
 from libcpp.string cimport string
@@ -22,7 +22,7 @@ cdef extern from "ort.hpp" namespace "batchmill" nogil:
 
     cdef cppclass RuntimeLog:
         void add(const char* message)
-        deque[string] take()
+        deque[string] take(int64_t* were_dropped)
 
 cdef const Runtime* runtime() noexcept nogil    # always the same address
 

@@ -39,9 +39,16 @@ cdef void keep_message(void* param, int severity, const char* category, const ch
     messages.add(message)
 
 
-def take_messages() -> list[str]:
-    """The runtime's own last messages, at most 32, and forgets them."""
-    return [line.decode(errors="replace") for line in messages.take()]
+def take_messages() -> tuple[list[str], int]:
+    """The runtime's own messages since the last call, the first 32 of them, each on one line; and how many more there were."""
+    cdef int64_t dropped = 0
+    cdef string text
+    lines = []
+    for line in messages.take(&dropped):
+        text.clear()
+        append_message(text, line.c_str())
+        lines.append(text.decode(errors="replace"))
+    return lines, dropped
 
 
 # --- opening ---

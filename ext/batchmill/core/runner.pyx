@@ -165,7 +165,7 @@ cdef InferRequest* run_batch(ModelVersion* version, Taken taken, Scratch* scratc
         judge(version, not done, now)
     if done or taken.count == 1 or status.code == kDeadlineExceeded:
         if not done:
-            fail(taken.batch, status)
+            fail(version, taken.batch, status)
         last.next = taken.dropped
         return taken.batch
     add(stats.batch_failures, 1)
@@ -176,9 +176,12 @@ cdef InferRequest* run_batch(ModelVersion* version, Taken taken, Scratch* scratc
 
 
 # What is left of a failed batch.
-cdef void fail(InferRequest* request, const Status& status) noexcept nogil:
+cdef void fail(ModelVersion* version, InferRequest* request, const Status& status) noexcept nogil:
+    cdef string prefix = version.name
+    prefix.append(b"/").append(version.version).append(b": ")
     while request != NULL:
         request.status = status
+        request.status.message.assign(prefix + status.message)
         request = request.next
 
 
@@ -217,7 +220,7 @@ cdef InferRequest* rerun(ModelVersion* version, InferRequest* batch, Scratch* sc
         if count > 1 and status.code != kDeadlineExceeded:
             alive = rerun_halves(version, alive, scratch)
         else:
-            fail(alive, status)
+            fail(version, alive, status)
     return joined(alive, dead)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 from urllib.parse import unquote
 
@@ -44,8 +45,11 @@ def client_of(peer: str) -> tuple[str, int] | None:
     return (host.strip("[]"), int(port)) if kind in ("ipv4", "ipv6") and port.isdigit() else None
 
 
-async def handle(application: Application, call: ColdCall, max_body_bytes: int = LIMIT_BYTES) -> None:
-    """Runs the application for one call; the call is always finished. max_body_bytes: of a body that was compressed."""
+async def handle(application: Application, call: ColdCall, max_body_bytes: int = LIMIT_BYTES, infer: Callable[..., Any] | None = None) -> None:
+    """Runs the application for one call; the call is always finished.
+
+    max_body_bytes: of a body that was compressed. infer: Inferences.ask, which the application finds in its scope, bound to the call.
+    """
     received = False
     started = False
 
@@ -70,7 +74,7 @@ async def handle(application: Application, call: ColdCall, max_body_bytes: int =
 
     try:
         body = await plain(call.body, call.headers, b"content-encoding", max_body_bytes)
-        await application(scope_of(call), receive, send)
+        await application({**scope_of(call), "batchmill.infer": partial(infer, call) if infer else None}, receive, send)
     except (BadCompression, TooLarge, UnsupportedCompression) as error:
         started = True
         fail(call, error.http_status, str(error).encode())

@@ -28,11 +28,16 @@ class Catalog:
     def names(self) -> list[str]:
         return sorted(self._models())
 
-    def find(self, name: str, number: str = "") -> tuple[ModelStatus, VersionStatus]:
-        """The model and the version meant. NotFound when there is none that is ready."""
+    def model(self, name: str) -> ModelStatus:
+        """Raises NotFound."""
         model = self._models().get(name)
         if model is None:
             raise NotFound(f"unknown model {name[:200]!r}")
+        return model
+
+    def find(self, name: str, number: str = "") -> tuple[ModelStatus, VersionStatus]:
+        """The model and the version meant. NotFound when there is none that is ready."""
+        model = self.model(name)
         version = model.pick(number)
         if version is None:
             raise NotFound(f"model {name!r} has no version {number[:200]!r} that is ready" if number else f"no version of model {name!r} is ready")

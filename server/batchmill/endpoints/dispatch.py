@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from batchmill.core.bridge import CANCEL, COMPRESSED, END, MESSAGE, OPEN, Bridge, ColdCall
+from batchmill.core.bridge import CANCEL, COMPRESSED, END, INFERRED, MESSAGE, OPEN, Bridge, ColdCall
 from batchmill.endpoints import asgi
 from batchmill.endpoints.compression import LIMIT_BYTES
 from batchmill.endpoints.grpc_server import GrpcServer
+from batchmill.endpoints.inference import Inferences
 
 
 class Dispatcher:
@@ -19,6 +20,7 @@ class Dispatcher:
         self._server = server
         self._max_body_bytes = max_body_bytes
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._inferences = Inferences()
         self._draining = False
 
     def start(self) -> None:
@@ -46,6 +48,8 @@ class Dispatcher:
             if kind == OPEN and self._draining:
                 refuse = self._server.refuse if call.is_grpc else asgi.refuse
                 refuse(call)
+            elif kind == INFERRED:
+                self._inferences.answered(call, payload)
             elif not call.is_grpc:
                 self._http(call, kind)
             elif kind == OPEN:
@@ -57,7 +61,7 @@ class Dispatcher:
 
     def _http(self, call: ColdCall, kind: int) -> None:
         if kind == OPEN:
-            task = asyncio.get_running_loop().create_task(asgi.handle(self._application, call, self._max_body_bytes))
+            task = asyncio.get_running_loop().create_task(asgi.handle(self._application, call, self._max_body_bytes, self._inferences.ask))
             self._tasks[id(call)] = task
             task.add_done_callback(lambda _: self._tasks.pop(id(call), None))
         elif kind == CANCEL and (found := self._tasks.get(id(call))):

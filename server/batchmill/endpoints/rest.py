@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from batchmill.endpoints import v1
 from batchmill.endpoints.catalog import Catalog
 from batchmill.endpoints.repository import Repository
 from batchmill.errors import BatchmillError
@@ -30,7 +31,8 @@ def answer(content: Any, status: int = 200, headers: dict[str, str] | None = Non
 
 async def on_error(request: Request, error: Exception) -> Response:
     if isinstance(error, BatchmillError):
-        return answer({"error": str(error)}, error.http_status)
+        headers = {"retry-after": "1"} if error.http_status in (429, 503) else None
+        return answer({"error": str(error)}, error.http_status, headers)
     if isinstance(error, HTTPException):
         headers = dict(error.headers) if error.headers else None
         return answer({"error": f"{request.method} {request.url.path[:200]}: {error.detail}"}, error.status_code, headers)
@@ -103,6 +105,7 @@ def application(catalog: Catalog, metrics: Metrics, repository: Repository) -> S
             Route(f"{prefix}/latency", of_model(catalog.latency)),
             Route(f"{prefix}/stats", of_model(lambda name, number: {"model_stats": catalog.statistics(name, number)})),
         ]
+    routes += v1.routes(catalog)
     every = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"]
     hot = ("/v2/models/{model}/infer", "/v2/models/{model}/versions/{version}/infer", "/v2/models/{model}/labels/{label}/infer",
            "/v2/models/{model}/ready", "/v2/models/{model}/versions/{version}/ready",
