@@ -39,7 +39,11 @@ CALLS = {
     "health-check": "grpc.health.v1: the server and a model are SERVING, an unknown one is NOT_FOUND",
     "health-watch": "grpc.health.v1: the status comes at once, and the watch can be left",
     "reflection": "the service is listed",
+    "tfs-predict": "TensorFlow Serving's REST, by rows and by columns, of the version in service and of one by its number: the right labels",
+    "tfs-status": "TensorFlow Serving's REST: both versions are AVAILABLE",
+    "tfs-metadata": "TensorFlow Serving's REST: name, datatype and shape of the input",
 }
+REST_ONLY = {"tfs-predict", "tfs-status", "tfs-metadata"}
 COMPRESSED = {"compressed-request": 0, "compressed-response": 1}  # which way is counted: to the server, from it
 COMPRESSED_MAX = 20_000  # bytes; the request has 256,000 at least, the answer 48,000
 

@@ -167,6 +167,21 @@ class Curl(Column):
         want(done.returncode == TIMED_OUT, f"exit code {done.returncode}")
         self.live()
 
+    def tfs_predict(self) -> None:
+        rows = NINE.tolist()
+        (row,) = self.ask("/v1/models/digits:predict", data=json.dumps({"instances": rows}).encode()).json()["predictions"]
+        want(row["label"] == 9, row)
+        columns = self.ask("/v1/models/digits/versions/1:predict", data=json.dumps({"inputs": rows}).encode()).json()["outputs"]
+        want(columns["label"] == [8], columns)
+
+    def tfs_status(self) -> None:
+        told = self.ask("/v1/models/digits").json()["model_version_status"]
+        want([(one["version"], one["state"]) for one in told] == [("2", "AVAILABLE"), ("1", "AVAILABLE")], told)
+
+    def tfs_metadata(self) -> None:
+        image = self.ask("/v1/models/digits/metadata").json()["metadata"]["signature_def"]["signature_def"]["serving_default"]["inputs"]["image"]
+        want((image["dtype"], [dim["size"] for dim in image["tensor_shape"]["dim"]]) == ("DT_FLOAT", ["-1", "64"]), image)
+
 
 class CurlHttp2(Curl):
     protocol_flag = "--http2-prior-knowledge"

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from .calls import told
+from .calls import REST_ONLY, told
 from .columns import Client
 
 CLIENTS = Path(__file__).resolve().parents[2] / "clients"
@@ -42,9 +42,10 @@ class Language:
         return "" if done.returncode == 0 else (done.stderr or done.stdout)[-2000:]
 
     def run(self, address: str, calls: Iterable[str]) -> dict[str, str]:
-        wanted = list(calls)
+        given = list(calls)
+        wanted = [call for call in given if call not in REST_ONLY]
         command = f"{self.blocks()[1][0].strip().replace('localhost:8001', address)} {shlex.join(wanted)}"
-        return told(wanted, self.shell(command, RUN_SECS))
+        return dict.fromkeys(given, "–") | told(wanted, self.shell(command, RUN_SECS))
 
     def version(self) -> str:
         told = [self.shell(command, 60) for command in self.versions]

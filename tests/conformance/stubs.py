@@ -152,7 +152,8 @@ class Grpcio(Column):
     compressed_response = compressed_request
 
     def unknown_model(self) -> None:
-        want_status(lambda: self.infer(request("nobody", "image", "FP32", [1, 64], NINE.tobytes())), grpc.StatusCode.NOT_FOUND, 'unknown model "nobody"')
+        asked = request("nobody", "image", "FP32", [1, 64], NINE.tobytes())
+        want_status(lambda: self.infer(asked), grpc.StatusCode.NOT_FOUND, 'unknown model "nobody"')
 
     def bad_shape(self) -> None:
         wrong = request("digits", "image", "FP32", [1, 63], NINE[:, 1:].tobytes())

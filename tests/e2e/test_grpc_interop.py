@@ -13,6 +13,7 @@ import grpc
 import numpy as np
 import pytest
 from conformance.served import Relay, in_flight, wait_idle
+
 from reference.proto import message
 
 from . import models
@@ -45,7 +46,7 @@ class Client:
         self.channel.close()
 
 
-@pytest.fixture()
+@pytest.fixture
 def client(server):
     with Client(server.address) as client:
         yield client
@@ -202,7 +203,8 @@ def test_many_calls_at_once_on_one_connection_get_their_own_answers(server):
 
 def test_pings_are_answered_while_a_stream_is_open_and_while_nothing_is(server):
     """One a second, the most that grpcio sends. It would end the connection if one stayed unanswered, and the server if they were too many for it."""
-    pings = {"grpc.keepalive_time_ms": 1000, "grpc.keepalive_timeout_ms": 500, "grpc.keepalive_permit_without_calls": 1, "grpc.http2.max_pings_without_data": 0}
+    pings = {"grpc.keepalive_time_ms": 1000, "grpc.keepalive_timeout_ms": 500, "grpc.keepalive_permit_without_calls": 1,
+             "grpc.http2.max_pings_without_data": 0}
 
     def rest(relay):
         before = list(relay.bytes)
@@ -269,7 +271,8 @@ def test_a_message_over_the_limit_on_a_stream_ends_it_with_the_reason(small):
 
 def test_metadata_at_the_limit_is_taken_and_beyond_it_ends_the_call_alone(small):
     """8 KiB as HTTP/2 counts them: names and values, and 32 bytes for each."""
-    with Relay(small.port) as relay, Client(relay.address, **{"grpc.max_metadata_size": 1 << 20, "grpc.absolute_max_metadata_size": 1 << 20}) as client:
+    unlimited = {"grpc.max_metadata_size": MIB, "grpc.absolute_max_metadata_size": MIB}
+    with Relay(small.port) as relay, Client(relay.address, **unlimited) as client:
         around = Conversation(client)
         assert around.ask(linear(id="before")).infer_response.id == "before"
         assert client.infer(linear(), timeout=SECONDS, metadata=[("fill", "a" * 7000)]).model_version == "1"
