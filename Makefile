@@ -11,6 +11,7 @@ SEED ?=
 RUN ?=
 BENCH_ARGS ?=
 IMAGE_ARGS ?=
+CONFORMANCE_ARGS ?=
 bin := .venv/bin
 sources := $(shell find ext protos -type f \( -name '*.pyx' -o -name '*.pxd' -o -name '*.hpp' -o -name '*.proto' -o -name '*.py' \))
 # requirements of pyproject.toml's [build-system], so that builds run in .venv and stay incremental
@@ -19,7 +20,7 @@ pip := $(bin)/python -m pip --quiet --disable-pip-version-check
 # $(call logged,COMMAND): its output goes to .venv/build.log, and to the terminal when it fails
 logged = $(1) >.venv/build.log 2>&1 || { tail -n 60 .venv/build.log >&2; exit 1; }
 
-.PHONY: help deps venv build demo serve test check docs bench wheel package-test soak metrics-test h2spec models-test triton-examples image-test asan tsan fuzz clean
+.PHONY: help deps venv build demo serve test check docs bench wheel package-test soak metrics-test h2spec conformance models-test triton-examples image-test asan tsan fuzz clean
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
@@ -91,6 +92,9 @@ metrics-test: build  ## promtool, a Prometheus (from apt) and Triton's perf_anal
 h2spec: build  ## the HTTP/2 conformance suite (built by Go, from apt when it is missing)
 	@$(call logged,.ci/h2spec)
 	@$(bin)/python -m pytest -m long tests/e2e/test_h2spec.py $(PYTEST_ARGS)
+
+conformance: build  ## docs/conformance.md: clients in all languages against all calls (CONFORMANCE_ARGS="--only go,curl-http2": some)
+	@PYTHONPATH=tests $(bin)/python -m conformance $(CONFORMANCE_ARGS)
 
 triton-examples: build  ## Triton's own Python examples, EXAMPLES=<checkout of triton-inference-server/client>, as they are (WRITE=FILE: the table)
 	@PYTHONPATH=tests $(bin)/python tests/conformance/triton_examples.py $(EXAMPLES) $(if $(WRITE),--write $(WRITE))

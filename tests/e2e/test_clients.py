@@ -121,6 +121,18 @@ def test_tritonclient_aio_both_protocols(server):
         assert np.allclose(answer, ROWS @ WEIGHTS * 3, rtol=1e-5)
 
 
+def test_tritonclient_aio_reads_long_answers(server):
+    """It says that it reads gzip in every call, and reads it in the answers of inferences alone."""
+    async def ask():
+        async with tritonhttp_aio.InferenceServerClient(server.address) as client:
+            return await client.get_model_repository_index(), await client.infer("linear", [triton_input(tritonhttp, "x", np.repeat(ROWS, 100, 0), "FP32")])
+
+    index, answer = asyncio.run(ask())
+    assert len(json.dumps(index)) > 1024
+    assert {"name": "linear", "version": "2", "state": "READY", "reason": ""} in index
+    assert answer.as_numpy("y").shape == (200, 4)
+
+
 def test_tritonclient_stream_keeps_the_order_and_survives_a_bad_message(server):
     answers = []
     with tritongrpc.InferenceServerClient(server.address) as client:

@@ -92,8 +92,10 @@ def test_calls_that_python_answers_take_and_give_compressed_bodies(server, trans
     index = "/v2/repository/index"
     plain = curl(server, index, transport, body=b'{"ready": true}')
     status, headers, answer = curl(server, index, transport, "-H", "Content-Encoding: gzip", "-H", "Accept-Encoding: gzip", body=gzip.compress(b'{"ready": true}'))
+    assert (status, "content-encoding" in headers, answer) == (200, False, plain[2])  # see test_tritonclient_aio_reads_long_answers
+    status, headers, answer = curl(server, "/metrics", transport, "-H", "Accept-Encoding: gzip")
     assert (status, headers["content-encoding"]) == (200, "gzip")
-    assert gzip.decompress(answer) == plain[2]
+    assert b"batchmill_requests_total" in gzip.decompress(answer)
     for coding, body, wanted in (("br", b"{}", 415), ("gzip", b"{}", 400), ("deflate", zlib.compress(b"[]"), 400)):
         status, _, answer = curl(server, index, transport, "-H", f"Content-Encoding: {coding}", body=body)
         assert status == wanted

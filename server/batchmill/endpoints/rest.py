@@ -14,6 +14,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from batchmill.endpoints import v1
 from batchmill.endpoints.catalog import Catalog
@@ -48,6 +49,16 @@ async def on_error(request: Request, error: Exception) -> Response:
 async def hot_path_asked_wrongly(request: Request) -> Response:
     """The data plane answers the right method of these paths itself; what comes here used another."""
     raise HTTPException(405, "Method Not Allowed", {"Allow": "POST" if request.scope["path"].endswith("/infer") else "GET"})
+
+
+class Smaller(GZipMiddleware):
+    """Compresses what callers say they can read, but not what the v2 protocol tells of server and models.
+
+    tritonclient.http.aio lets aiohttp say so for every call, and then decompresses the answers of inferences alone.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await (self.app if scope["path"].startswith("/v2") else super().__call__)(scope, receive, send)
 
 
 def application(catalog: Catalog, metrics: Metrics, repository: Repository) -> Starlette:
@@ -117,7 +128,7 @@ def application(catalog: Catalog, metrics: Metrics, repository: Repository) -> S
            "/v2/health/{which}", "/livez", "/readyz", "/healthz")  # fmt: skip
     routes += [Route(path, hot_path_asked_wrongly, methods=every) for path in hot]
     handlers: dict[Any, Any] = {HTTPException: on_error, BatchmillError: on_error, Exception: on_error}
-    smaller = Middleware(GZipMiddleware, minimum_size=1024, compresslevel=1)
+    smaller = Middleware(Smaller, minimum_size=1024, compresslevel=1)
     made = Starlette(routes=routes, exception_handlers=handlers, middleware=[smaller])
     made.router.redirect_slashes = False  # a redirect would name whatever host the caller says
     return made
