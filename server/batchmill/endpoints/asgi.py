@@ -7,8 +7,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 from urllib.parse import unquote
 
+import orjson
+
 from batchmill.core.bridge import ColdCall
 from batchmill.endpoints.backpressure import writable
+from batchmill.errors import BatchmillError, InternalError, ShuttingDown
 from batchmill.logs import Log
 
 log = Log(__name__)
@@ -75,17 +78,17 @@ async def handle(application: Application, call: ColdCall) -> None:
     except Exception:
         log.exception("application_failed", path=call.target[:200])
         if not started:
-            fail(call, 500, b"internal error")
+            fail(call, InternalError())
     finally:
         call.finish()
 
 
 def refuse(call: ColdCall) -> None:
-    fail(call, 503, b"the server is shutting down", [(b"retry-after", b"1")])
+    fail(call, ShuttingDown(), [(b"retry-after", b"1")])
     call.finish()
 
 
-def fail(call: ColdCall, status: int, text: bytes, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
-    body = b'{"error":"%s"}' % text
-    call.start(status, [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), *headers])
+def fail(call: ColdCall, error: BatchmillError, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
+    body = orjson.dumps({"error": str(error)})
+    call.start(error.http_status, [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), *headers])
     call.write(body)

@@ -17,9 +17,11 @@ import grpc
 
 from batchmill.core.bridge import ColdCall
 from batchmill.endpoints.backpressure import pauses, writable
+from batchmill.errors import BatchmillError, InvalidRequest
 
 Metadata = Sequence[tuple[str, str | bytes]]
 _END = object()
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
 EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]
 _HOP = {"te", "content-type", "user-agent", "host", "grpc-timeout", "grpc-encoding", "grpc-accept-encoding"}
 
@@ -56,7 +58,7 @@ class Call:
         try:
             return self._deserialize(data)
         except Exception:
-            self.give_up(grpc.StatusCode.INVALID_ARGUMENT, "the bytes are no such message")
+            raise InvalidRequest("the bytes are no such message") from None
 
     def begin(self, metadata: Metadata) -> None:
         with self._sending:
@@ -75,6 +77,9 @@ class Call:
         self._code, self._details = code, details
         self._trailers = trailing_metadata or self._trailers
         raise Aborted
+
+    def fail(self, error: BatchmillError) -> None:
+        self._code, self._details = _CODES[error.code], str(error)
 
     def finish(self) -> None:
         code = self._code or grpc.StatusCode.OK
