@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Writes docs/reference.md: every command, flag, key, path, header and metric with its default, read from the code that acts on them."""
+"""Writes docs/reference.md: every command, flag, key, path, header and metric with its default, read from the code that acts on them;
+and docs/errors.md: every error."""
 
 from __future__ import annotations
 
@@ -20,15 +21,16 @@ from starlette.routing import Route
 from batchmill import cli
 from batchmill.app import make_server
 from batchmill.config import ServerConfig
+from batchmill.core.histogram import CODE_NAMES
 from batchmill.endpoints import rest
 from batchmill.endpoints.catalog import Catalog
 from batchmill.endpoints.repository import Repository
-from batchmill.errors import ConfigError
+from batchmill.errors import DATA_PLANE, BatchmillError, ConfigError, RemoteError, StartError
 from batchmill.observe.changes import Changes
 from batchmill.observe.metrics import Metrics
 from batchmill.registry import model_config
 
-REFERENCE = Path(__file__).resolve().parent / "reference.md"
+HERE = Path(__file__).resolve().parent
 
 PATHS = {
     "/v2": "name, version and extensions of the server",
@@ -197,5 +199,40 @@ Labels: `model`, `version`, and `outcome`, `reason`, `protocol` where the name s
 """
 
 
+def tree(above: type[BatchmillError] = BatchmillError) -> Iterator[type[BatchmillError]]:
+    for one in above.__subclasses__():
+        yield one
+        yield from tree(one)
+
+
+def errors() -> str:
+    native = [[f"`{one.reason}`", CODE_NAMES[one.code], str(one.http_status or ""), one.when, one.advice] for one in DATA_PLANE]
+    control = [[f"`{one.reason}`", one.__name__, CODE_NAMES[one.code], str(one.http_status), " ".join((one.__doc__ or "").split()), one.advice]
+               for one in tree() if one.exit_code == 1 and one not in (StartError, RemoteError)]
+    commands = [[one.__name__, str(one.exit_code), " ".join((one.__doc__ or "").split()), one.advice]
+                for one in tree() if one.exit_code != 1 or one in (StartError, RemoteError)]
+    return f"""# Errors
+
+Written by `make docs` from the code.
+
+REST answers an error as `{{"error": "text"}}` with its HTTP status, gRPC with its code and the same text. The text names model, field, what was given
+and what is wanted; of what a caller sent it repeats 200 characters at most. Where a column is empty, there is no such answer. The reasons of
+inferences are a label of `batchmill_request_failures_total`, too.
+
+## Inference, health and everything else the data plane answers
+
+{table(["reason", "gRPC", "HTTP", "when", "what to do"], native)}
+
+## Metadata, repository, administration
+
+{table(["reason", "class", "gRPC", "HTTP", "when", "what to do"], control)}
+
+## The command line
+
+{table(["class", "exit code", "when", "what to do"], commands)}
+"""
+
+
 if __name__ == "__main__":
-    REFERENCE.write_text(reference())
+    (HERE / "reference.md").write_text(reference())
+    (HERE / "errors.md").write_text(errors())

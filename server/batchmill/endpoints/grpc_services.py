@@ -48,12 +48,16 @@ class InferenceServicer(inference_pb2_grpc.GRPCInferenceServiceServicer):
         return filled(pb.RepositoryIndexResponse(), {"models": self._catalog.index(request.ready)})
 
     async def RepositoryModelLoad(self, request: Any, context: Context) -> Any:
-        await self._repository.load(request.model_name, request.parameters, context.peer(), headers_of(context))
+        await self._repository.load(request.model_name, parameters_of(request), context.peer(), headers_of(context))
         return pb.RepositoryModelLoadResponse()
 
     async def RepositoryModelUnload(self, request: Any, context: Context) -> Any:
         await self._repository.unload(request.model_name, context.peer(), headers_of(context))
         return pb.RepositoryModelUnloadResponse()
+
+
+def parameters_of(request: Any) -> dict[str, object]:
+    return {name: getattr(value, value.WhichOneof("parameter_choice") or "string_param") for name, value in request.parameters.items()}
 
 
 def headers_of(context: Context) -> dict[str, str]:

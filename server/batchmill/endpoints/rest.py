@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from batchmill.endpoints.catalog import Catalog
 from batchmill.endpoints.repository import Repository
-from batchmill.errors import BatchmillError
+from batchmill.errors import BatchmillError, InternalError, InvalidRequest, UnknownCall, WrongMethod
 from batchmill.logs import Log
 from batchmill.observe.metrics import CONTENT_TYPE, Metrics
 
@@ -27,13 +27,28 @@ def answer(content: Any, status: int = 200, headers: dict[str, str] | None = Non
 
 
 async def on_error(request: Request, error: Exception) -> Response:
-    if isinstance(error, BatchmillError):
-        return answer({"error": str(error)}, error.http_status)
-    if isinstance(error, HTTPException):
-        headers = dict(error.headers) if error.headers else None
-        return answer({"error": f"{request.method} {request.url.path[:200]}: {error.detail}"}, error.status_code, headers)
-    log.exception("handler_failed", path=request.url.path[:200])
-    return answer({"error": "internal error"}, 500)
+    headers: dict[str, str] = {}
+    if isinstance(error, HTTPException):  # of Starlette's router
+        headers.update(error.headers or {})
+        kind = {404: UnknownCall, 405: WrongMethod}.get(error.status_code, InvalidRequest)
+        error = kind(f"{request.method} {request.url.path[:200]}: {error.detail}")
+    elif not isinstance(error, BatchmillError):
+        log.exception("handler_failed", path=request.url.path[:200])
+        error = InternalError()
+    if error.http_status == 503:
+        headers["retry-after"] = "1"
+    return answer({"error": str(error)}, error.http_status, headers)
+
+
+def object_of(body: bytes) -> dict[str, Any]:
+    """The JSON object of a body; an empty one where there is no body."""
+    try:
+        found = orjson.loads(body or b"{}")
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(f"the body is no JSON object: {str(error)[:200]}") from None
+    if not isinstance(found, dict):
+        raise InvalidRequest("the body is no JSON object")
+    return found
 
 
 async def hot_path_asked_wrongly(request: Request) -> Response:
@@ -56,23 +71,15 @@ def application(catalog: Catalog, metrics: Metrics, repository: Repository) -> S
         return answer({"models": await run_in_threadpool(catalog.models)})
 
     async def index(request: Request) -> Response:
-        try:
-            wish = orjson.loads(await request.body() or b"{}")
-        except orjson.JSONDecodeError:
-            wish = None
-        if not isinstance(wish, dict):
-            return answer({"error": "the body is no JSON object"}, 400)
-        return answer(catalog.index(wish.get("ready") is True))
+        return answer(catalog.index(object_of(await request.body()).get("ready") is True))
 
     async def load(request: Request) -> Response:
-        try:
-            wish = orjson.loads(await request.body() or b"{}")
-        except orjson.JSONDecodeError:
-            wish = None
-        parameters = wish.get("parameters", {}) if isinstance(wish, dict) else None
+        peer = request.scope["batchmill.peer"]
+        repository.check(peer, request.headers)  # before a body is read that may be large
+        parameters = (await run_in_threadpool(object_of, await request.body())).get("parameters", {})
         if not isinstance(parameters, dict):
-            return answer({"error": "a JSON object with an object `parameters` wanted, or no body"}, 400)
-        await repository.load(request.path_params["model"], parameters, request.scope["batchmill.peer"], request.headers)
+            raise InvalidRequest("parameters: an object wanted")
+        await repository.load(request.path_params["model"], parameters, peer, request.headers)
         return answer({})
 
     async def unload(request: Request) -> Response:
