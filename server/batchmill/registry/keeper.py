@@ -351,7 +351,7 @@ class Keeper:
         if (self._root / name).is_dir() or name not in self._entries:
             return self._load_called(name, done)
         self._remove(name)  # not by a look: to one, a registry that is empty now is one that is gone
-        done.set_result(None)
+        self._unloaded.append(done)
 
     def _reload_called(self, done: Future[None], first: Callable[[], None], models: bool) -> None:
         first()

@@ -14,7 +14,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -192,11 +192,10 @@ def storage() -> Iterator[None]:
         raise StorageFailed(f"the registry cannot be written: {error.strerror or 'it fails'}") from None
 
 
-def put_back(before: Path, target: Path) -> None:
-    """What was set aside and has no successor; the two files of settings are one another's."""
-    settled = {*SETTINGS} if any(os.path.lexists(target / name) for name in SETTINGS) else set()
+def put_back(before: Path, target: Path, but: Collection[str] = ()) -> None:
+    """What was set aside and has no successor."""
     for name in os.listdir(before):
-        if name not in settled and not os.path.lexists(target / name):
+        if name not in but and not os.path.lexists(target / name):
             os.rename(before / name, target / name)
 
 
@@ -239,7 +238,8 @@ def clear_up(registry: Path) -> None:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 for before in (stage / "before").glob("*"):
-                    put_back(before, registry / before.name)
+                    waiting = any((stage / "after" / before.name / name).exists() for name in SETTINGS)
+                    put_back(before, registry / before.name, () if waiting else SETTINGS)  # each of the two files succeeds either
                 shutil.rmtree(stage)
                 log.warning("upload_cleared", path=stage.name)
             finally:
