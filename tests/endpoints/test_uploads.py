@@ -10,12 +10,15 @@ from batchmill.endpoints.uploads import Uploads
 from batchmill.errors import InvalidUpload, ModelError, UploadUnderWay
 from batchmill.registry.loader import load_version
 from e2e import models
+from reference.proto import private_model_config
 from reference.registry import WAIT_SECS, Kept
 
 
 @pytest.fixture(scope="module", autouse=True)
 def runtime():
     ort.initialise()
+    with private_model_config():
+        yield
 
 
 @pytest.fixture

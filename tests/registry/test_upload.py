@@ -11,6 +11,13 @@ from batchmill.errors import InvalidUpload, StorageFailed, Unsupported
 from batchmill.registry import layout, upload
 from batchmill.registry.upload import Staged, clear_up, parsed
 from e2e import models
+from reference.proto import private_model_config
+
+
+@pytest.fixture(scope="module", autouse=True)
+def messages():
+    with private_model_config():
+        yield
 
 NAMES = ("../x", "/etc/x", "1/../x", "1/../../x", "..", "1", "1/", "/1/model.onnx", "1//model.onnx", "1/a/b", "1\\model.onnx", "1/a\\b", "1/\0", "1/a\nb",
          "1/.hidden", "1/..", "1/.", "01/model.onnx", "-1/model.onnx", "0/model.onnx", "1.0/model.onnx", "latest/model.onnx", "9" * 20 + "/model.onnx",

@@ -11,6 +11,13 @@ from batchmill.registry.policy import VersionPolicy
 from batchmill.registry.settings import ModelSettings
 from batchmill.registry.upload_config import settings_file
 from endpoints.statuses import MODELS
+from reference.proto import private_model_config
+
+
+@pytest.fixture(scope="module", autouse=True)
+def messages():
+    with private_model_config():
+        yield
 
 
 def read(folder, config):

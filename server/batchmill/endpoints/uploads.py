@@ -81,10 +81,8 @@ def problem_of(model: ModelStatus | None, upload: Upload, failed: BatchmillError
     if model is None or not upload.files:
         return str(failed) if failed else ""
     problems = [model.reason] if model.reason else []
-    for number in sorted(upload.files):
-        version = model.versions.get(str(number))
-        if version is None:
-            problems.append(f"version {number} would not be served: the version policy wants others")
-        elif version.reason or version.state != "READY":
-            problems.append(f"version {number}: {version.reason or version.state}")
-    return "; ".join(problems)
+    found = {str(number): model.versions.get(str(number)) for number in sorted(upload.files)}
+    if not any(found.values()):  # some of several may lie there for later, as they may in a folder
+        problems.append(f"version {', '.join(found)} would not be served: the version policy wants others")
+    return "; ".join([*problems, *(f"version {number}: {one.reason or one.state}" for number, one in found.items()
+                                   if one and (one.reason or one.state != "READY"))])  # fmt: skip
