@@ -29,6 +29,7 @@ from batchmill.errors import DATA_PLANE, BatchmillError, ConfigError, RemoteErro
 from batchmill.observe.changes import Changes
 from batchmill.observe.metrics import Metrics
 from batchmill.registry import model_config
+from batchmill.reload import AT_RUN_TIME
 
 HERE = Path(__file__).resolve().parent
 
@@ -46,7 +47,7 @@ PATHS = {
     "/v2/models/{model}/stats": "the v2 statistics",
     "/v2/models/{model}/latency": "p50, p90, p99, p99.9 of each stage over the last 10 s, 1 min and 5 min",
     "/v2/repository/index": "all versions with state and reason (POST; `{\"ready\": true}`: those alone)",
-    "/v2/repository/models/{model}/load": "looks at a model's folder now and tries again what failed (POST; guarded)",
+    "/v2/repository/models/{model}/load": "looks at a model's folder now and tries again what failed; may bring files, see below (POST; guarded)",
     "/v2/repository/models/{model}/unload": "takes a model out of service until a load call or a change in its folder (POST; guarded)",
     "/admin/models": "what `batchmill models` shows: state, reason, traffic, memory, hash",
     "/admin/activity": "what `batchmill top` shows (`?window=10s`, `1m`, `5m`)",
@@ -61,6 +62,17 @@ HEADERS = (
     ("authorization: Bearer", "asked", "the key, where `--admin-key-file` is given"),
     ("x-model-version", "answered", "which version answered (gRPC: a trailer)"),
     ("retry-after", "answered", "seconds until it makes sense to come back, with 429 and 503"),
+)
+SIGNALS = (
+    ("SIGTERM", "drains: not ready at once, serves on for `--lame-duck-secs`, takes no more, answers what it has accepted for at most "
+                "`--exit-timeout-secs`, ends with 0"),
+    ("SIGINT", "the same; at a terminal (Ctrl-C) without the lame-duck time"),
+    ("a second of these", "ends at once, with 0; what is not answered is cut"),
+    ("SIGHUP", "reads flags, variables, `--config` and the key's file anew and takes over " + ", ".join(f"`{name}`" for name in AT_RUN_TIME)
+               + "; the log names what has changed and what needs another start. Then all models are looked at, those that failed are tried again, as by a "
+                 "load call for each; what was unloaded by a call stays so, and with `--model-control none` all do. Settings that are wrong change nothing. "
+                 "When a terminal closes, its SIGHUP ends the server it has started, as SIGTERM does"),
+    ("SIGQUIT", "ends at once and answers nothing more; with a core file where the system keeps them"),
 )
 EXITS = "Exit codes: 0 ok, 1 failed, 2 usage, 3 the server cannot be reached."
 
@@ -170,6 +182,10 @@ A flag counts before its variable (`--max-body-mib`: `BATCHMILL_MAX_BODY_MIB`), 
 
 {flags()}
 
+## Signals
+
+{table(["signal", ""], [[f"`{name}`" if name.isupper() else name, text] for name, text in SIGNALS])}
+
 ## `<registry>/<model>/model.yaml`
 
 All of it is optional. When the file is edited, `batching.max_*`, `queue`, `instances.count` and `run_timeout_ms` count from the next batch on,
@@ -186,6 +202,17 @@ Each `/v2/models/{{model}}/…` is there as `/v2/models/{{model}}/versions/{{ver
 (`--admin-key-file`).
 
 {paths()}
+
+## Uploads
+
+With `--allow-upload` a load call may have parameters, over REST (`{{"parameters": {{…}}}}`) and gRPC: `file:<version>/<name>`, a file's bytes (REST: as
+base64), and `config`, a JSON text, which has to be there beside files. The files are written aside and put into the registry by renames, then the
+model is loaded as by any load call; whoever may load may upload. The registry takes `model.onnx`, `golden.npz` and the external data that a model.onnx
+names. A version that is there is replaced, others stay. When what came cannot serve, the call fails with the reason, the files are removed, what they
+replaced is back, and what served before goes on. A request is as large as `--max-body-mib` at most.
+
+`config` is either Triton's ModelConfig as JSON (written as config.pbtxt) or has the keys of model.yaml (written as that); it takes the place of either
+file. An empty object leaves the settings that are there. Alone, without files, it changes the settings of a model that is there.
 
 ## Headers and metadata
 
