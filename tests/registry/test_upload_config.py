@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from endpoints.statuses import MODELS
 
 from batchmill.endpoints.catalog import Catalog
 from batchmill.errors import InvalidUpload
@@ -10,7 +11,6 @@ from batchmill.registry import model_config
 from batchmill.registry.policy import VersionPolicy
 from batchmill.registry.settings import ModelSettings
 from batchmill.registry.upload_config import settings_file
-from endpoints.statuses import MODELS
 from reference.proto import private_model_config
 
 

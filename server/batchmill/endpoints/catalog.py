@@ -22,6 +22,9 @@ class Catalog:
         self._models = models
         self._windows = windows or Windows()
 
+    def statuses(self) -> Mapping[str, ModelStatus]:
+        return self._models()
+
     def server(self) -> dict[str, Any]:
         return {"name": "batchmill", "version": batchmill.__version__, "extensions": list(EXTENSIONS)}
 

@@ -13,7 +13,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from batchmill.endpoints import docs_page
+from batchmill.endpoints.calls import JSON
 from batchmill.endpoints.catalog import Catalog
+from batchmill.endpoints.openapi import BINARY, HEADER_LENGTH, OpenApi
 from batchmill.endpoints.repository import Repository
 from batchmill.errors import BatchmillError, InternalError, InvalidRequest, UnknownCall, WrongMethod
 from batchmill.logs import Log
@@ -23,7 +26,7 @@ log = Log(__name__)
 
 
 def answer(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(orjson.dumps(content), status, headers, "application/json")
+    return Response(orjson.dumps(content), status, headers, JSON)
 
 
 async def on_error(request: Request, error: Exception) -> Response:
@@ -54,6 +57,24 @@ def object_of(body: bytes) -> dict[str, Any]:
 async def hot_path_asked_wrongly(request: Request) -> Response:
     """The data plane answers the right method of these paths itself; what comes here used another."""
     raise HTTPException(405, "Method Not Allowed", {"Allow": "POST" if request.url.path.endswith("/infer") else "GET"})
+
+
+def described(openapi: OpenApi) -> list[Route]:
+    """The document, the page, and a request for each version: on threads, as a thousand models have a lot to tell."""
+
+    async def document(request: Request) -> Response:
+        return Response(await run_in_threadpool(openapi.document), 200, {"cache-control": "no-cache"}, JSON)
+
+    async def page(request: Request) -> Response:
+        origin = docs_page.origin_of(request.headers.get("host", ""))
+        return Response(await run_in_threadpool(openapi.page, origin), 200, docs_page.HEADERS, "text/html")
+
+    async def example(request: Request) -> Response:
+        found = await run_in_threadpool(openapi.example, request.path_params["model"], request.path_params["version"])
+        headers = {HEADER_LENGTH: str(found.json_bytes)} if found.is_binary else {}
+        return Response(found.body, 200, headers, BINARY if found.is_binary else JSON)
+
+    return [Route("/openapi.json", document), Route("/docs", page), Route("/docs/models/{model}/versions/{version}/example", example)]
 
 
 def application(catalog: Catalog, metrics: Metrics, repository: Repository) -> Starlette:
@@ -100,6 +121,7 @@ def application(catalog: Catalog, metrics: Metrics, repository: Repository) -> S
         Route("/admin/models", models),
         Route("/admin/activity", reader(lambda request: catalog.activity(request.query_params.get("window", "10s")))),
         Route("/metrics", render_metrics),
+        *described(OpenApi(catalog.statuses)),
     ]
     for prefix in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
         routes += [
