@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Writes docs/reference.md: every command, flag, key, path, header and metric with its default, read from the code that acts on them."""
+"""Writes docs/reference.md: every command, flag, key, path, header and metric with its default, read from the code that acts on them;
+and docs/errors.md: every error."""
 
 from __future__ import annotations
 
@@ -20,41 +21,21 @@ from starlette.routing import Route
 from batchmill import cli
 from batchmill.app import make_server
 from batchmill.config import ServerConfig
+from batchmill.core.histogram import CODE_NAMES
 from batchmill.endpoints import rest
+from batchmill.endpoints.calls import CALLS
 from batchmill.endpoints.catalog import Catalog
 from batchmill.endpoints.repository import Repository
-from batchmill.errors import ConfigError
+from batchmill.errors import DATA_PLANE, BatchmillError, ConfigError, RemoteError, StartError
 from batchmill.observe.changes import Changes
 from batchmill.observe.metrics import Metrics
 from batchmill.registry import model_config
+from batchmill.reload import AT_RUN_TIME
 
-REFERENCE = Path(__file__).resolve().parent / "reference.md"
+HERE = Path(__file__).resolve().parent
 
-PATHS = {
-    "/v2": "name, version and extensions of the server",
-    "/v2/health/{which}": "`live`: 200 while the process answers; `ready`: 200 or 503. Answered without Python",
-    "/livez": "the same as `live`", "/healthz": "the same as `live`", "/readyz": "the same as `ready`",
-    "/v2/models": "names",
-    "/v2/models/stats": "statistics of all models",
-    "/v2/models/{model}": "inputs, outputs, versions",
-    "/v2/models/{model}/ready": "200, 503 or 404. Answered without Python",
-    "/v2/models/{model}/infer": "an inference (POST), JSON or binary tensors. Answered without Python",
-    "/v2/models/{model}/labels/{label}/infer": "of the version that a label names",
-    "/v2/models/{model}/config": "Triton's model configuration",
-    "/v2/models/{model}/stats": "the v2 statistics",
-    "/v2/models/{model}/latency": "p50, p90, p99, p99.9 of each stage over the last 10 s, 1 min and 5 min",
-    "/v2/repository/index": "all versions with state and reason (POST; `{\"ready\": true}`: those alone)",
-    "/v2/repository/models/{model}/load": "looks at a model's folder now and tries again what failed (POST; guarded)",
-    "/v2/repository/models/{model}/unload": "takes a model out of service until a load call or a change in its folder (POST; guarded)",
-    "/v1/models/{model}:predict": "TensorFlow Serving's predict, `instances` or `inputs` (POST; also of `…/labels/{label}`)",
-    "/v1/models/{model}:classify": "not offered (501)",
-    "/v1/models/{model}:regress": "not offered (501)",
-    "/v1/models/{model}": "TensorFlow Serving's model status (also of `…/labels/{label}`)",
-    "/v1/models/{model}/metadata": "TensorFlow Serving's metadata (also of `…/labels/{label}`)",
-    "/admin/models": "what `batchmill models` shows: state, reason, traffic, memory, hash",
-    "/admin/activity": "what `batchmill top` shows (`?window=10s`, `1m`, `5m`)",
-    "/metrics": "for Prometheus",
-}
+PATHS = {call.path: call.text for call in CALLS}
+PATH_OF = {path: call.path for call in CALLS for path in call.paths()}
 HEADERS = (
     ("x-request-id", "asked, answered", "carried through to the answer and the access log; without one the v2 `id` counts"),
     ("traceparent", "asked", "carried to the access log"),
@@ -64,6 +45,17 @@ HEADERS = (
     ("authorization: Bearer", "asked", "the key, where `--admin-key-file` is given"),
     ("x-model-version", "answered", "which version answered (gRPC: a trailer)"),
     ("retry-after", "answered", "seconds until it makes sense to come back, with 429 and 503"),
+)
+SIGNALS = (
+    ("SIGTERM", "drains: not ready at once, serves on for `--lame-duck-secs`, takes no more, answers what it has accepted for at most "
+                "`--exit-timeout-secs`, ends with 0"),
+    ("SIGINT", "the same; at a terminal (Ctrl-C) without the lame-duck time"),
+    ("a second of these", "ends at once, with 0; what is not answered is cut"),
+    ("SIGHUP", "reads flags, variables, `--config` and the key's file anew and takes over " + ", ".join(f"`{name}`" for name in AT_RUN_TIME)
+               + "; the log names what has changed and what needs another start. Then all models are looked at, those that failed are tried again, "
+                 "as by a load call for each; what was unloaded by a call stays so, and with `--model-control none` no model is looked at. Settings "
+                 "that are wrong change nothing. When a terminal closes, its SIGHUP ends the server it has started, as SIGTERM does"),
+    ("SIGQUIT", "ends at once and answers nothing more; with a core file where the system keeps them"),
 )
 EXITS = "Exit codes: 0 ok, 1 failed, 2 usage, 3 the server cannot be reached."
 
@@ -140,10 +132,9 @@ def wanted(key: str) -> str:
 
 
 def paths() -> str:
-    catalog = SimpleNamespace(metadata=None, config=None, latency=None)
+    catalog = SimpleNamespace(metadata=None, config=None, latency=None, statuses=None)
     routes = rest.application(cast(Catalog, catalog), cast(Metrics, None), cast(Repository, None)).routes
-    served = {route.path.replace("/versions/{version}", "").replace("/{repository}/index", "/index") for route in routes if isinstance(route, Route)}
-    served = {path.replace("/labels/{label}", "") if path.startswith("/v1/") else path for path in served}
+    served = {PATH_OF.get(route.path, route.path) for route in routes if isinstance(route, Route)}
     if served != PATHS.keys():
         raise SystemExit(f"paths that only one side knows: {sorted(served ^ PATHS.keys())}")
     return table(["path", ""], [[f"`{path}`", text] for path, text in PATHS.items()])
@@ -174,6 +165,10 @@ A flag counts before its variable (`--max-body-mib`: `BATCHMILL_MAX_BODY_MIB`), 
 
 {flags()}
 
+## Signals
+
+{table(["signal", ""], [[f"`{name}`" if name.isupper() else name, text] for name, text in SIGNALS])}
+
 ## `<registry>/<model>/model.yaml`
 
 All of it is optional. When the file is edited, `batching.max_*`, `queue`, `instances.count` and `run_timeout_ms` count from the next batch on,
@@ -191,6 +186,17 @@ Each `/v2/models/{{model}}/…` is there as `/v2/models/{{model}}/versions/{{ver
 
 {paths()}
 
+## Uploads
+
+With `--allow-upload` a load call may have parameters, over REST (`{{"parameters": {{…}}}}`) and gRPC: `file:<version>/<name>`, a file's bytes
+(REST: as base64), and `config`, a JSON text, which has to be there beside files. The files are written aside and put into the registry by
+renames, then the model is loaded as by any load call; whoever may load may upload. The registry takes `model.onnx`, `golden.npz` and the
+external data that a model.onnx names. A version that is there is replaced, others stay. When what came cannot serve, the call fails with the
+reason, the files are removed, what they replaced is back, and what served before goes on. A request is as large as `--max-body-mib` at most.
+
+`config` is either Triton's ModelConfig as JSON (written as config.pbtxt) or has the keys of model.yaml (written as that); it takes the place of
+either file. An empty object leaves the settings that are there. Alone, without files, it changes the settings of a model that is there.
+
 ## Headers and metadata
 
 {table(["name", "", ""], [[f"`{name}`", *rest] for name, *rest in HEADERS])}
@@ -203,5 +209,40 @@ Labels: `model`, `version`, and `outcome`, `reason`, `protocol` where the name s
 """
 
 
+def tree(above: type[BatchmillError] = BatchmillError) -> Iterator[type[BatchmillError]]:
+    for one in above.__subclasses__():
+        yield one
+        yield from tree(one)
+
+
+def errors() -> str:
+    native = [[f"`{one.reason}`", CODE_NAMES[one.code], str(one.http_status or ""), one.when, one.advice] for one in DATA_PLANE]
+    control = [[f"`{one.reason}`", one.__name__, CODE_NAMES[one.code], str(one.http_status), " ".join((one.__doc__ or "").split()), one.advice]
+               for one in tree() if one.exit_code == 1 and one not in (StartError, RemoteError)]
+    commands = [[one.__name__, str(one.exit_code), " ".join((one.__doc__ or "").split()), one.advice]
+                for one in tree() if one.exit_code != 1 or one in (StartError, RemoteError)]
+    return f"""# Errors
+
+Written by `make docs` from the code.
+
+REST answers an error as `{{"error": "text"}}` with its HTTP status, gRPC with its code and the same text. The text names model, field, what was given
+and what is wanted; of what a caller sent it repeats 200 characters at most. Where a column is empty, there is no such answer. The reasons of
+inferences are a label of `batchmill_request_failures_total`, too.
+
+## Inference, health and everything else the data plane answers
+
+{table(["reason", "gRPC", "HTTP", "when", "what to do"], native)}
+
+## Metadata, repository, administration
+
+{table(["reason", "class", "gRPC", "HTTP", "when", "what to do"], control)}
+
+## The command line
+
+{table(["class", "exit code", "when", "what to do"], commands)}
+"""
+
+
 if __name__ == "__main__":
-    REFERENCE.write_text(reference())
+    (HERE / "reference.md").write_text(reference())
+    (HERE / "errors.md").write_text(errors())

@@ -4,11 +4,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 
-def test_the_reference_is_what_the_code_says_today(tmp_path):
-    copy = tmp_path / "generate.py"     # it writes beside itself
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    copy = tmp_path_factory.mktemp("docs") / "generate.py"     # it writes beside itself
     copy.write_text((DOCS / "generate.py").read_text())
     subprocess.run([sys.executable, copy], check=True)
-    assert (DOCS / "reference.md").read_text() == (tmp_path / "reference.md").read_text(), "make docs"
+    return copy.parent
+
+
+@pytest.mark.parametrize("page", ["reference.md", "errors.md"])
+def test_a_page_is_what_the_code_says_today(written, page):
+    assert (DOCS / page).read_text() == (written / page).read_text(), "make docs"

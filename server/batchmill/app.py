@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from batchmill import reload
 from batchmill.config import MIB, ServerConfig
 from batchmill.core import ort
 from batchmill.core.reactor import Server
@@ -34,6 +35,7 @@ from batchmill.state import State
 if TYPE_CHECKING:
     from batchmill.endpoints.dispatch import Dispatcher
     from batchmill.endpoints.grpc_services import Services
+    from batchmill.endpoints.repository import Guard, Repository
     from batchmill.observe.windows import Windows
 
 log = Log(__name__)
@@ -45,9 +47,13 @@ NICE = 7  # of Python's threads: the data plane goes first, and Python still get
 class App:
     """Owns the data plane and the models. run() returns the exit code."""
 
-    def __init__(self, registry: Path, config: ServerConfig) -> None:
+    def __init__(self, registry: Path, config: ServerConfig, reread: Callable[[], ServerConfig] | None = None) -> None:
+        """reread: finds the settings anew at SIGHUP; None: they stay."""
         self._registry = registry
         self._config = config
+        self._reread = reread
+        self._key: bytes | None = None  # of those who may change something, hashed
+        self._repository: Repository | None = None  # once the endpoints are there
         self._models: Mapping[str, ModelStatus] = {}  # replaced as a whole by the thread that publishes
         self._all_loaded = False
         self._server = make_server(config)
@@ -61,15 +67,18 @@ class App:
         )  # fmt: skip
 
     def run(self) -> int:
-        self._config.admin_key()
-        if self._config.admin_open:
-            log.warning("admin_open", note="everybody who can reach the server may load and unload models")
+        self._key = self._config.admin_key()
+        self._warn()
         layout.scan(self._registry)  # a registry that is not there ends the start
         addresses = self._listen()
         state = State(self._config.state_dir, self._registry)
+        if self._config.allow_upload:
+            from batchmill.registry import upload  # which most servers do without
+
+            upload.clear_up(self._registry)
         self._loader = SafeLoader(self._config.executor_count(), self._config.probe_timeout_secs, Journal(state.folder))
         self._server.install_signals()
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the event loop is there to look at the registry again: it is being looked at
+        reload.on_hangup(lambda: self._keeper.reload(self._reload, models=self._config.model_control != "none"))
         if self._config.access_log:
             self._server.open_access_log(self._config.access_log)
         self._server.start()
@@ -95,6 +104,30 @@ class App:
             return code
         finally:
             self._server.stop()
+
+    def _warn(self) -> None:
+        if self._config.admin_open:
+            what = "load, unload and upload" if self._config.allow_upload else "load and unload"
+            log.warning("admin_open", note=f"everybody who can reach the server may {what} models")
+
+    def _reload(self) -> None:
+        """The keeper's thread, before it looks at the models."""
+        found = reload.reread(self._config, self._reread or (lambda: self._config))
+        if found:
+            self._config, self._key = found
+            self._warn()
+            self._let_in()
+
+    def _let_in(self) -> None:
+        """Gives the endpoints what of the settings may change."""
+        if self._repository:
+            self._repository.guard = self._guard()
+            self._repository.allow_upload = self._config.allow_upload
+
+    def _guard(self) -> Guard:
+        from batchmill.endpoints.repository import Guard
+
+        return Guard(self._key, self._config.admin_open)
 
     def _listen(self) -> list[str]:
         config, addresses = self._config, []
@@ -168,7 +201,6 @@ class App:
         loop = asyncio.get_running_loop()
         signalled = asyncio.Event()
         loop.add_reader(self._server.signal_fileno(), signalled.set)
-        loop.add_signal_handler(signal.SIGHUP, self._look_again)
         services, dispatcher, windows = self._start_endpoints()
         tasks = [loop.create_task(work) for work in (
             self._tell_health(services), windows.follow(lambda: served(self._models)), RuntimeLog(ort.take_messages).follow(),
@@ -181,26 +213,25 @@ class App:
         services.set_models(False, self._models)
         return await self._drain(dispatcher)
 
-    def _look_again(self) -> None:
-        log.info("reload_asked", path=str(self._registry))
-        self._keeper.wake()
-
     def _start_endpoints(self) -> tuple[Services, Dispatcher, Windows]:
         # Imported only now: together they take longer than everything that is needed to answer an inference.
         from batchmill.endpoints.catalog import Catalog
         from batchmill.endpoints.dispatch import Dispatcher
         from batchmill.endpoints.grpc_server import GrpcServer
         from batchmill.endpoints.grpc_services import Services
-        from batchmill.endpoints.repository import Guard, Repository
+        from batchmill.endpoints.repository import Repository
         from batchmill.endpoints.rest import application
+        from batchmill.endpoints.uploads import Uploads
         from batchmill.observe.metrics import Metrics
         from batchmill.observe.windows import Windows
 
         windows = Windows()
         catalog = Catalog(lambda: self._models, windows, self._config.server_name)
         server = GrpcServer(self._config.max_body_mib * MIB)
-        guard = Guard(self._config.admin_key(), self._config.admin_open)
-        repository = Repository(self._keeper.load, self._keeper.unload, guard, offered=self._config.model_control != "none")
+        uploads = Uploads(self._registry, self._keeper, lambda: self._models)
+        repository = Repository(self._keeper.load, self._keeper.unload, self._guard(), uploads, offered=self._config.model_control != "none")
+        self._repository = repository
+        self._let_in()  # by settings that may have changed meanwhile
         metrics = Metrics(self._server, lambda: served(self._models), self._changes, triton=self._config.triton_metrics)
         dispatcher = Dispatcher(self._server.bridge, application(catalog, metrics, repository), server, self._config.max_body_mib * MIB)
         dispatcher.start()

@@ -184,7 +184,7 @@ def serve(options: argparse.Namespace) -> int:
         config = dataclasses.replace(config, state_dir=default_folder(Path(registry), os.environ))
     from batchmill.app import App
 
-    return App(Path(registry), config).run()
+    return App(Path(registry), config, lambda: dataclasses.replace(settings(options, os.environ), state_dir=config.state_dir)).run()
 
 
 def open_runtime() -> None:

@@ -48,6 +48,8 @@ class ServerConfig:
     """File that holds the key of those who may load and unload models. None: callers on this machine may."""
     admin_open: bool = False
     """Everybody may."""
+    allow_upload: bool = False
+    """A load call may bring files and settings, which are written into the registry."""
     cpu_budget: float | None = None
     """Cores to use. None: the cgroup's quota or the affinity, whichever is less."""
     io_threads: int | None = None

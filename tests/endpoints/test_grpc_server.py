@@ -1,6 +1,7 @@
 """gRPC handlers of every kind, and what their context does."""
 
 import asyncio
+import base64
 import threading
 import time
 
@@ -8,6 +9,7 @@ import grpc
 import pytest
 
 from batchmill.core.bridge import CANCEL, END, MESSAGE
+from batchmill.core.grpc import status_details
 from batchmill.endpoints.dispatch import Dispatcher
 from batchmill.endpoints.grpc_context import EOF
 from batchmill.endpoints.grpc_server import PLAIN_THREADS, GrpcServer
@@ -200,7 +202,10 @@ async def fails_on_the_loop(request, context):
 
 @pytest.mark.parametrize("behaviour", [fails, fails_on_the_loop])
 def test_an_error_of_a_handler_tells_nothing_of_our_inside(behaviour):
-    assert ask("uu", behaviour).trailers == {b"grpc-status": b"13", b"grpc-message": b"internal error"}
+    trailers = ask("uu", behaviour).trailers
+    details = base64.b64decode(trailers.pop(b"grpc-status-details-bin") + b"==")
+    assert trailers == {b"grpc-status": b"13", b"grpc-message": b"internal error"}
+    assert details == status_details(13, "internal error", b"INTERNAL")
 
 
 def test_unknown_methods_missing_and_unreadable_messages():

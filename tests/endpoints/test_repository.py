@@ -7,7 +7,7 @@ from concurrent.futures import Future
 import pytest
 
 from batchmill.endpoints.repository import Guard, Repository
-from batchmill.errors import Forbidden, ModelError, Unauthenticated, Unsupported
+from batchmill.errors import Forbidden, InvalidRequest, ModelError, Unauthenticated, Unsupported, UploadsOff
 
 KEYED = Guard(hashlib.sha256(b"secret").digest())
 HERE = "ipv4:127.0.0.1:5"
@@ -44,14 +44,25 @@ def done(error=None):
     return future
 
 
-def test_a_load_that_fails_says_why_and_parameters_are_refused():
+def test_a_load_that_fails_says_why():
     asked = []
-    repository = Repository(lambda name: asked.append(name) or done(ModelError("cut")), lambda name: done(), Guard())
+    repository = Repository(lambda name: asked.append(name) or done(ModelError("cut")), lambda name: done(), Guard(), None)
     with pytest.raises(ModelError, match="cut"):
-        asyncio.run(repository.load("m", [], HERE, {}))
-    with pytest.raises(Unsupported, match="file:1"):
-        asyncio.run(repository.load("m", ["file:1/model.onnx"], HERE, {}))
+        asyncio.run(repository.load("m", {}, HERE, {}))
     with pytest.raises(Forbidden):
-        asyncio.run(repository.load("m", [], "ipv4:10.0.0.1:5", {}))
+        asyncio.run(repository.load("m", {}, "ipv4:10.0.0.1:5", {}))
     asyncio.run(repository.unload("m", HERE, {}))
     assert asked == ["m"]
+
+
+@pytest.mark.parametrize(("peer", "options", "parameters", "error"), [
+    (HERE, {}, {"file:1/model.onnx": b"x", "config": "{}"}, UploadsOff),
+    (HERE, {}, {"config": "{}"}, UploadsOff),
+    (HERE, {"allow_upload": True}, {"unknown": True}, InvalidRequest),
+    (HERE, {"allow_upload": True, "offered": False}, {"config": "{}"}, Unsupported),
+    ("ipv4:10.0.0.1:5", {"allow_upload": True}, {"config": "{}"}, Forbidden),
+])
+def test_an_upload_is_refused_where_none_is_taken(peer, options, parameters, error):
+    repository = Repository(lambda name: done(), lambda name: done(), Guard(), None, **options)
+    with pytest.raises(error, match="allow-upload" if error is UploadsOff else None):
+        asyncio.run(repository.load("m", parameters, peer, {}))

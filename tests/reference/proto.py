@@ -3,10 +3,15 @@ tritonclient's) cannot share a process's default pool."""
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from grpc_tools import protoc
 
@@ -29,6 +34,14 @@ POOL = load()
 def message(name: str) -> Any:
     """The class of a message, for example `ModelInferRequest` or `ModelInferRequest.InferInputTensor`."""
     return message_factory.GetMessageClass(POOL.FindMessageTypeByName(f"inference.{name}"))
+
+
+@contextlib.contextmanager
+def private_model_config() -> Iterator[None]:
+    """Inside of it, what reads a config.pbtxt does so with messages of this pool."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "batchmill.proto.model_config_pb2", SimpleNamespace(ModelConfig=message("ModelConfig")))
+        yield
 
 
 class Messages:

@@ -1,8 +1,5 @@
 """config.pbtxt: what of it has a meaning here is taken over; everything else is told with its place, and nothing is dropped in silence."""
 
-import sys
-from types import SimpleNamespace
-
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -14,16 +11,14 @@ from batchmill.registry.pbtxt_scan import scan
 from batchmill.registry.policy import VersionPolicy
 from batchmill.registry.settings import ModelSettings
 from e2e import models
-from reference.proto import message
+from reference.proto import private_model_config
 from reference.registry import first_pass
 
 
 @pytest.fixture(scope="module", autouse=True)
 def runtime():
-    """The messages come from a pool of their own: the generated module and tritonclient's cannot share a process."""
     ort.initialise()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "batchmill.proto.model_config_pb2", SimpleNamespace(ModelConfig=message("ModelConfig")))
+    with private_model_config():
         yield
 
 

@@ -9,10 +9,12 @@ from functools import partial
 from typing import Any
 from urllib.parse import unquote
 
+import orjson
+
 from batchmill.core.bridge import ColdCall
 from batchmill.endpoints.backpressure import writable
 from batchmill.endpoints.compression import LIMIT_BYTES, plain
-from batchmill.errors import BadCompression, TooLarge, UnsupportedCompression
+from batchmill.errors import BadCompression, BatchmillError, InternalError, ShuttingDown, TooLarge, UnsupportedCompression
 from batchmill.logs import Log
 
 log = Log(__name__)
@@ -79,7 +81,7 @@ async def handle(application: Application, call: ColdCall, max_body_bytes: int =
         await application({**scope_of(call), "batchmill.infer": partial(infer, call) if infer else None}, receive, send)
     except (BadCompression, TooLarge, UnsupportedCompression) as error:
         started = True
-        fail(call, error.http_status, str(error).encode())
+        fail(call, error)
     except asyncio.CancelledError:  # the caller has gone, or the server's time is over
         if not started:
             refuse(call)
@@ -87,17 +89,17 @@ async def handle(application: Application, call: ColdCall, max_body_bytes: int =
     except Exception:
         log.exception("application_failed", path=call.target[:200])
         if not started:
-            fail(call, 500, b"internal error")
+            fail(call, InternalError())
     finally:
         call.finish()
 
 
 def refuse(call: ColdCall) -> None:
-    fail(call, 503, b"the server is shutting down", [(b"retry-after", b"1")])
+    fail(call, ShuttingDown(), [(b"retry-after", b"1")])
     call.finish()
 
 
-def fail(call: ColdCall, status: int, text: bytes, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
-    body = b'{"error":"%s"}' % text
-    call.start(status, [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), *headers])
+def fail(call: ColdCall, error: BatchmillError, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
+    body = orjson.dumps({"error": str(error)})
+    call.start(error.http_status, [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), *headers])
     call.write(body)

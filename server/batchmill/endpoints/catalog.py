@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import batchmill
-from batchmill.errors import NotFound, UsageError
+from batchmill.errors import InvalidRequest, NotFound
 from batchmill.observe.windows import WINDOWS, Windows
 from batchmill.registry.status import ModelStatus, VersionStatus
 
@@ -22,6 +22,9 @@ class Catalog:
         self._models = models
         self._name = name
         self._windows = windows or Windows()
+
+    def statuses(self) -> Mapping[str, ModelStatus]:
+        return self._models()
 
     def server(self) -> dict[str, Any]:
         return {"name": self._name, "version": batchmill.__version__, "extensions": list(EXTENSIONS)}
@@ -87,7 +90,7 @@ class Catalog:
     def activity(self, window: str) -> dict[str, Any]:
         """What was asked of the versions in that window; those that were not are left out."""
         if window not in WINDOWS:
-            raise UsageError(f"window: {window[:40]!r} given, one of {', '.join(WINDOWS)} wanted")
+            raise InvalidRequest(f"window: {window[:40]!r} given, one of {', '.join(WINDOWS)} wanted")
         now = time.monotonic()
         rows = []
         for model in self._models().values():

@@ -16,11 +16,13 @@ from urllib.parse import quote
 import grpc
 
 from batchmill.core.bridge import ColdCall
+from batchmill.core.grpc import status_details
 from batchmill.endpoints.backpressure import pauses, writable
 from batchmill.endpoints.compression import LIMIT_BYTES, plain
-from batchmill.errors import TooLarge
+from batchmill.errors import BadCompression, BatchmillError, InvalidRequest, TooLarge, UnsupportedCompression
 
 Metadata = Sequence[tuple[str, str | bytes]]
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
 EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]
 _HOP = {"te", "content-type", "user-agent", "host", "grpc-timeout", "grpc-encoding", "grpc-accept-encoding"}
 
@@ -59,10 +61,10 @@ class Call:
             if compressed:
                 data = await plain(data, self._call.headers, b"grpc-encoding", self._max_message_bytes)
             return self._deserialize(data)
-        except TooLarge as error:
-            self.give_up(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
+        except (BadCompression, TooLarge, UnsupportedCompression):
+            raise
         except Exception:
-            self.give_up(grpc.StatusCode.INVALID_ARGUMENT, "the bytes are no such message")
+            raise InvalidRequest("the bytes are no such message") from None
 
     def begin(self, metadata: Metadata) -> None:
         with self._sending:
@@ -81,6 +83,11 @@ class Call:
         self._code, self._details = code, details
         self._trailers = trailing_metadata or self._trailers
         raise Aborted
+
+    def fail(self, error: BatchmillError) -> None:
+        """With the same details that the data plane's refusals have."""
+        self._code, self._details = _CODES[error.code], str(error)
+        self._trailers = (("grpc-status-details-bin", status_details(error.code, str(error), error.reason.encode())),)
 
     def finish(self) -> None:
         code = self._code or grpc.StatusCode.OK

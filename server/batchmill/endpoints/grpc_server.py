@@ -18,11 +18,11 @@ import grpc
 from batchmill.core.bridge import ColdCall
 from batchmill.endpoints.compression import LIMIT_BYTES
 from batchmill.endpoints.grpc_context import EOF, Aborted, BlockingContext, Call, Context
+from batchmill.errors import BatchmillError, InternalError, InvalidRequest, ShuttingDown, UnknownCall
 from batchmill.logs import Log
 
 log = Log(__name__)
 PLAIN_THREADS = 8  # plain handlers at once; more wait
-_SHUTTING_DOWN = "the server is shutting down"
 
 
 @dataclass(slots=True)
@@ -63,7 +63,7 @@ class GrpcServer:
     def open(self, call: ColdCall) -> None:
         handler = self.find(call)
         if handler is None:
-            call.finish([(b"grpc-status", b"12"), (b"grpc-message", b"unknown service or method")])
+            finish(call, UnknownCall("unknown service or method"))
             return
         behaviour = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
         on_loop = inspect.iscoroutinefunction(behaviour) or inspect.isasyncgenfunction(behaviour)
@@ -73,7 +73,7 @@ class GrpcServer:
         task.add_done_callback(lambda _: self._ended(call, context))  # one that is cancelled at once never begins
 
     def refuse(self, call: ColdCall) -> None:
-        call.finish([(b"grpc-status", b"14"), (b"grpc-message", _SHUTTING_DOWN.encode())])
+        finish(call, ShuttingDown())
 
     def message(self, call: ColdCall, data: bytes | None, *, compressed: bool = False) -> None:
         """One message, or None: the client has half-closed."""
@@ -97,8 +97,7 @@ class GrpcServer:
 
     def _end(self, calls: Iterable[Running]) -> None:
         for running in calls:
-            running.context.set_code(grpc.StatusCode.UNAVAILABLE)
-            running.context.set_details(_SHUTTING_DOWN)
+            running.context.fail(ShuttingDown())
             running.task.cancel()
 
     async def _run(self, handler: Any, behaviour: Any, context: Context | BlockingContext, call: ColdCall) -> None:
@@ -106,6 +105,8 @@ class GrpcServer:
             await asyncio.wait_for(self._answer(handler, behaviour, context), context.time_remaining())
         except Aborted:
             pass
+        except BatchmillError as error:
+            context.fail(error)
         except TimeoutError:
             context.set_code(grpc.StatusCode.DEADLINE_EXCEEDED)
         except asyncio.CancelledError:
@@ -114,8 +115,7 @@ class GrpcServer:
         except Exception:
             if context.code() is None:  # a generated servicer sets UNIMPLEMENTED and raises
                 log.exception("handler_failed", method=call.target[:200])
-                context.set_code(grpc.StatusCode.INTERNAL)
-                context.set_details("internal error")
+                context.fail(InternalError())
 
     def _ended(self, call: ColdCall, context: Call) -> None:
         self._running.pop(id(call), None)
@@ -124,7 +124,7 @@ class GrpcServer:
     async def _answer(self, handler: Any, behaviour: Any, context: Context | BlockingContext) -> None:
         request: Any = context.requests()
         if not handler.request_streaming and (request := await context.next_message()) is EOF:
-            context.give_up(grpc.StatusCode.INVALID_ARGUMENT, "a message was expected, none came")
+            raise InvalidRequest("a message was expected, none came")
         if isinstance(context, BlockingContext):
             loop = asyncio.get_running_loop()
             await loop.run_in_executor(self._threads, answer_plainly, behaviour, request, context, handler.response_streaming)
@@ -147,6 +147,11 @@ def answer_plainly(behaviour: Any, request: Any, context: BlockingContext, strea
         if context.done():
             break
         context.write(message)
+
+
+def finish(call: ColdCall, error: BatchmillError) -> None:
+    """Ends a call that no handler has."""
+    call.finish([(b"grpc-status", b"%d" % error.code), (b"grpc-message", str(error).encode())])
 
 
 def send_unless_failed(context: Call, message: Any) -> None:

@@ -2,37 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, NoReturn
+from collections.abc import Iterable
+from typing import Any
 
-import grpc
 from google.protobuf import json_format
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
-from batchmill.core.grpc import status_details
 from batchmill.endpoints.catalog import Catalog
 from batchmill.endpoints.grpc_context import Context
 from batchmill.endpoints.grpc_server import GrpcServer
 from batchmill.endpoints.health import HealthServicer
 from batchmill.endpoints.repository import Repository
-from batchmill.errors import BatchmillError
 from batchmill.proto import inference_pb2 as pb
 from batchmill.proto import inference_pb2_grpc
 
 SERVICE = "inference.GRPCInferenceService"
-_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 def filled(message: Any, content: dict[str, Any]) -> Any:
     """Our own dictionary as a message; never a caller's JSON."""
     return json_format.ParseDict(content, message)
-
-
-async def refuse(context: Context, error: BatchmillError) -> NoReturn:
-    """With the same details that the data plane's refusals have."""
-    details = status_details(error.code, str(error), error.reason.encode())
-    await context.abort(_CODES[error.code], str(error), (("grpc-status-details-bin", details),))
 
 
 class InferenceServicer(inference_pb2_grpc.GRPCInferenceServiceServicer):
@@ -42,41 +32,32 @@ class InferenceServicer(inference_pb2_grpc.GRPCInferenceServiceServicer):
         self._catalog = catalog
         self._repository = repository
 
-    async def _read(self, context: Context, read: Callable[[str, str], Any], request: Any) -> Any:
-        """What the catalog tells of the model and version asked for; its errors become statuses."""
-        try:
-            return read(request.name, request.version)
-        except BatchmillError as error:
-            return await refuse(context, error)
-
     async def ServerMetadata(self, request: Any, context: Context) -> Any:
         return pb.ServerMetadataResponse(**self._catalog.server())
 
     async def ModelMetadata(self, request: Any, context: Context) -> Any:
-        return pb.ModelMetadataResponse(**await self._read(context, self._catalog.metadata, request))
+        return pb.ModelMetadataResponse(**self._catalog.metadata(request.name, request.version))
 
     async def ModelConfig(self, request: Any, context: Context) -> Any:
-        return filled(pb.ModelConfigResponse(), {"config": await self._read(context, self._catalog.config, request)})
+        return filled(pb.ModelConfigResponse(), {"config": self._catalog.config(request.name, request.version)})
 
     async def ModelStatistics(self, request: Any, context: Context) -> Any:
-        return filled(pb.ModelStatisticsResponse(), {"model_stats": await self._read(context, self._catalog.statistics, request)})
+        return filled(pb.ModelStatisticsResponse(), {"model_stats": self._catalog.statistics(request.name, request.version)})
 
     async def RepositoryIndex(self, request: Any, context: Context) -> Any:
         return filled(pb.RepositoryIndexResponse(), {"models": self._catalog.index(request.ready)})
 
     async def RepositoryModelLoad(self, request: Any, context: Context) -> Any:
-        try:
-            await self._repository.load(request.model_name, request.parameters, context.peer(), headers_of(context))
-        except BatchmillError as error:
-            await refuse(context, error)
+        await self._repository.load(request.model_name, parameters_of(request), context.peer(), headers_of(context))
         return pb.RepositoryModelLoadResponse()
 
     async def RepositoryModelUnload(self, request: Any, context: Context) -> Any:
-        try:
-            await self._repository.unload(request.model_name, context.peer(), headers_of(context))
-        except BatchmillError as error:
-            await refuse(context, error)
+        await self._repository.unload(request.model_name, context.peer(), headers_of(context))
         return pb.RepositoryModelUnloadResponse()
+
+
+def parameters_of(request: Any) -> dict[str, object]:
+    return {name: getattr(value, value.WhichOneof("parameter_choice") or "string_param") for name, value in request.parameters.items()}
 
 
 def headers_of(context: Context) -> dict[str, str]:

@@ -6,12 +6,13 @@ import asyncio
 import hashlib
 import hmac
 import ipaddress
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 
 from batchmill.endpoints.asgi import client_of
-from batchmill.errors import Forbidden, Unauthenticated, Unsupported
+from batchmill.endpoints.uploads import Uploads
+from batchmill.errors import Forbidden, InvalidRequest, Unauthenticated, Unsupported, UploadsOff
 
 _FORWARDED = ("origin", "forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
 
@@ -54,28 +55,39 @@ def is_local_host(host: str) -> bool:
         return False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Repository:
-    """What the two calls do. start_load, start_unload: the registry's, by model name. offered: not with --model-control none."""
+    """What the two calls do. start_load, start_unload: the registry's, by model name. offered: not with --model-control none.
+
+    guard and allow_upload may be replaced while it is used.
+    """
 
     start_load: Callable[[str], Future[None]]
     start_unload: Callable[[str], Future[None]]
     guard: Guard
+    uploads: Uploads
     offered: bool = True
+    allow_upload: bool = False
 
-    async def load(self, name: str, parameters: Iterable[str], peer: str, headers: Mapping[str, str]) -> None:
-        """Returns when the model serves. parameters: names of the call's. Raises BatchmillError."""
-        self._check(peer, headers)
+    async def load(self, name: str, parameters: Mapping[str, object], peer: str, headers: Mapping[str, str]) -> None:
+        """Returns when the model serves. parameters: the call's, by name. Raises BatchmillError."""
+        self.check(peer, headers)
+        if not parameters:
+            return await asyncio.wrap_future(self.start_load(name))
         for parameter in parameters:
-            raise Unsupported(f"parameter {parameter[:200]!r}: a model is loaded as it lies in the registry; no parameters are offered")
-        await asyncio.wrap_future(self.start_load(name))
+            if parameter != "config" and not parameter.startswith("file:"):
+                raise InvalidRequest(f"parameter {parameter[:200]!r}: 'config' or 'file:<version>/<name>' wanted, or none")
+        if not self.allow_upload:
+            raise UploadsOff(f"parameter {next(iter(parameters))[:200]!r}: uploads are off; --allow-upload turns them on")
+        await self.uploads.load(name, parameters)
 
     async def unload(self, name: str, peer: str, headers: Mapping[str, str]) -> None:
         """Returns when the model serves no more."""
-        self._check(peer, headers)
+        self.check(peer, headers)
         await asyncio.wrap_future(self.start_unload(name))
 
-    def _check(self, peer: str, headers: Mapping[str, str]) -> None:
+    def check(self, peer: str, headers: Mapping[str, str]) -> None:
+        """Whether this caller may, and whether there is anything to be done at all."""
         self.guard.check(peer, headers)
         if not self.offered:
             raise Unsupported("--model-control none: this server serves what was there at its start")

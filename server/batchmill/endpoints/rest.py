@@ -16,10 +16,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from batchmill.endpoints import v1
+from batchmill.endpoints import docs_page, v1
+from batchmill.endpoints.calls import JSON
 from batchmill.endpoints.catalog import Catalog
+from batchmill.endpoints.openapi import BINARY, HEADER_LENGTH, OpenApi
 from batchmill.endpoints.repository import Repository
-from batchmill.errors import BatchmillError
+from batchmill.errors import BatchmillError, InternalError, InvalidRequest, UnknownCall, WrongMethod
 from batchmill.logs import Log
 from batchmill.observe.metrics import CONTENT_TYPE, Metrics
 
@@ -27,7 +29,7 @@ log = Log(__name__)
 
 
 def answer(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(orjson.dumps(content), status, headers, "application/json")
+    return Response(orjson.dumps(content), status, headers, JSON)
 
 
 def echo(text: str) -> str:
@@ -36,14 +38,28 @@ def echo(text: str) -> str:
 
 
 async def on_error(request: Request, error: Exception) -> Response:
-    if isinstance(error, BatchmillError):
-        headers = {"retry-after": "1"} if error.http_status in (429, 503) else None
-        return answer({"error": str(error)}, error.http_status, headers)
-    if isinstance(error, HTTPException):
-        headers = dict(error.headers) if error.headers else None
-        return answer({"error": f"{echo(request.method)} {echo(request.scope['path'])}: {error.detail}"}, error.status_code, headers)
-    log.exception("handler_failed", path=echo(request.scope["path"]))
-    return answer({"error": "internal error"}, 500)
+    headers: dict[str, str] = {}
+    if isinstance(error, HTTPException):  # of Starlette's router
+        headers.update(error.headers or {})
+        kind = {404: UnknownCall, 405: WrongMethod}.get(error.status_code, InvalidRequest)
+        error = kind(f"{echo(request.method)} {echo(request.scope['path'])}: {error.detail}")
+    elif not isinstance(error, BatchmillError):
+        log.exception("handler_failed", path=echo(request.scope["path"]))
+        error = InternalError()
+    if error.http_status in (429, 503):
+        headers["retry-after"] = "1"
+    return answer({"error": str(error)}, error.http_status, headers)
+
+
+def object_of(body: bytes) -> dict[str, Any]:
+    """The JSON object of a body; an empty one where there is no body."""
+    try:
+        found = orjson.loads(body or b"{}")
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(f"the body is no JSON object: {str(error)[:200]}") from None
+    if not isinstance(found, dict):
+        raise InvalidRequest("the body is no JSON object")
+    return found
 
 
 async def hot_path_asked_wrongly(request: Request) -> Response:
@@ -61,6 +77,24 @@ class Smaller(GZipMiddleware):
         await (self.app if scope["path"].startswith("/v2") else super().__call__)(scope, receive, send)
 
 
+def described(openapi: OpenApi) -> list[Route]:
+    """The document, the page, and a request for each version: on threads, as a thousand models have a lot to tell."""
+
+    async def document(request: Request) -> Response:
+        return Response(await run_in_threadpool(openapi.document), 200, {"cache-control": "no-cache"}, JSON)
+
+    async def page(request: Request) -> Response:
+        origin = docs_page.origin_of(request.headers.get("host", ""))
+        return Response(await run_in_threadpool(openapi.page, origin), 200, docs_page.HEADERS, "text/html")
+
+    async def example(request: Request) -> Response:
+        found = await run_in_threadpool(openapi.example, request.path_params["model"], request.path_params["version"])
+        headers = {HEADER_LENGTH: str(found.json_bytes)} if found.is_binary else {}
+        return Response(found.body, 200, headers, BINARY if found.is_binary else JSON)
+
+    return [Route("/openapi.json", document), Route("/docs", page), Route("/docs/models/{model}/versions/{version}/example", example)]
+
+
 def application(catalog: Catalog, metrics: Metrics, repository: Repository) -> Starlette:
     def reader(read: Callable[[Request], Any]) -> Callable[[Request], Any]:
         async def endpoint(request: Request) -> Response:
@@ -76,23 +110,15 @@ def application(catalog: Catalog, metrics: Metrics, repository: Repository) -> S
         return answer({"models": await run_in_threadpool(catalog.models)})
 
     async def index(request: Request) -> Response:
-        try:
-            wish = orjson.loads(await request.body() or b"{}")
-        except orjson.JSONDecodeError:
-            wish = None
-        if not isinstance(wish, dict):
-            return answer({"error": "the body is no JSON object"}, 400)
-        return answer(catalog.index(wish.get("ready") is True))
+        return answer(catalog.index(object_of(await request.body()).get("ready") is True))
 
     async def load(request: Request) -> Response:
-        try:
-            wish = orjson.loads(await request.body() or b"{}")
-        except orjson.JSONDecodeError:
-            wish = None
-        parameters = wish.get("parameters", {}) if isinstance(wish, dict) else None
+        peer = request.scope["batchmill.peer"]
+        repository.check(peer, request.headers)  # before a body is read that may be large
+        parameters = (await run_in_threadpool(object_of, await request.body())).get("parameters", {})
         if not isinstance(parameters, dict):
-            return answer({"error": "a JSON object with an object `parameters` wanted, or no body"}, 400)
-        await repository.load(request.path_params["model"], parameters, request.scope["batchmill.peer"], request.headers)
+            raise InvalidRequest("parameters: an object wanted")
+        await repository.load(request.path_params["model"], parameters, peer, request.headers)
         return answer({})
 
     async def unload(request: Request) -> Response:
@@ -113,6 +139,7 @@ def application(catalog: Catalog, metrics: Metrics, repository: Repository) -> S
         Route("/admin/models", models),
         Route("/admin/activity", reader(lambda request: catalog.activity(request.query_params.get("window", "10s")))),
         Route("/metrics", render_metrics),
+        *described(OpenApi(catalog.statuses)),
     ]
     for prefix in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
         routes += [

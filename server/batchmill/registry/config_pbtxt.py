@@ -34,7 +34,7 @@ _NO_EFFECT: dict[str, tuple[str, ...]] = {
     "dynamic_batching.default_queue_policy.allow_timeout_override": ("true",), "parameters.key": ('"intra_op_thread_count"',),
 }  # fmt: skip
 # Fields of Triton's that the parser does not know: valid, and without effect.
-_ELSEWHERE = {
+ELSEWHERE = {
     "model_warmup", "response_cache", "ensemble_scheduling", "sequence_batching", "optimization", "model_metrics", "model_operations",
     "model_transaction_policy", "model_repository_agents", "cc_model_filenames", "metric_tags", "runtime", "batch_input", "batch_output",
     "instance_group.host_policy", "instance_group.rate_limiter", "instance_group.secondary_devices", "instance_group.profile",
@@ -78,15 +78,20 @@ def unknown_fields(fields: list[Field]) -> Iterator[Field]:
             yield field
 
 
-@functools.cache
 def known_names(path: tuple[str, ...]) -> list[str]:
+    return list(fields_of(path))
+
+
+@functools.cache
+def fields_of(path: tuple[str, ...]) -> dict[str, Any]:
+    """What protobuf says of the fields of the message at that path, by name."""
     from batchmill.proto import model_config_pb2 as pb
 
     message: Any = pb.ModelConfig.DESCRIPTOR
     for name in path:
         field = message.fields_by_name.get(name) if message else None
         message = field.message_type if field else None
-    return list(message.fields_by_name) if message else []
+    return dict(message.fields_by_name) if message else {}
 
 
 def blanked(text: str, fields: list[Field]) -> str:
@@ -99,9 +104,9 @@ def blanked(text: str, fields: list[Field]) -> str:
 
 
 def note_on_unknown(field: Field) -> str:
-    if field.dotted in _ELSEWHERE:
+    if field.dotted in ELSEWHERE:
         return f"{field.place}: {field.dotted} has no effect in this release"
-    near = difflib.get_close_matches(field.name, [*known_names(field.path[:-1]), *(name for name in _ELSEWHERE if len(field.path) == 1)], 1)
+    near = difflib.get_close_matches(field.name, [*known_names(field.path[:-1]), *(name for name in ELSEWHERE if len(field.path) == 1)], 1)
     return f"{field.place}: {field.dotted}: unknown field" + (f"; did you mean {near[0]!r}?" if near else "")
 
 

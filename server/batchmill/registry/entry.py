@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 
 from batchmill.errors import BatchmillError
 from batchmill.logs import Log
+from batchmill.registry import model_config
 from batchmill.registry.layout import ModelFolder, Stamp
+from batchmill.registry.loader import notes_on
 from batchmill.registry.policy import problem_of
 from batchmill.registry.reconcile import Plan
 from batchmill.registry.settings import ModelSettings
@@ -39,6 +41,37 @@ class Entry:
         for number, version in self.status.versions.items():
             if version.state == "FAILED" or version.reason:
                 self.stamps.pop(int(number), None)
+
+    def try_again(self, done: Future[None]) -> None:
+        """What failed is, at the next look; then done is told."""
+        self.forget_failures()
+        if self.problem:
+            self.config = None
+        self.waiting.append(done)
+
+    def read_config(self, adjust: Callable[[VersionStatus, ModelSettings], None]) -> None:
+        """Reads a model.yaml or config.pbtxt that is new or changed. When it is wrong, what serves goes on by the settings it has."""
+        folder, status = self.folder, self.status
+        first, self.config = self.config is None, folder.config
+        try:
+            settings = model_config.read_folder(folder.path, folder.name)
+        except (BatchmillError, OSError) as error:
+            event, said = ("settings_refused", "the edit was refused: ") if status.ready() else ("model_failed", "")
+            self.problem = f"{said}{error}"
+            log.error(event, name=folder.name, reason=self.problem)
+            return
+        for note in notes_on(settings, folder):
+            log.warning("model_note", name=folder.name, note=note)
+        anew = not first and settings.for_loading() != status.settings.for_loading()
+        if anew:
+            self.stamps.clear()  # what is served was loaded otherwise: it is loaded anew beside itself
+        if settings.signature_change != status.settings.signature_change:
+            self.forget_failures()
+        status.settings, self.problem = settings, ""
+        for version in status.ready():
+            adjust(version, settings)
+        if not first:
+            log.info("model_settings", name=folder.name, loads_anew=anew)
 
     def is_unreadable(self, folder: ModelFolder) -> bool:
         """Whether a look could not see into the folder: then what is loaded serves on."""

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from batchmill.errors import BatchmillError, ModelError, NotFound, RegistryGone, StartError
 from batchmill.logs import Log
-from batchmill.registry import layout, loader, model_config, watch
+from batchmill.registry import layout, watch
 from batchmill.registry.entry import Call, Entry, Loaded
 from batchmill.registry.layout import ModelFolder
 from batchmill.registry.reconcile import Kept, decide
@@ -83,9 +83,20 @@ class Keeper:
         self._events.put(None)
 
     # Calls: from any thread.
-    def load(self, name: str) -> Future[None]:
-        """Looks at a model's folder now, and tries again what failed. Done when its versions serve; fails with the reason when one does not."""
-        return self._call(lambda done: self._load_called(name, done))
+    def load(self, name: str, publish: Callable[[], None] | None = None) -> Future[None]:
+        """Looks at a model's folder now, and tries again what failed. Done when its versions serve; fails with the reason when one does not.
+
+        publish: called before, with no look at the registry between its steps.
+        """
+        return self._call(lambda done: self._load_called(name, done, publish))
+
+    def withdraw(self, name: str, undo: Callable[[], None]) -> Future[None]:
+        """Takes back what a load has published; then the same as load(), and a model that has no folder any more is forgotten."""
+        return self._call(lambda done: self._withdraw_called(name, done, undo))
+
+    def reload(self, first: Callable[[], None], *, models: bool = True) -> Future[None]:
+        """first(), then the same as load() of all models but those out of service by will. Done when it has begun."""
+        return self._call(lambda done: self._reload_called(done, first, models))
 
     def unload(self, name: str) -> Future[None]:
         """Takes a model out of service until load() or a change in its folder."""
@@ -204,36 +215,13 @@ class Keeper:
         if entry.status.held:
             return entry.settling.keep_only(())
         if entry.config != folder.config:
-            self._read_config(entry)
+            entry.read_config(self._adjust)
+            self._changed = True
         if not entry.problem or entry.status.versions:
             self._reconcile(entry)
         else:
             entry.settling.keep_only(())
         self._changed |= entry.explain()
-
-    def _read_config(self, entry: Entry) -> None:
-        """Reads a model.yaml or config.pbtxt that is new or changed. When it is wrong, what serves goes on by the settings it has."""
-        folder, status = entry.folder, entry.status
-        first, entry.config, self._changed = entry.config is None, folder.config, True
-        try:
-            settings = model_config.read_folder(folder.path, folder.name)
-        except (BatchmillError, OSError) as error:
-            event, said = ("settings_refused", "the edit was refused: ") if status.ready() else ("model_failed", "")
-            entry.problem = f"{said}{error}"
-            log.error(event, name=folder.name, reason=entry.problem)
-            return
-        for note in loader.notes_on(settings, folder):
-            log.warning("model_note", name=folder.name, note=note)
-        anew = not first and settings.for_loading() != status.settings.for_loading()
-        if anew:
-            entry.stamps.clear()  # what is served was loaded otherwise: it is loaded anew beside itself
-        if settings.signature_change != status.settings.signature_change:
-            entry.forget_failures()
-        status.settings, entry.problem = settings, ""
-        for version in status.ready():
-            self._adjust(version, settings)
-        if not first:
-            log.info("model_settings", name=folder.name, loads_anew=anew)
 
     def _reconcile(self, entry: Entry) -> None:
         status, folder = entry.status, entry.folder
@@ -346,18 +334,34 @@ class Keeper:
             self._retire(version)
 
     # What calls do.
-    def _load_called(self, name: str, done: Future[None]) -> None:
+    def _load_called(self, name: str, done: Future[None], publish: Callable[[], None] | None = None) -> None:
+        if publish:
+            publish()
         if name not in self._entries:
             self._look()
         entry = self._entries.get(name)
         if entry is None:
             raise NotFound(f"the registry has no model {name[:200]!r}")
         entry.status.held = False
-        entry.forget_failures()
-        if entry.problem:
-            entry.config = None
-        entry.waiting.append(done)
+        entry.try_again(done)
         self._look()
+
+    def _withdraw_called(self, name: str, done: Future[None], undo: Callable[[], None]) -> None:
+        undo()
+        if (self._root / name).is_dir() or name not in self._entries:
+            return self._load_called(name, done)
+        self._remove(name)  # not by a look: to one, a registry that is empty now is one that is gone
+        self._unloaded.append(done)
+
+    def _reload_called(self, done: Future[None], first: Callable[[], None], models: bool) -> None:
+        first()
+        for entry in self._entries.values() if models else ():
+            if not entry.status.held:
+                entry.try_again(Future())
+        if models:
+            self._look()
+        self._changed = True
+        done.set_result(None)
 
     def _unload_called(self, name: str, done: Future[None]) -> None:
         entry = self._entries.get(name)

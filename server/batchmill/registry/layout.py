@@ -52,7 +52,7 @@ def scan(registry: Path) -> Scan:
         raise StartError(f"{registry}: {error.strerror}") from None
     for entry in entries:
         try:
-            if entry.name.startswith(".") or entry.name.endswith(_PASSING) or not entry.is_dir():
+            if is_passing(entry.name) or not entry.is_dir():
                 if entry.suffix == ".onnx":
                     notes.append(f"file {entry.name!r} ignored: a model is a folder, such as {entry.stem}/1/model.onnx")
                 continue
@@ -65,6 +65,16 @@ def scan(registry: Path) -> Scan:
         except OSError as error:
             models.append(ModelFolder(entry.name, entry, problem=f"its folder cannot be read: {error.strerror}"))
     return Scan(models, tuple(notes))
+
+
+def is_passing(name: str) -> bool:
+    """Hidden, or a name of what is being written."""
+    return name.startswith(".") or name.endswith(_PASSING)
+
+
+def is_model_name(name: str) -> bool:
+    """Whether a folder of that name is a model, and can be made."""
+    return not is_passing(name) and _NAME.fullmatch(name) is not None and len(name.encode(errors="replace")) <= 255
 
 
 def single_file(path: Path) -> ModelFolder:

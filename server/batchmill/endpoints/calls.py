@@ -1,0 +1,151 @@
+"""Every path of REST, as the OpenAPI document, the page of calls and docs/reference.md tell it; and the shapes of what is answered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+JSON = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A path and its method. answer: the name of a schema, or a media type; empty: no body. fails: HTTP statuses.
+
+    versions: it is there below /versions/{version} too. also: another path for the same.
+    """
+
+    method: str
+    path: str
+    text: str
+    answer: str
+    fails: tuple[int, ...] = ()
+    body: str = ""
+    query: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    versions: bool = False
+    guarded: bool = False
+    also: str = ""
+
+    def paths(self) -> list[str]:
+        numbered = [self.path.replace("{model}", "{model}/versions/{version}")] if self.versions else []
+        return [self.path, *numbered, *([self.also] if self.also else [])]
+
+
+_MODEL = "/v2/models/{model}"
+_TFS = "/v1/models/{model}"
+_INFER = (400, 404, 408, 413, 415, 429, 500, 503, 504)
+_GUARDED = (400, 401, 403, 404, 501, 503)
+CALLS = (
+    Call("get", "/v2", "name, version and extensions of the server", "Server"),
+    Call("get", "/v2/health/{which}", "`live`: 200 while the process answers; `ready`: 200 or 503. Answered without Python", "", (503,)),
+    Call("get", "/livez", "the same as `live`", ""),
+    Call("get", "/healthz", "the same as `live`", ""),
+    Call("get", "/readyz", "the same as `ready`", "", (503,)),
+    Call("get", "/v2/models", "names", "Models"),
+    Call("get", "/v2/models/stats", "statistics of all models", "Statistics"),
+    Call("get", _MODEL, "inputs, outputs, versions", "Metadata", (404,), versions=True),
+    Call("get", f"{_MODEL}/ready", "200, 503 or 404. Answered without Python", "", (404, 503), versions=True),
+    Call("post", f"{_MODEL}/infer", "an inference (POST), JSON or binary tensors. Answered without Python", "InferResponse", _INFER, "InferRequest",
+         versions=True),
+    Call("post", f"{_MODEL}/labels/{{label}}/infer", "of the version that a label names", "InferResponse", _INFER, "InferRequest"),
+    Call("get", f"{_MODEL}/config", "Triton's model configuration", "Config", (404,), versions=True),
+    Call("get", f"{_MODEL}/stats", "the v2 statistics", "Statistics", (404,), versions=True),
+    Call("get", f"{_MODEL}/latency", "p50, p90, p99, p99.9 of each stage over the last 10 s, 1 min and 5 min", "Latency", (404,), versions=True),
+    Call("post", "/v2/repository/index", 'all versions with state and reason (POST; `{"ready": true}`: those alone)', "Index", (400,), "IndexRequest",
+         also="/v2/repository/{repository}/index"),
+    Call("post", "/v2/repository/models/{model}/load",
+         "looks at a model's folder now and tries again what failed; may bring files, see below (POST; guarded)",
+         "Nothing", (*_GUARDED, 409, 413), "LoadRequest", guarded=True),
+    Call("post", "/v2/repository/models/{model}/unload",
+         "takes a model out of service until a load call or a change in its folder (POST; guarded)",
+         "Nothing", _GUARDED, "UnloadRequest", guarded=True),
+    Call("post", f"{_TFS}:predict", "TensorFlow Serving's predict, `instances` or `inputs` (POST)", "TfAnswer", _INFER, "TfRequest",
+         versions=True, also=f"{_TFS}/labels/{{label}}:predict"),
+    Call("post", f"{_TFS}:classify", "not offered", "Error", (501,), versions=True, also=f"{_TFS}/labels/{{label}}:classify"),
+    Call("post", f"{_TFS}:regress", "not offered", "Error", (501,), versions=True, also=f"{_TFS}/labels/{{label}}:regress"),
+    Call("get", _TFS, "TensorFlow Serving's model status", "Any", (404,), versions=True, also=f"{_TFS}/labels/{{label}}"),
+    Call("get", f"{_TFS}/metadata", "TensorFlow Serving's metadata", "Any", (404,), versions=True, also=f"{_TFS}/labels/{{label}}/metadata"),
+    Call("get", "/admin/models", "what `batchmill models` shows: state, reason, traffic, memory, hash", "AdminModels"),
+    Call("get", "/admin/activity", "what `batchmill top` shows (`?window=10s`, `1m`, `5m`)", "Activity", (400,),
+         query=(("window", ("10s", "1m", "5m")),)),
+    Call("get", "/metrics", "for Prometheus", "text/plain"),
+    Call("get", "/openapi.json", "these calls and the served models as an OpenAPI 3.1 document", "Document"),
+    Call("get", "/docs", "the same as a page to read, with curl examples", "text/html"),
+    Call("get", "/docs/models/{model}/versions/{version}/example", "a request that the version takes, ready to be posted", "Any", (404, 413)),
+)  # fmt: skip
+
+
+def record(required: dict[str, Any], optional: dict[str, Any] | None = None) -> dict[str, Any]:
+    return {"type": "object", "required": [*required], "properties": {**required, **(optional or {})}}
+
+
+def listed(items: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "array", "items": items}
+
+
+def ref(name: str) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+TEXT, WHOLE, NUMBER, FLAG = {"type": "string"}, {"type": "integer"}, {"type": "number"}, {"type": "boolean"}
+ANY: dict[str, Any] = {"type": "object"}
+DATATYPES = ["BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "BF16", "FP32", "FP64", "BYTES"]
+_SHAPE = listed({"type": "integer", "minimum": 0})
+_TENSOR = {"name": TEXT, "datatype": {"enum": DATATYPES}, "shape": _SHAPE}
+_SPECS = listed(record({"name": TEXT, "datatype": {"enum": DATATYPES}, "shape": listed(WHOLE)}))
+_CONFIG_SPECS = listed(record({"name": TEXT, "data_type": TEXT, "dims": listed(WHOLE)}))
+_DURATION = record({"count": WHOLE, "ns": WHOLE})
+_STAGES = ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output", "cache_hit", "cache_miss")
+
+
+def data(leaf: dict[str, Any]) -> dict[str, Any]:
+    """Values flat or nested, row by row."""
+    return listed({"anyOf": [leaf, {"type": "array"}]})
+
+
+SCHEMAS: dict[str, dict[str, Any]] = {
+    "Error": record({"error": {"type": "string", "description": "what was given, and what is wanted"}}),
+    "Nothing": {"type": "object", "maxProperties": 0},
+    "Any": {"description": "an InferRequest, followed by tensors where it says so"},
+    "Document": ANY,
+    "TfRequest": record({}, {"instances": {"type": "array"}, "inputs": {}, "signature_name": TEXT}),
+    "TfAnswer": record({}, {"predictions": {"type": "array"}, "outputs": {}}),
+    "Server": record({"name": TEXT, "version": TEXT, "extensions": listed(TEXT)}),
+    "Models": record({"models": listed(TEXT)}),
+    "Metadata": record({"name": TEXT, "versions": listed(TEXT), "platform": TEXT, "inputs": _SPECS, "outputs": _SPECS}, {"properties": ANY}),
+    "Config": record({"name": TEXT, "platform": TEXT, "backend": TEXT, "max_batch_size": WHOLE, "input": _CONFIG_SPECS, "output": _CONFIG_SPECS},
+                     {"dynamic_batching": ANY}),
+    "Statistics": record({"model_stats": listed(record({
+        "name": TEXT, "version": TEXT, "last_inference": {"type": "integer", "description": "ms since 1970"}, "inference_count": WHOLE,
+        "execution_count": WHOLE, "inference_stats": record(dict.fromkeys(_STAGES, _DURATION)), "batch_stats": listed(ANY),
+        "memory_usage": listed(ANY)}))}),
+    "Latency": record({"model_name": TEXT, "versions": listed(record({"version": TEXT, "windows": ANY}))}),
+    "Index": listed(record({"name": TEXT, "version": TEXT, "state": {"enum": ["READY", "LOADING", "UNAVAILABLE"]}, "reason": TEXT})),
+    "IndexRequest": record({}, {"ready": {"type": "boolean", "description": "those that are ready alone"}}),
+    "LoadRequest": record({}, {"parameters": {
+        "type": "object", "additionalProperties": False, "properties": {"config": {"type": "string", "description": "JSON; with --allow-upload"}},
+        "patternProperties": {"^file:[1-9][0-9]*/[^/]+$": {"type": "string", "contentEncoding": "base64", "description": "with --allow-upload"}}}}),
+    "UnloadRequest": record({}, {"parameters": ANY}),
+    "AdminModels": record({"models": listed(record({"model": TEXT, "version": TEXT, "state": TEXT, "reason": TEXT}))}),
+    "Activity": record({"window": TEXT, "versions": listed(record({"model": TEXT, "version": TEXT, "waiting": WHOLE}))}),
+    "Numbers": data({"anyOf": [NUMBER, {"enum": ["NaN", "Infinity", "-Infinity"]}]}),
+    "Integers": data(WHOLE),
+    "Booleans": data(FLAG),
+    "Texts": data(TEXT),
+    "TensorParameters": record({}, {"binary_data_size": {
+        "type": "integer", "minimum": 0,
+        "description": "bytes of this tensor after the JSON, in the place of `data`; see Inference-Header-Content-Length"}}),
+    "RequestParameters": record({}, {
+        "timeout": {"type": "integer", "minimum": 1, "description": "µs until the run has to start"},
+        "binary_data_output": {
+            "type": "boolean", "description": "all outputs as binary tensors, if their own `binary_data` does not say otherwise"}}),
+    "RequestedOutput": record({"name": TEXT}, {"parameters": record({}, {
+        "binary_data": FLAG, "classification": {"type": "integer", "minimum": 1, "description": "the so many greatest values as `value:index`"}})}),
+    "Tensor": record(_TENSOR, {"data": {"type": "array"}, "parameters": ref("TensorParameters")}),
+    "InferRequest": record(
+        {"inputs": listed(ref("Tensor"))},
+        {"id": TEXT, "parameters": ref("RequestParameters"), "outputs": listed(ref("RequestedOutput"))}),
+    "InferResponse": record(
+        {"model_name": TEXT, "model_version": TEXT, "outputs": listed(ref("Tensor"))},
+        {"id": TEXT, "parameters": ANY}),
+}  # fmt: skip
