@@ -1,4 +1,4 @@
-"""Feeds mutated connections to the front ends until its time is over: python drive.py SEED FIRST_RUN SECONDS PROGRESS_FILE.
+"""Feeds mutated connections to the front ends until its time is over: python -m fuzz.drive SEED FIRST_RUN SECONDS PROGRESS_FILE.
 
 The file always holds the number of the run at hand, so that it is known when a sanitizer ends the process.
 """
@@ -8,9 +8,8 @@ import struct
 import sys
 import time
 
-from inputs import case, message
-
 from batchmill.core.loopback import Loopback
+from fuzz.inputs import case, message
 
 STEPS = (1, 7, 50, 1000, 1 << 20)  # bytes fed at once
 LIMITS = {"max_body_bytes": 2000, "max_header_bytes": 1400}  # so that they are met
@@ -97,17 +96,22 @@ def understood(given, step):
     return [request for number, request in enumerate(loop.infers()) if not loop.cancelled(number)], loop.colds(), loop.finished()
 
 
+def check_pieces(given):
+    """However the bytes are cut, they are understood alike."""
+    # libnghttp2 counts a CONTINUATION frame once for every piece its head comes in, and refuses more than eight.
+    step = given.rng.choice(STEPS[2:] if given.http2 else STEPS)
+    infers, colds, _ = understood(given, 1 << 20)
+    in_pieces, colds_in_pieces, finished = understood(given, step)
+    if finished and given.http2:  # a GOAWAY ends an idle connection between two pieces: what follows it in the same piece is still answered
+        infers, colds = infers[:len(in_pieces)], colds[:len(colds_in_pieces)]
+    assert (infers, colds) == (in_pieces, colds_in_pieces), "two readings of one stream"
+
+
 def check(seed, run):
     given = case(seed, run)
     play(given)
     if run % 4 == 0:
-        # libnghttp2 counts a CONTINUATION frame once for every piece its head comes in, and refuses more than eight.
-        step = given.rng.choice(STEPS[2:] if given.http2 else STEPS)
-        infers, colds, _ = understood(given, 1 << 20)
-        in_pieces, colds_in_pieces, finished = understood(given, step)
-        if finished and given.http2:  # a GOAWAY ends an idle connection between two pieces: what follows it in the same piece is still answered
-            infers, colds = infers[:len(in_pieces)], colds[:len(colds_in_pieces)]
-        assert (infers, colds) == (in_pieces, colds_in_pieces), "two readings of one stream"
+        check_pieces(given)
 
 
 def main(seed, first, seconds, path):
