@@ -1,7 +1,8 @@
-"""The packed seeds of a target: corpus/TARGET.zip holds inputs that reach each edge of the code which fuzzing has reached. Same inputs, same file."""
+"""The packed inputs of a target: corpus/TARGET.xz holds what together reaches all that fuzzing has reached, small ones preferred."""
 
 import hashlib
-import zipfile
+import lzma
+import struct
 from pathlib import Path
 
 FOLDER = Path(__file__).parent / "corpus"
@@ -9,18 +10,19 @@ FOLDER = Path(__file__).parent / "corpus"
 
 def read(path: Path) -> list[bytes]:
     """The inputs of a packed file; none where it is missing."""
-    if not path.exists():
-        return []
-    with zipfile.ZipFile(path) as packed:
-        return [packed.read(name) for name in packed.namelist()]
+    found, data = [], lzma.decompress(path.read_bytes()) if path.exists() else b""
+    while data:
+        size = struct.unpack_from(">I", data)[0]
+        found.append(data[4:4 + size])
+        data = data[4 + size:]
+    return found
 
 
 def write(path: Path, inputs: list[bytes]) -> None:
+    """One after the other, so that what they have in common is stored once."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as packed:
-        for data in sorted(set(inputs), key=lambda data: (len(data), data)):
-            # a fixed time, and short names: they stand in the file twice each
-            packed.writestr(zipfile.ZipInfo(hashlib.sha1(data).hexdigest()[:6], (1980, 1, 1, 0, 0, 0)), data, zipfile.ZIP_DEFLATED)
+    whole = b"".join(struct.pack(">I", len(data)) + data for data in sorted(set(inputs)))
+    path.write_bytes(lzma.compress(whole, preset=9 | lzma.PRESET_EXTREME))
 
 
 def unpack(inputs: list[bytes], folder: Path) -> None:
@@ -28,3 +30,14 @@ def unpack(inputs: list[bytes], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for data in inputs:
         (folder / hashlib.sha1(data).hexdigest()).write_bytes(data)
+
+
+def cover(reached: list[tuple[bytes, frozenset[int]]], most_bytes: int) -> list[bytes]:
+    """A few of the inputs that together reach what all do, by their bytes; at most so many bytes of them."""
+    kept, seen = [], set[int]()
+    left = sorted(reached, key=lambda pair: len(pair[0]))
+    for data, features in left:
+        if not features <= seen and sum(map(len, kept)) + len(data) <= most_bytes:
+            seen |= features
+            kept.append(data)
+    return kept

@@ -1,10 +1,10 @@
 """Coverage-guided runs of a target on a build with counters: python -m fuzz.guided TARGET SECONDS FOLDER PACKED (see .ci/fuzz).
 
 FOLDER/corpus/TARGET keeps what was found from run to run; an input that fails is saved as FOLDER/found-TARGET-*. SECONDS 0 packs that
-corpus, minimised, into PACKED/TARGET.zip.
+corpus, minimised, into PACKED/TARGET.xz.
 """
 
-import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,8 +13,8 @@ import atheris
 from fuzz import corpus
 from fuzz.targets import TARGETS
 
-MAX_BYTES = 4096       # of an input: enough for every limit that the targets set
-PACKED_BYTES = 400     # of an input that is kept in the repository
+MAX_BYTES = 4096            # of an input: enough for every limit that the targets set
+PACKED_BYTES = 250_000      # of a target's inputs in the repository, before they are compressed
 
 
 def dictionary(words: tuple[bytes, ...], path: Path) -> Path:
@@ -32,24 +32,28 @@ def run(name: str, flags: list[str]) -> None:
     atheris.Fuzz()
 
 
-def pack(folder: Path, path: Path) -> None:
-    corpus.write(path, [file.read_bytes() for file in folder.iterdir()])
-    print(f"{path}: {len(corpus.read(path))} inputs, {path.stat().st_size} bytes")
+def reached(name: str, folder: Path, files: list[Path]) -> list[tuple[bytes, frozenset[int]]]:
+    """Each file's bytes with the features that libFuzzer counts for it, from the control file with which it merges corpora."""
+    control = folder / f"{name}.merge"
+    control.write_text("\n".join([str(len(files)), "0", *map(str, files), ""]))
+    subprocess.run([sys.executable, "-m", "fuzz.guided", *sys.argv[1:5], "-merge_inner=1", f"-merge_control_file={control}", "-detect_leaks=0"], check=True)
+    lines = [line.split() for line in control.read_text().splitlines()]
+    return [(files[int(line[1])].read_bytes(), frozenset(map(int, line[2:]))) for line in lines if line[:1] == ["FT"]]
 
 
 def main() -> None:
     name, seconds, folder, packed = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4])
-    path, kept, least = packed / f"{name}.zip", folder / "corpus" / name, folder / "least" / name
-    if sys.argv[5:]:        # flags for libFuzzer, of a process that minimises
+    path, kept = packed / f"{name}.xz", folder / "corpus" / name
+    if sys.argv[5:]:        # flags for libFuzzer, from reached()
         run(name, sys.argv[5:])
-    if seconds == 0:
-        pack(least, path)
-        return
     corpus.unpack([*TARGETS[name].seeds(), *corpus.read(path)], kept)
-    shutil.rmtree(least, ignore_errors=True)
+    if seconds == 0:
+        corpus.write(path, corpus.cover(reached(name, folder, sorted(kept.iterdir())), PACKED_BYTES))
+        print(f"{path}: {len(corpus.read(path))} inputs, {path.stat().st_size} bytes")
+        return
     words = dictionary(TARGETS[name].WORDS, folder / f"{name}.dict")
     run(name, [f"-max_total_time={seconds}", f"-max_len={MAX_BYTES}", f"-dict={words}", "-timeout=20", "-rss_limit_mb=6000", "-detect_leaks=0",
-               "-print_final_stats=1", "-reload=0", "-close_fd_mask=0", f"-artifact_prefix={folder}/found-{name}-", str(kept)])
+               "-print_final_stats=1", "-print_funcs=0", "-reload=0", f"-artifact_prefix={folder}/found-{name}-", str(kept)])
 
 
 if __name__ == "__main__":
