@@ -50,7 +50,7 @@ def digits(rng, count):
     for _ in range(count):
         size = rng.randrange(1, 31)
         point = rng.randrange(size + 1)
-        text = "%0*d" % (size, rng.randrange(10**size))
+        text = f"{rng.randrange(10**size):0{size}d}"
         whole = text[:point].lstrip("0") or "0"
         found.append(f"{'-' * rng.randrange(2)}{whole}{'.' * (point < size)}{text[point:]}e{rng.randrange(-350, 312)}")
     return found
@@ -82,7 +82,8 @@ def denormals(rng, count):
 
 def whole(rng, count):
     """Integers beside powers of two, which a double or a float has or has not."""
-    return [str((1 - 2 * rng.randrange(2)) * (2**rng.choice((24, 25, 31, 32, 52, 53, 54, 63, 64, 127, 128)) + rng.randrange(-5000, 5001))) for _ in range(count)]
+    powers = [sign * 2**bits for bits in (24, 25, 31, 32, 52, 53, 54, 63, 64, 127, 128) for sign in (1, -1)]
+    return [str(rng.choice(powers) + rng.randrange(-5000, 5001)) for _ in range(count)]
 
 
 def at_the_edges():
@@ -96,7 +97,8 @@ def at_the_edges():
         found += [f"{mantissa}e{power}" for power in (-400, -325, -324, -323, -308, -46, -45, -38, 0, 22, 23, 37, 38, 39, 307, 308, 309, 400)]
     found += ["0", "-0", "0.0", "-0.0", "0e5", "-0E-5", "0e999999999999", "-0.000e-999999999999", "1e-999999999999", "1E+5", "1e+00005", "1e-0"]
     found += ["1e999999999999", "0." + "0" * 400 + "1e400", "1" + "0" * 400 + "e-400", "0." + "0" * 400 + "1e999", "9" * 5000, "9" * 5000 + "e-5000",
-              "1" + "0" * 400 + "e-99999999999", exact(2**54 - 1, 970), exact(2**54 - 1, 970) + ".0", f"{2**1024 - 2**970 - 1}", "179769313486231580793e288"]
+              "1" + "0" * 400 + "e-99999999999", exact(2**54 - 1, 970), exact(2**54 - 1, 970) + ".0",
+              f"{2**1024 - 2**970 - 1}", "179769313486231580793e288"]
     return found + ["-" + text for text in found if text[0] != "-"]
 
 

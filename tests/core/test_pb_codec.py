@@ -142,7 +142,8 @@ def test_what_protobuf_refuses_is_refused(message):
 
 @pytest.mark.parametrize("message", [
     tensor(field(2, b"\x01\x02")), tensor(b"\x10\x01\x10\x02"), tensor(field(2, b"\x01") + b"\x10\x02"), tensor(b"\x0a\x00" + field(2, b"\x01\x02")),
-    tensor(b"\x15abcd" + field(2, b"\x01\x02")), tensor(b"\x11abcdefgh"), tensor(field(9, b"x") + b"\x10\x01"),     # other wire types and fields: passed over
+    # other wire types and fields: passed over
+    tensor(b"\x15abcd" + field(2, b"\x01\x02")), tensor(b"\x11abcdefgh"), tensor(field(9, b"x") + b"\x10\x01"),
     field(4, field(1, b"timeout") + field(2, b"\x10\x05")), field(4, field(2, b"\x10\x05") + field(1, b"timeout") + field(2, b"")),
     field(4, field(1, b"timeout") + field(2, b"\x08\x01")), field(4, field(1, b"timeout") + field(2, b"\x10\x05\x08\x01")),
     field(4, field(1, b"timeout") + field(2, b"\x10\x05\x21abcdefgh")), field(4, field(1, b"label") + field(2, field(3, b"l") + b"\x10\x05")),

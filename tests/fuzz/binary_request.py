@@ -36,7 +36,8 @@ def seeds():
              {"name": "y", "shape": [0, 3], "datatype": "FP64", "data": []},
              {"name": "z", "shape": [3], "datatype": "BOOL", "parameters": {"binary_data_size": 3, "more": [1]}}]
     wanted = [{"name": "o", "parameters": {"binary_data": True}}, {"name": "p", "parameters": {"binary_data": False, "classification": 1}}]
-    yield message(json.dumps({"inputs": parts, "outputs": wanted, "parameters": {"binary_data_output": True}}).encode(), b"\x00\x00\x80\x3f\x00\x01\x02")
+    head = json.dumps({"inputs": parts, "outputs": wanted, "parameters": {"binary_data_output": True}})
+    yield message(head.encode(), b"\x00\x00\x80\x3f\x00\x01\x02")
     yield message(b"", b"\x01\x02\x03\x04", size=b"0")
     yield message(reference.one(), b"", size=b"")
     yield message(reference.one(), b"", b"/v2/models/%zz/infer", b"12x")

@@ -96,6 +96,21 @@ def understood(given, step):
     return [request for number, request in enumerate(loop.infers()) if not loop.cancelled(number)], loop.colds(), loop.finished()
 
 
+def requests_of(parts):
+    """(method, target, headers, body) of the requests that HTTP/1.1 reads, all of them Python's; and whether none follows, or it is refused."""
+    loop = Loopback(False)
+    more = all(loop.feed(part) for part in parts)
+    calls = [call[:4] for call in loop.colds()]
+    assert loop.infers() == []
+    last = calls[-1:] and b"close" in dict(calls[-1][2]).get(b"connection", b"")
+    if more and not last:   # an HTTP/1.0 request without keep-alive is the last one, too
+        for number in range(len(calls)):
+            loop.cold_answer(number, 200, [(b"content-length", b"0")], [])
+        loop.sent()
+        last = loop.finished()
+    return calls, not more or bool(last)
+
+
 def check_pieces(given):
     """However the bytes are cut, they are understood alike."""
     # libnghttp2 counts a CONTINUATION frame once for every piece its head comes in, and refuses more than eight.

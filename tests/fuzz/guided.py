@@ -36,7 +36,8 @@ def reached(name: str, folder: Path, files: list[Path]) -> list[tuple[bytes, fro
     """Each file's bytes with the features that libFuzzer counts for it, from the control file with which it merges corpora."""
     control = folder / f"{name}.merge"
     control.write_text("\n".join([str(len(files)), "0", *map(str, files), ""]))
-    subprocess.run([sys.executable, "-m", "fuzz.guided", *sys.argv[1:5], "-merge_inner=1", f"-merge_control_file={control}", "-detect_leaks=0"], check=True)
+    again = [sys.executable, "-m", "fuzz.guided", *sys.argv[1:5]]
+    subprocess.run([*again, "-merge_inner=1", f"-merge_control_file={control}", "-detect_leaks=0"], check=True)
     lines = [line.split() for line in control.read_text().splitlines()]
     return [(files[int(line[1])].read_bytes(), frozenset(map(int, line[2:]))) for line in lines if line[:1] == ["FT"]]
 

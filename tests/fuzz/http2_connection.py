@@ -12,9 +12,12 @@ import hpack
 
 from fuzz import drive, inputs
 
-WORDS = (*(path.encode() for path, _ in inputs.CALLS), b"application/grpc", b"application/json", b"grpc-encoding", b"gzip", b"grpc-timeout", b"content-encoding",
-         b"1S", b"1n", b"99999999H", b"content-length", b"te", b"trailers", b":method", b":path", b"\x83\x86", b"\x82\x86\x84", b"\x41\x01x", b"\x3f\xe1\x1f",
-         struct.pack(">HI", 4, 0), struct.pack(">HI", 4, 2**31 - 1), struct.pack(">HI", 1, 0), struct.pack(">HI", 5, 1 << 14), b"\x00\x00\x00\x00\x05hello")
+WORDS = (*(path.encode() for path, _ in inputs.CALLS), b"application/grpc", b"application/json", b"grpc-encoding", b"gzip", b"grpc-timeout",
+         b"content-encoding",
+         b"1S", b"1n", b"99999999H", b"content-length", b"te", b"trailers", b":method", b":path", b"\x83\x86", b"\x82\x86\x84", b"\x41\x01x",
+         b"\x3f\xe1\x1f",
+         struct.pack(">HI", 4, 0), struct.pack(">HI", 4, 2**31 - 1), struct.pack(">HI", 1, 0), struct.pack(">HI", 5, 1 << 14),
+         b"\x00\x00\x00\x00\x05hello")
 SETTINGS = (inputs.SETTINGS, 0, 0, b"")
 
 
@@ -73,7 +76,8 @@ def mutate(data, max_size, seed, mutate_bytes):
         case 2 if len(payload) > 1:     # in two frames
             cut = rng.randrange(len(payload))
             after = inputs.CONTINUATION if kind in (inputs.HEADERS, inputs.CONTINUATION) else kind
-            frames[at:at + 1] = [(kind, flags & ~inputs.END_HEADERS & ~inputs.END_STREAM, stream, payload[:cut]), (after, flags, stream, payload[cut:])]
+            open_ = flags & ~inputs.END_HEADERS & ~inputs.END_STREAM
+            frames[at:at + 1] = [(kind, open_, stream, payload[:cut]), (after, flags, stream, payload[cut:])]
         case 3:
             frames[at] = kind, flags ^ 1 << rng.randrange(8), stream, payload
         case _:

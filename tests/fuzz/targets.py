@@ -1,4 +1,7 @@
-"""What is fuzzed, by name. A target has seeds(), WORDS that its grammar knows, check(data), which fails where data is misread, and perhaps mutate()."""
+"""What is fuzzed, by name.
+
+A target has seeds(), WORDS that its grammar knows, check(data), which fails where data is misread, and perhaps mutate().
+"""
 
 from fuzz import binary_request, http1_connection, http2_connection, json_request, protobuf_request
 

@@ -71,7 +71,7 @@ def compare(stream: bytes, ours: list[Call], refused: bool, theirs: Reader | Non
     theirs = theirs or Reader(stream)
     common = min(len(ours), len(theirs.found))
     if common and ours[:common] != theirs.found[:common]:  # one that llhttp cut off is its last one
-        assert ours[: common - 1] == theirs.found[: common - 1] and len(theirs.found) == common, (ours, theirs.found)
+        assert [*ours[: common - 1], common] == [*theirs.found[: common - 1], len(theirs.found)], (ours, theirs.found)
         call = ours[common - 1]
     elif len(ours) > common:
         call = ours[common]
