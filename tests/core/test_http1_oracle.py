@@ -106,7 +106,7 @@ def requests(draw):
     return b"%s %s HTTP/1.%d\r\n%s\r\n%s" % (method, target, draw(st.sampled_from([1, 1, 1, 0])), lines, body)
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(st.lists(requests(), min_size=1, max_size=3), st.data())
 def test_streams_by_the_grammar_are_framed_as_llhttp_frames_them_or_refused(given, data):
     stream = b"".join(given)
