@@ -60,6 +60,8 @@ def play(given):
             server.answer(rng.choice((0, 0, 0.5)))
             if rng.random() < 0.02:
                 loop.set_draining()
+                if given.http2:
+                    loop.drain(rng.random() < 0.5)
             if rng.random() < 0.7:
                 loop.sent(rng.choice((10, 1 << 20)))
             if not open_ or (not given.http2 and (loop.paused() or loop.finished())):
