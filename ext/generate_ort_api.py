@@ -156,7 +156,7 @@ def render(version: int, entries: list[tuple[str, int]]) -> str:
         *(f"        set({name}, table[Index::{name}]);" for name in USED),
         *(f"        if (version >= {places[name][1]}) set({name}, table[Index::{name}]);" for name in OPTIONAL),
         "    }", "    template <class Function>",
-        "    static void set(Function& function, const void* entry) { function = reinterpret_cast<Function>(entry); }",
+        "    static void set(Function& function, const void* entry) { function = reinterpret_cast<Function>(const_cast<void*>(entry)); }",
         "};", "", "}  // namespace batchmill::ort"]
     return join(lines)
 

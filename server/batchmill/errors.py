@@ -284,6 +284,7 @@ DATA_PLANE = (
     Refusal("PENDING_BYTES", UNAVAILABLE, 503, "Too many bytes of requests are held (`--max-pending-mib`).", _WAIT),
     Refusal("BODY_TOO_LARGE", RESOURCE_EXHAUSTED, 413, "The body or message is over `--max-body-mib`.",
             "Send fewer rows at once, or raise the limit."),
+    Refusal("HEADERS_TOO_LARGE", RESOURCE_EXHAUSTED, 431, "The headers are over `--max-header-kib`.", "Send less metadata, or raise the limit."),
     Refusal("RESPONSE_TOO_LARGE", RESOURCE_EXHAUSTED, 429, "The answer would be over `--max-response-mib`.",
             "Ask for fewer rows or outputs, or raise the limit."),
     Refusal("OUT_OF_MEMORY", RESOURCE_EXHAUSTED, 429, "There is no memory for the request, its batch or its answer.", _MEMORY),

@@ -9,12 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchmill.core import pb_request, pb_response
+from reference import pb_request as reference
 from reference import proto
 
 pb = proto.Messages()
-FIELDS = {"BOOL": "bool_contents", "INT8": "int_contents", "INT16": "int_contents", "INT32": "int_contents", "INT64": "int64_contents",
-          "UINT8": "uint_contents", "UINT16": "uint_contents", "UINT32": "uint_contents", "UINT64": "uint64_contents",
-          "FP32": "fp32_contents", "FP64": "fp64_contents", "BYTES": "bytes_contents"}
+FIELDS = reference.FIELDS
 NUMPY = {"BOOL": "?", "INT8": "i1", "INT16": "i2", "INT32": "i4", "INT64": "i8", "UINT8": "u1", "UINT16": "u2", "UINT32": "u4",
          "UINT64": "u8", "FP16": "f2", "FP32": "f4", "FP64": "f8"}
 NAMES = st.text(max_size=20)
@@ -131,6 +130,44 @@ def test_no_mutation_of_a_request_crashes_or_reads_past_it(case, data):
 def test_what_is_no_request_is_refused_with_a_text(message):
     with pytest.raises(ValueError, match="."):
         pb_request.decode(message)
+
+
+def field(number, data):
+    return bytes([number << 3 | 2, len(data)]) + data
+
+
+def tensor(*contents):
+    return field(5, field(1, b"x") + field(2, b"INT8") + field(3, b"\x02") + b"".join(field(5, part) for part in contents))
+
+
+@pytest.mark.parametrize("message", [
+    field(1, b"\xff"), field(2, b"\xed\xa0\x80"), field(3, b"\xc0\x80"), field(5, field(1, b"\xff") + field(2, b"INT8")), field(6, field(1, b"\x80")),
+    field(5, field(2, b"\xff") + field(2, b"INT8")), field(4, field(1, b"\xf5")), field(4, field(2, field(3, b"\xff"))),
+    b"\x00\x00", b"\x07", b"\x80\x80\x80\x80\x80\x01\x00", b"\xff\xff\xff\xff\x1f\x00", b"\x8a\x80\x80\x80\x80\x00\x00",
+    field(4, field(1, b"timeout") + field(2, b"\x10")), tensor(b"\x13"),
+])
+def test_what_protobuf_refuses_is_refused(message):
+    with pytest.raises(ValueError, match="Error parsing"):
+        reference.decode(message)
+    with pytest.raises(ValueError, match="."):
+        pb_request.decode(message)
+
+
+@pytest.mark.parametrize("message", [
+    tensor(field(2, b"\x01\x02")), tensor(b"\x10\x01\x10\x02"), tensor(field(2, b"\x01") + b"\x10\x02"), tensor(b"\x0a\x00" + field(2, b"\x01\x02")),
+    # other wire types and fields: passed over
+    tensor(b"\x15abcd" + field(2, b"\x01\x02")), tensor(b"\x11abcdefgh"), tensor(field(9, b"x") + b"\x10\x01"),
+    field(4, field(1, b"timeout") + field(2, b"\x10\x05")), field(4, field(2, b"\x10\x05") + field(1, b"timeout") + field(2, b"")),
+    field(4, field(1, b"timeout") + field(2, b"\x08\x01")), field(4, field(1, b"timeout") + field(2, b"\x10\x05\x08\x01")),
+    field(4, field(1, b"timeout") + field(2, b"\x10\x05\x21abcdefgh")), field(4, field(1, b"label") + field(2, field(3, b"l") + b"\x10\x05")),
+])
+def test_what_protobuf_takes_is_read_as_protobuf_reads_it(message):
+    assert pb_request.decode(message) == reference.decode(message)
+
+
+def test_contents_twice_are_refused_where_protobuf_would_merge_them():
+    with pytest.raises(ValueError, match="contents twice"):
+        pb_request.decode(tensor(field(2, b"\x01"), field(2, b"\x02")))
 
 
 @pytest.mark.parametrize("typed", [False, True])

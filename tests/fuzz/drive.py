@@ -1,4 +1,4 @@
-"""Feeds mutated connections to the front ends until its time is over: python drive.py SEED FIRST_RUN SECONDS PROGRESS_FILE.
+"""Feeds mutated connections to the front ends until its time is over: python -m fuzz.drive SEED FIRST_RUN SECONDS PROGRESS_FILE.
 
 The file always holds the number of the run at hand, so that it is known when a sanitizer ends the process.
 """
@@ -8,9 +8,8 @@ import struct
 import sys
 import time
 
-from inputs import case, message
-
 from batchmill.core.loopback import Loopback
+from fuzz.inputs import case, message
 
 STEPS = (1, 7, 50, 1000, 1 << 20)  # bytes fed at once
 LIMITS = {"max_body_bytes": 2000, "max_header_bytes": 1400}  # so that they are met
@@ -61,6 +60,8 @@ def play(given):
             server.answer(rng.choice((0, 0, 0.5)))
             if rng.random() < 0.02:
                 loop.set_draining()
+                if given.http2:
+                    loop.drain(rng.random() < 0.5)
             if rng.random() < 0.7:
                 loop.sent(rng.choice((10, 1 << 20)))
             if not open_ or (not given.http2 and (loop.paused() or loop.finished())):
@@ -97,17 +98,37 @@ def understood(given, step):
     return [request for number, request in enumerate(loop.infers()) if not loop.cancelled(number)], loop.colds(), loop.finished()
 
 
+def requests_of(parts):
+    """(method, target, headers, body) of the requests that HTTP/1.1 reads, all of them Python's; and whether none follows, or it is refused."""
+    loop = Loopback(False)
+    more = all(loop.feed(part) for part in parts)
+    calls = [call[:4] for call in loop.colds()]
+    assert loop.infers() == []
+    last = calls[-1:] and b"close" in dict(calls[-1][2]).get(b"connection", b"")
+    if more and not last:   # an HTTP/1.0 request without keep-alive is the last one, too
+        for number in range(len(calls)):
+            loop.cold_answer(number, 200, [(b"content-length", b"0")], [])
+        loop.sent()
+        last = loop.finished()
+    return calls, not more or bool(last)
+
+
+def check_pieces(given):
+    """However the bytes are cut, they are understood alike."""
+    # libnghttp2 counts a CONTINUATION frame once for every piece its head comes in, and refuses more than eight.
+    step = given.rng.choice(STEPS[2:] if given.http2 else STEPS)
+    infers, colds, _ = understood(given, 1 << 20)
+    in_pieces, colds_in_pieces, finished = understood(given, step)
+    if finished and given.http2:  # a GOAWAY ends an idle connection between two pieces: what follows it in the same piece is still answered
+        infers, colds = infers[:len(in_pieces)], colds[:len(colds_in_pieces)]
+    assert (infers, colds) == (in_pieces, colds_in_pieces), "two readings of one stream"
+
+
 def check(seed, run):
     given = case(seed, run)
     play(given)
     if run % 4 == 0:
-        # libnghttp2 counts a CONTINUATION frame once for every piece its head comes in, and refuses more than eight.
-        step = given.rng.choice(STEPS[2:] if given.http2 else STEPS)
-        infers, colds, _ = understood(given, 1 << 20)
-        in_pieces, colds_in_pieces, finished = understood(given, step)
-        if finished and given.http2:  # a GOAWAY ends an idle connection between two pieces: what follows it in the same piece is still answered
-            infers, colds = infers[:len(in_pieces)], colds[:len(colds_in_pieces)]
-        assert (infers, colds) == (in_pieces, colds_in_pieces), "two readings of one stream"
+        check_pieces(given)
 
 
 def main(seed, first, seconds, path):

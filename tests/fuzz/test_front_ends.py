@@ -21,9 +21,9 @@ def test_no_bytes_of_a_client_break_a_front_end(tmp_path, capfd):
     progress = tmp_path / "run"
     progress.write_bytes(bytes(8))
     seconds = 0 if RUN else 60 * MINUTES
-    command = [sys.executable, str(Path(__file__).parent / "drive.py"), str(SEED), RUN or "0", str(seconds), str(progress)]
+    command = [sys.executable, "-m", "fuzz.drive", str(SEED), RUN or "0", str(seconds), str(progress)]
     with capfd.disabled():
-        code = subprocess.run(command, check=False).returncode
+        code = subprocess.run(command, cwd=Path(__file__).parent.parent, check=False).returncode
     if code:
         run = struct.unpack("<q", progress.read_bytes())[0]
         given = case(SEED, run)

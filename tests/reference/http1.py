@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 REQUEST_LINE = re.compile(rb"(%s) (/[\x21-\x7e]*) HTTP/1\.([01])" % TOKEN)
 FIELD_LINE = re.compile(rb"(%s):[ \t]*([\t\x20-\x7e\x80-\xff]*?)[ \t]*" % TOKEN)
-CHUNK_LINE = re.compile(rb"([0-9a-fA-F]{1,15})(?:;[\t\x20-\x7e\x80-\xff]*)?")
+QUOTED = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"'
+CHUNK_LINE = re.compile(rb"([0-9a-fA-F]{1,15})(?:;%s(?:=(?:%s|%s))?)*" % (TOKEN, TOKEN, QUOTED))
 CHUNK_LINE_BYTES = 256
 LINES_MAX = 100
 
@@ -123,7 +124,8 @@ class Stream:
             if self.line(CHUNK_LINE_BYTES):
                 raise Refused
         while line := self.head_line():
-            if not FIELD_LINE.fullmatch(line):
+            found = FIELD_LINE.fullmatch(line)
+            if not found or found[1].lower() in (b"content-length", b"transfer-encoding", b"connection"):
                 raise Refused
         return body
 

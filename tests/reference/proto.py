@@ -18,13 +18,18 @@ from grpc_tools import protoc
 PROTOS = Path(__file__).resolve().parent.parent.parent / "protos"
 
 
-def load() -> descriptor_pool.DescriptorPool:
-    pool = descriptor_pool.DescriptorPool()
+def files() -> list[Any]:
+    """The descriptors of protos/inference.proto and of what it imports."""
     with tempfile.NamedTemporaryFile() as target:
         if protoc.main(["protoc", f"-I{PROTOS}", f"--descriptor_set_out={target.name}", "--include_imports", str(PROTOS / "inference.proto")]):
             raise RuntimeError("protoc failed")
-        for file in descriptor_pb2.FileDescriptorSet.FromString(Path(target.name).read_bytes()).file:
-            pool.Add(file)
+        return list(descriptor_pb2.FileDescriptorSet.FromString(Path(target.name).read_bytes()).file)
+
+
+def load() -> descriptor_pool.DescriptorPool:
+    pool = descriptor_pool.DescriptorPool()
+    for file in files():
+        pool.Add(file)
     return pool
 
 

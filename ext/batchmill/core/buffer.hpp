@@ -7,6 +7,14 @@
 #include <cstring>
 #include <new>
 
+#if defined(__SANITIZE_ADDRESS__)
+#define BATCHMILL_EXACT_BYTES (4 << 10)
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define BATCHMILL_EXACT_BYTES (4 << 10)
+#endif
+#endif
+
 namespace batchmill {
 
 // 64-byte aligned, because ONNX Runtime's kernels want aligned inputs. Not initialised beyond size.
@@ -38,8 +46,12 @@ struct Buffer {
         if (grown > limit) grown = limit;
         if (grown < wanted) grown = wanted;
         grown = (grown + kAlignment - 1) & ~(kAlignment - 1);
-        auto* moved = static_cast<uint8_t*>(std::aligned_alloc(kAlignment, grown));
-        if (!moved) return false;
+#ifdef BATCHMILL_EXACT_BYTES  // no slack in small blocks, so that AddressSanitizer sees who reads or writes past the end
+        if (wanted <= BATCHMILL_EXACT_BYTES) grown = wanted ? wanted : 1;
+#endif
+        void* block = nullptr;
+        if (posix_memalign(&block, kAlignment, grown)) return false;
+        auto* moved = static_cast<uint8_t*>(block);
         if (size) std::memcpy(moved, data, size);
         std::free(data);
         data = moved;

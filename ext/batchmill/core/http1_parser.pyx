@@ -153,7 +153,15 @@ cdef size_t name_of(const char* line, size_t size) noexcept nogil:
 
 
 cdef int trailer_line(const char* line, size_t size) noexcept nogil:
-    return 0 if name_of(line, size) else 400
+    """One that would frame the message, or end the connection, is refused: others may heed it (RFC 9110, 6.5.1)."""
+    cdef size_t at = name_of(line, size)
+    if at == 14 and is_word(line, at, string_view(b"content-length")):
+        return 400
+    if at == 17 and is_word(line, at, string_view(b"transfer-encoding")):
+        return 400
+    if at == 10 and is_word(line, at, string_view(b"connection")):
+        return 400
+    return 0 if at else 400
 
 
 cdef int header_line(Http1Head* head, const char* line, size_t size, bint keep) noexcept nogil:
@@ -193,18 +201,48 @@ cdef inline int hex_digit(char byte) noexcept nogil:
     return byte - 87 if byte >= 97 and byte <= 102 else -1
 
 
+# Chunk extensions (RFC 9112, 7.1.1, without its white space): where in the grammar the next byte stands.
+cdef uint8_t EXTENSION = 20         # a semicolon
+cdef uint8_t NAME = 21, IN_NAME = 22, VALUE = 23, IN_VALUE = 24, IN_QUOTES = 25, ESCAPED = 26, AFTER_QUOTES = 27
+
+
+cdef bint may_end(uint8_t part) noexcept nogil:
+    return part == IN_NAME or part == IN_VALUE or part == AFTER_QUOTES
+
+
+cdef uint8_t next_in_extension(uint8_t part, unsigned char byte) noexcept nogil:
+    """The part after a byte; 0: it is impossible there."""
+    if part == IN_QUOTES:
+        return AFTER_QUOTES if byte == 34 else ESCAPED if byte == 92 else 0 if is_control(byte) else IN_QUOTES
+    if part == ESCAPED:
+        return 0 if is_control(byte) else IN_QUOTES
+    if (part == NAME or part == IN_NAME) and is_token(byte):
+        return IN_NAME
+    if (part == VALUE or part == IN_VALUE) and is_token(byte):
+        return IN_VALUE
+    if part == VALUE and byte == 34:
+        return IN_QUOTES
+    if part == IN_NAME and byte == 61:
+        return VALUE
+    return NAME if byte == 59 and (part == EXTENSION or may_end(part)) else 0
+
+
 cdef int64_t chunk_size(const char* line, size_t size) noexcept nogil:
-    """Hex digits, and extensions after a semicolon, which are ignored. White space between the two is refused, as llhttp does."""
+    """Hex digits, and extensions after a semicolon, which are ignored but must be well-formed. White space is refused, as llhttp does."""
     cdef size_t at = 0
     cdef int64_t number = 0
+    cdef uint8_t part = EXTENSION
     while at < size and hex_digit(line[at]) >= 0:
         if at == 15:        # 60 bits: the sum of two sizes cannot overflow
             return -1
         number = number << 4 | hex_digit(line[at])
         at += 1
-    if at == 0 or (at < size and line[at] != 59):
-        return -1
-    return -1 if has_control(line + at, size - at) else number
+    if at == 0 or at == size:
+        return number if at else -1
+    while at < size and part:
+        part = next_in_extension(part, <unsigned char> line[at])
+        at += 1
+    return number if may_end(part) else -1
 
 
 # Unfinished lines. Scan.part is where in the grammar the next byte stands; a line feed never comes here.
@@ -258,13 +296,14 @@ cdef int examine_header(Http1Scan* scan, unsigned char byte) noexcept nogil:
 
 
 cdef int examine_chunk_size(Http1Scan* scan, unsigned char byte) noexcept nogil:
-    """0..15 so many digits, 20 extension."""
-    if byte == 13 and scan.part:
+    """0..15 so many digits, 20 and more extensions."""
+    if byte == 13 and (may_end(scan.part) or (scan.part and scan.part <= 15)):
         scan.part = ENDING
-    elif scan.part == 20:
-        return 400 if is_control(byte) else 0
+    elif scan.part > 15:
+        scan.part = next_in_extension(scan.part, byte)
+        return 0 if scan.part else 400
     elif byte == 59 and scan.part:
-        scan.part = 20
+        scan.part = NAME
     elif hex_digit(byte) >= 0 and scan.part < 15:
         scan.part += 1
     else:

@@ -109,7 +109,7 @@ cdef void begin_http(Http2Stream* stream) noexcept nogil:
             refuse_text(stream, kInvalidArgument, b"INVALID_REQUEST", b"x-request-timeout-ms: a number above 0 in digits wanted")
             return
         if stream.notes.coding == Coding.kUnknown:
-            refuse_as(stream, 415, kInvalidArgument, b"UNSUPPORTED_COMPRESSION",
+            refuse_as(stream, 415, kUnimplemented, b"UNSUPPORTED_COMPRESSION",
                       b"Content-Encoding: gzip, deflate or identity wanted, once")
             return
         request = take_request(stream)

@@ -249,7 +249,10 @@ def decode(bytes body, int64_t json_size=-1) -> dict:
     inputs = []
     outputs = []
     try:
-        if not parse(request, <const uint8_t*> <const char*> body, len(body), json_size):
+        # A copy of its own: bytes of Python have one more behind their end.
+        if not request.body.append(<const char*> body, len(body)):
+            raise MemoryError
+        if not parse(request, request.body.data, request.body.size, json_size):
             raise ValueError((<bytes> request.status.message).decode())
         for index in range(request.inputs.size()):
             inputs.append(named(&request.inputs[index]))

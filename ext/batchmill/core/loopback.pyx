@@ -249,6 +249,10 @@ cdef class Loopback:
     def set_draining(self) -> None:
         self.draining.store(True)
 
+    def drain(self, bint final) -> None:
+        """A GOAWAY, over HTTP/2: the notice first, later the final one."""
+        http2.drain(self.two, final)
+
     def set_budget(self, int64_t limit_bytes) -> None:
         """Bytes that requests may hold; see charged()."""
         self.budget.limit.store(limit_bytes)

@@ -218,7 +218,7 @@ struct Api {
         if (version >= 24) set(GetTensorElementTypeAndShapeDataReference, table[Index::GetTensorElementTypeAndShapeDataReference]);
     }
     template <class Function>
-    static void set(Function& function, const void* entry) { function = reinterpret_cast<Function>(entry); }
+    static void set(Function& function, const void* entry) { function = reinterpret_cast<Function>(const_cast<void*>(entry)); }
 };
 
 }  // namespace batchmill::ort

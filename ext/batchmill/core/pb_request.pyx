@@ -8,67 +8,12 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libcpp.string cimport string
 
 from batchmill.core.message cimport RequestedOutput
-from batchmill.core.status cimport append_echo, is_utf8, kInvalidArgument
+from batchmill.core.pb_wire cimport Cursor, block, next_tag, skip, text_of, varint
+from batchmill.core.status cimport append_echo, kInvalidArgument
 from batchmill.core.tensor cimport Buffer, datatype_name, datatype_of, element_bytes, kMaxRank, TensorView
 
 cdef enum:
     MAX_TENSORS = 1024      # inputs or outputs of one request, as in JSON; no model comes near
-
-
-cdef struct Cursor:
-    const uint8_t* at
-    const uint8_t* end
-    bint bad
-
-
-cdef inline uint64_t varint(Cursor* cursor) noexcept nogil:
-    cdef uint64_t value = 0
-    cdef int shift = 0
-    cdef uint8_t byte
-    while cursor.at < cursor.end and shift < 64:
-        byte = cursor.at[0]
-        cursor.at += 1
-        value |= <uint64_t> (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value
-        shift += 7
-    cursor.bad = True
-    return 0
-
-
-cdef inline Cursor block(Cursor* cursor) noexcept nogil:
-    """The bytes of a length-delimited field; the cursor moves past them."""
-    cdef uint64_t size = varint(cursor)
-    cdef Cursor inner
-    inner.at = cursor.at
-    inner.end = cursor.at
-    inner.bad = False
-    if cursor.bad or size > <uint64_t> (cursor.end - cursor.at):
-        cursor.bad = True
-        return inner
-    inner.end = cursor.at + size
-    cursor.at = inner.end
-    return inner
-
-
-cdef inline string_view view(Cursor inner) noexcept nogil:
-    return string_view(<const char*> inner.at, inner.end - inner.at)
-
-
-cdef inline void skip(Cursor* cursor, uint64_t tag) noexcept nogil:
-    cdef int wire = tag & 7
-    if tag < 8:
-        cursor.bad = True   # there is no field 0
-    elif wire == 0:
-        varint(cursor)
-    elif wire == 2:
-        block(cursor)
-    elif wire == 1 and cursor.end - cursor.at >= 8:
-        cursor.at += 8
-    elif wire == 5 and cursor.end - cursor.at >= 4:
-        cursor.at += 4
-    else:
-        cursor.bad = True  # groups are not part of proto3
 
 
 cdef bint fail(InferRequest* request, const char* text) noexcept nogil:
@@ -85,6 +30,26 @@ cdef bint fail_name(InferRequest* request, const char* before, string_view name,
     return False
 
 
+cdef void take_value(Cursor* value, int* kind, int64_t* number, string_view* text) noexcept nogil:
+    """An InferParameter. kind: 1 an integer, 2 a string, 3 a bool, 0 a double, which no parameter of ours is."""
+    cdef uint64_t tag
+    while value.at < value.end and not value.bad:
+        tag = next_tag(value)
+        if tag == 16 or tag == 40:      # int64, uint64
+            number[0] = <int64_t> varint(value)
+            kind[0] = 1
+        elif tag == 26:
+            text[0] = text_of(value)
+            kind[0] = 2
+        elif tag == 8:
+            number[0] = varint(value) != 0
+            kind[0] = 3
+        else:
+            if tag == 33:       # double
+                kind[0] = 0
+            skip(value, tag)
+
+
 cdef void take_parameter(InferRequest* request, Cursor entry, RequestedOutput* output) noexcept nogil:
     """One entry of a map<string, InferParameter>; the ones the server knows are kept. output: of a tensor's own."""
     cdef string_view key, text
@@ -92,34 +57,25 @@ cdef void take_parameter(InferRequest* request, Cursor entry, RequestedOutput* o
     cdef uint64_t tag
     cdef Cursor value
     cdef int kind = 0
-    value.at = value.end = NULL
     while entry.at < entry.end and not entry.bad:
-        tag = varint(&entry)
+        tag = next_tag(&entry)
         if tag == 10:
-            key = view(block(&entry))
-        elif tag == 18:
+            key = text_of(&entry)
+        elif tag == 18:     # comes it twice, then protobuf merges: the last of the oneof wins
             value = block(&entry)
+            take_value(&value, &kind, &number, &text)
+            entry.bad = entry.bad or value.bad
         else:
             skip(&entry, tag)
     if entry.bad:
         request.status.set(kInvalidArgument, b"INVALID_REQUEST", string(b"ModelInferRequest: broken parameters"))
         return
-    while value.at < value.end and not value.bad:
-        tag = varint(&value)
-        if tag == 8 or tag == 16 or tag == 40:      # bool, int64, uint64
-            number = <int64_t> varint(&value)
-            kind = 1
-        elif tag == 26:
-            text = view(block(&value))
-            kind = 2
-        else:
-            skip(&value, tag)
     if output != NULL:
         if kind == 1 and key == string_view(b"classification"):
             output.classification = number
         elif key.substr(0, 14) == string_view(b"shared_memory_"):
             fail(request, b"shared memory is not offered")
-    elif kind == 1 and key == string_view(b"binary_data_output"):
+    elif kind == 3 and key == string_view(b"binary_data_output"):
         request.typed_contents = number == 0
     elif kind == 1 and key == string_view(b"timeout"):
         request.timeout_us = number if number > 0 else 0
@@ -162,17 +118,19 @@ cdef bint take_input(InferRequest* request, Cursor cursor, Input* extra) noexcep
     cdef RequestedOutput ignored
     extra.has_contents = False
     while cursor.at < cursor.end and not cursor.bad:
-        tag = varint(&cursor)
+        tag = next_tag(&cursor)
         if tag == 10:
-            tensor.name = view(block(&cursor))
+            tensor.name = text_of(&cursor)
         elif tag == 18:
-            datatype = view(block(&cursor))
+            datatype = text_of(&cursor)
         elif tag == 26 or tag == 24:
             if not take_shape(request, &tensor, &cursor, tag == 26):
                 return False
         elif tag == 34:
             take_parameter(request, block(&cursor), &ignored)
         elif tag == 42:
+            if extra.has_contents:      # protobuf would merge the two
+                return fail(request, b"ModelInferRequest: an input has contents twice")
             extra.contents = block(&cursor)
             extra.has_contents = True
         else:
@@ -192,9 +150,9 @@ cdef bint take_output(InferRequest* request, Cursor cursor) noexcept nogil:
     output.binary = -1
     output.classification = 0
     while cursor.at < cursor.end and not cursor.bad:
-        tag = varint(&cursor)
+        tag = next_tag(&cursor)
         if tag == 10:
-            output.name = view(block(&cursor))
+            output.name = text_of(&cursor)
         elif tag == 18:
             take_parameter(request, block(&cursor), &output)
         else:
@@ -224,6 +182,11 @@ cdef int contents_field(DataType dtype) noexcept nogil:
     if dtype == DataType.kBytes:
         return 8
     return 0
+
+
+cdef int single_wire(int field) noexcept nogil:
+    """The wire type of one element of InferTensorContents that is not packed."""
+    return 2 if field == 8 else 1 if field == 7 else 5 if field == 6 else 0
 
 
 cdef bint store_number(Buffer* arena, DataType dtype, uint64_t value) noexcept nogil:
@@ -259,13 +222,11 @@ cdef bint take_contents(InferRequest* request, TensorView* tensor, Cursor cursor
         return fail(request, b"out of memory")
     start = arena.size
     while cursor.at < cursor.end and not cursor.bad:
-        tag = varint(&cursor)
+        tag = next_tag(&cursor)
         field = <int> (tag >> 3)
-        if field < 1 or field > 8:
+        if field > 8 or (tag & 7 != 2 and tag & 7 != single_wire(field)):
             skip(&cursor, tag)
             continue
-        if field != wanted:
-            return fail_name(request, b"input \"", tensor.name, b"\": contents in the field of another datatype")
         inner.bad = False
         if tag & 7 == 2:
             inner = block(&cursor)
@@ -275,9 +236,13 @@ cdef bint take_contents(InferRequest* request, TensorView* tensor, Cursor cursor
             inner.end = cursor.at
         if cursor.bad:
             break
+        if field != wanted:
+            if inner.at == inner.end and field != 8:    # packed, and nothing in it
+                continue
+            return fail_name(request, b"input \"", tensor.name, b"\": contents in the field of another datatype")
         if wanted == 8:
             length = <uint32_t> (inner.end - inner.at)
-            if tag & 7 != 2 or not arena.append(&length, 4) or not arena.append(inner.at, length):
+            if not arena.append(&length, 4) or not arena.append(inner.at, length):
                 cursor.bad = True
         elif wanted >= 6:
             if (inner.end - inner.at) % <Py_ssize_t> element_bytes(tensor.dtype) or not arena.append(inner.at, inner.end - inner.at):
@@ -318,13 +283,13 @@ cdef bint parse(InferRequest* request) noexcept nogil:
     cursor.end = request.body.data + request.body.size
     cursor.bad = False
     while cursor.at < cursor.end and not cursor.bad:
-        tag = varint(&cursor)
+        tag = next_tag(&cursor)
         if tag == 10:
-            request.model_name = view(block(&cursor))
+            request.model_name = text_of(&cursor)
         elif tag == 18:
-            request.model_version = view(block(&cursor))
+            request.model_version = text_of(&cursor)
         elif tag == 26:
-            request.id = view(block(&cursor))
+            request.id = text_of(&cursor)
         elif tag == 34:
             take_parameter(request, block(&cursor), NULL)
         elif tag == 42:
@@ -346,7 +311,7 @@ cdef bint parse(InferRequest* request) noexcept nogil:
             raws += 1
         else:
             skip(&cursor, tag)
-    if cursor.bad or not is_utf8(request.model_name) or not is_utf8(request.model_version) or not is_utf8(request.id):
+    if cursor.bad:
         return fail(request, b"the bytes are no ModelInferRequest")
     if not request.status.ok():
         return False
@@ -377,11 +342,11 @@ cdef bint parse_two_strings(const uint8_t* data, size_t size, string_view* first
     cursor.end = data + size
     cursor.bad = False
     while cursor.at < cursor.end and not cursor.bad:
-        tag = varint(&cursor)
+        tag = next_tag(&cursor)
         if tag == 10:
-            first[0] = view(block(&cursor))
+            first[0] = text_of(&cursor)
         elif tag == 18:
-            second[0] = view(block(&cursor))
+            second[0] = text_of(&cursor)
         else:
             skip(&cursor, tag)
     return not cursor.bad

@@ -29,4 +29,3 @@ cdef void append_echo(string& text, string_view given) noexcept nogil
 
 # Bytes of the well-formed UTF-8 character at `at`, 0 if there is none.
 cdef size_t utf8_length(const unsigned char* at, size_t left) noexcept nogil
-cdef bint is_utf8(string_view text) noexcept nogil

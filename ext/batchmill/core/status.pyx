@@ -73,17 +73,6 @@ cdef size_t utf8_length(const unsigned char* at, size_t left) noexcept nogil:
     return 0
 
 
-cdef bint is_utf8(string_view text) noexcept nogil:
-    cdef size_t index = 0
-    cdef size_t length
-    while index < text.size():
-        length = utf8_length(<const unsigned char*> text.data() + index, text.size() - index)
-        if length == 0:
-            return False
-        index += length
-    return True
-
-
 cdef bint is_control(const unsigned char* at, size_t length) noexcept nogil:
     """C0, DEL and C1, and what ends a line although it is none of them: U+2028 and U+2029."""
     if length == 1:
