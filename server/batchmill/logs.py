@@ -70,7 +70,10 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+        try:
+            return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+        except TypeError:  # a path of this machine need not be UTF-8
+            return json.dumps(line, default=str)
 
 
 def configure(level: LogLevel = "info", form: LogFormat = "auto", stream: TextIO | None = None) -> None:
