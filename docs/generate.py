@@ -192,7 +192,8 @@ With `--allow-upload` a load call may have parameters, over REST (`{{"parameters
 (REST: as base64), and `config`, a JSON text, which has to be there beside files. The files are written aside and put into the registry by
 renames, then the model is loaded as by any load call; whoever may load may upload. The registry takes `model.onnx`, `golden.npz` and the
 external data that a model.onnx names. A version that is there is replaced, others stay. When what came cannot serve, the call fails with the
-reason, the files are removed, what they replaced is back, and what served before goes on. A request is as large as `--max-body-mib` at most.
+reason, the files are removed, what they replaced is back, and what served before goes on. A request may be as large as `--max-body-mib` and
+`--cold-mib` allow.
 
 `config` is either Triton's ModelConfig as JSON (written as config.pbtxt) or has the keys of model.yaml (written as that); it takes the place of
 either file. An empty object leaves the settings that are there. Alone, without files, it changes the settings of a model that is there.

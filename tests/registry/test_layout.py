@@ -36,10 +36,11 @@ def test_only_version_folders_count_and_the_rest_is_noted(tmp_path):
 
 
 def test_a_name_that_no_model_can_have_is_noted(tmp_path):
-    for name in ("a" * 201, "two\nlines", "m@label", "fine"):
+    for name in ("a" * 201, "two\nlines", "m@label", "other", "fine"):
         models.linear(tmp_path, name)
+    (tmp_path / "other").rename(tmp_path / os.fsdecode(b"no UTF-8 \xff"))
     ((found,), notes) = layout.scan(tmp_path)
-    assert (found.name, len(notes), all("ignored" in note and "\n" not in note for note in notes)) == ("fine", 3, True)
+    assert (found.name, len(notes), all("ignored" in note and note.isprintable() for note in notes)) == ("fine", 4, True)
 
 
 def test_what_is_no_file_is_no_model_and_is_never_opened(tmp_path):

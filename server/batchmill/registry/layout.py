@@ -56,10 +56,11 @@ def scan(registry: Path) -> Scan:
                 if entry.suffix == ".onnx":
                     notes.append(f"file {entry.name!r} ignored: a model is a folder, such as {entry.stem}/1/model.onnx")
                 continue
-            if _NAME.fullmatch(entry.name):
+            if is_model_name(entry.name):
                 models.append(scan_model(entry, registry))
             else:
-                notes.append(f"folder {entry.name!r} ignored: a model's name has at most 200 characters, and no @ and no control characters")
+                wanted = "at most 200 characters, in UTF-8, and no @ and no control characters"
+                notes.append(f"folder {entry.name!r} ignored: a model's name has {wanted}")
         except FileNotFoundError:
             continue  # removed just now
         except OSError as error:
@@ -74,7 +75,11 @@ def is_passing(name: str) -> bool:
 
 def is_model_name(name: str) -> bool:
     """Whether a folder of that name is a model, and can be made."""
-    return not is_passing(name) and _NAME.fullmatch(name) is not None and len(name.encode(errors="replace")) <= 255
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:  # bytes of a folder's name that are no UTF-8: no protocol could ask for it
+        return False
+    return not is_passing(name) and _NAME.fullmatch(name) is not None and size <= 255
 
 
 def single_file(path: Path) -> ModelFolder:
