@@ -121,9 +121,9 @@ class Server:
         raise RuntimeError(f"{self.name} did not listen after {START_SECS} s")
 
 
-def batchmill(name: str, registry: Path, core: str, folder: Path, *launcher: str) -> Server:
+def batchmill(name: str, registry: Path, core: str, folder: Path, *launcher: str, flags: tuple[str, ...] = ()) -> Server:
     """The server under test, on a free port that speaks every protocol. launcher: arguments of Python in place of -m batchmill."""
     port = free_port()
     command = [sys.executable, *(launcher or ("-m", "batchmill")), "serve", str(registry), "--port", str(port), "--grpc-port", "0",
-               "--cpu-budget", "1", "--state-dir", str(folder / f"{name}-state"), "--lame-duck-secs", "0"]
+               "--cpu-budget", "1", "--state-dir", str(folder / f"{name}-state"), "--lame-duck-secs", "0", *flags]
     return Server(name, command, port, core, folder / f"{name}.log")

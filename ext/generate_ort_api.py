@@ -72,6 +72,7 @@ USED = {
     "ReleaseSessionOptions": ("void", "OrtSessionOptions*"),
     "GetAvailableProviders": (STATUS, "char*** names, int* count"),
     "ReleaseAvailableProviders": (STATUS, "char** names, int count"),
+    "AddRunConfigEntry": (STATUS, "OrtRunOptions*, const char* key, const char* value"),
     "AddSessionConfigEntry": (STATUS, "OrtSessionOptions*, const char* key, const char* value"),
     "SessionOptionsAppendExecutionProvider_CUDA_V2": (STATUS, "OrtSessionOptions*, const OrtCUDAProviderOptionsV2*"),
     "CreateCUDAProviderOptions": (STATUS, "OrtCUDAProviderOptionsV2**"),

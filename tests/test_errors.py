@@ -14,7 +14,7 @@ SET = re.compile(r'\bk([A-Z]\w+), b"([A-Z][A-Z_]+)"')          # status.set(kNot
 HTTP1 = re.compile(r'answer_text\(\w+, \w+, \w+, b"([A-Z][A-Z_]+)"')   # HTTP/1.1's, which has no code
 USUAL = {"INVALID_ARGUMENT": 400, "NOT_FOUND": 404, "RESOURCE_EXHAUSTED": 429, "UNAVAILABLE": 503, "DEADLINE_EXCEEDED": 504, "UNIMPLEMENTED": 501,
          "FAILED_PRECONDITION": 400, "UNAUTHENTICATED": 401, "PERMISSION_DENIED": 403, "CANCELLED": 499, "INTERNAL": 500, "ABORTED": 409}
-UNUSUAL = {"BODY_TOO_LARGE": 413, "HEADERS_TOO_LARGE": 431, "UNSUPPORTED_COMPRESSION": 415, "UNKNOWN_CALL": 404, "WRONG_METHOD": 405}    # HTTP has a closer word
+UNUSUAL = {"BODY_TOO_LARGE": 413, "HEADERS_TOO_LARGE": 431, "BODY_TOO_SLOW": 408, "UNSUPPORTED_COMPRESSION": 415, "UNKNOWN_CALL": 404, "WRONG_METHOD": 405}    # HTTP has a closer word
 
 
 def tree(above=BatchmillError):

@@ -310,3 +310,68 @@ def test_what_a_slow_caller_has_no_window_for_is_pending():
     for _ in range(5):
         client.pump()
     assert (client.loop.cold_pending(0), len(client.data[stream])) == (0, 4 * 50_005)
+
+
+SECOND = 1_000_000_000
+
+
+@pytest.mark.parametrize(("path", "content_type", "part"), [
+    (INFER, "application/grpc", frame(b"x" * 30_000)), ("/inference.GRPCInferenceService/ServerLive", "application/grpc", frame(b"x" * 30_000)),
+    ("/v2/models/m/infer", "application/json", b"x" * 30_000), ("/v2", "application/json", b"x" * 30_000),
+])  # fmt: skip
+def test_a_body_that_comes_too_slowly_is_refused_and_what_came_of_it_given_back(path, content_type, part):
+    client = Client()
+    client.loop.set_now(SECOND)
+    streams = [client.start(path, content_type=content_type) for _ in range(3)]
+    client.send(streams[0], part[:1000], end=False)        # 10 s and what 1,024 bytes/s allow
+    client.send(streams[1], part[:15_000], end=False)
+    client.pump()
+    assert client.loop.charged() > 0
+    client.loop.set_now(11 * SECOND)
+    client.loop.time_out()
+    client.read()
+    assert not client.headers
+    client.loop.set_now(12 * SECOND)
+    client.loop.time_out()
+    client.read()
+    assert set(client.headers) == {streams[0], streams[2]}
+    for stream in client.headers:
+        told = client.headers[stream]
+        assert told.get("grpc-status") == "4" if content_type == "application/grpc" else told[":status"] == "408"
+    client.send(streams[1], part[15_000:])
+    client.pump()
+    client.loop.set_now(1000 * SECOND)
+    client.loop.time_out()
+    client.read()
+    told = client.headers.get(streams[1], {})
+    assert told.get("grpc-status") != "4"
+    assert told.get(":status") != "408"
+
+
+def test_a_stream_may_take_its_time_between_messages():
+    client = Client()
+    client.loop.set_now(SECOND)
+    stream = client.start(STREAM)
+    client.send(stream, frame(b"a")[:3], end=False)
+    client.pump()
+    client.loop.set_now(1000 * SECOND)
+    client.loop.time_out()
+    client.read()
+    assert stream not in client.trailers
+    assert stream not in client.ended
+
+
+def test_a_stream_that_is_refused_ends_with_the_reason_after_what_was_asked_before():
+    client = Client(max_body_bytes=100)
+    stream = client.start(STREAM)
+    client.send(stream, frame(b"a") + frame(b"b") + struct.pack(">BI", 0, 101), end=False)
+    client.pump()
+    client.loop.answer(1, frame(b"second"))
+    client.read()
+    assert stream not in client.trailers
+    client.loop.answer(0, frame(b"first"))
+    client.read()
+    assert client.data[stream] == frame(b"first") + frame(b"second")
+    assert (client.trailers[stream]["grpc-status"], client.trailers[stream]["grpc-message"]) == ("8", "the message is larger than the server's limit")
+    assert client.trailers[stream]["grpc-status-details-bin"]
+    assert client.loop.requests_alive() == 0

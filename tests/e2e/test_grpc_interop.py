@@ -257,7 +257,6 @@ def test_a_message_over_the_limit_is_refused_and_one_below_it_is_taken_after_it(
         assert relay.connections == 1
 
 
-@pytest.mark.xfail(strict=True, reason="a stream that has begun to answer is reset: its caller sees CANCELLED and not why")
 def test_a_message_over_the_limit_on_a_stream_ends_it_with_the_reason(small):
     with Client(small.address) as client:
         talk = Conversation(client)

@@ -123,7 +123,6 @@ def test_an_answer_over_the_limit_is_refused_over_grpc_too(channel):
         assert code_of(channel, infer_message("zeros", "n", "INT64", [1], struct.pack("<q", count)).SerializeToString()) == code
 
 
-@pytest.mark.xfail(strict=True, reason="ONNX Runtime's arena keeps what one run needed for as long as the session lives")
 def test_the_memory_of_an_answer_that_was_refused_is_given_back(server):
     before = Held.by(server.process.pid).rss_kb
     sent = rest_body("n", "INT64", [1], [50 * MIB])         # 200 MiB of zeros

@@ -12,7 +12,7 @@ cdef extern from "executor.hpp" namespace "batchmill" nogil:
     cdef cppclass RunLimit:
         OrtRunOptions* options
         int64_t ends_ns
-        cpp_bool passed
+        cpp_bool passed, shrinks
         void lock()
         void unlock()
 

@@ -45,6 +45,7 @@ struct RunLimit {
     OrtRunOptions* options = nullptr;      // made with the first run
     int64_t ends_ns = 0;                   // 0: no run, or none with a limit
     bool passed = false;                   // the watch has told the run to end
+    bool shrinks = false;                  // the arena does, after it
 
     void lock() { mutex.lock(); }
     void unlock() { mutex.unlock(); }

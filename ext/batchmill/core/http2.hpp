@@ -45,6 +45,7 @@ struct Http2Stream {
     int32_t outstanding = 0;      // requests on their way
     int64_t header_bytes = 0;
     int64_t deadline_ns = 0;
+    int64_t began_ns = 0;
     int64_t json_size = -1;       // REST: Inference-Header-Content-Length; -2: malformed
     int64_t grpc_timeout_ns = -1; // as sent, before it is known which of the two counts; -2: malformed
     int64_t timeout_ms = -1;      // REST: x-request-timeout-ms; -2: malformed
@@ -63,6 +64,8 @@ struct Http2Stream {
     Buffer out;                           // cold: not yet sent
     HeaderList trailers;
     bool ended = false;                   // cold: the answer is complete
+    bool failing = false;                 // gRPC stream: ends with `failure` after what is pending
+    Status failure;
 
     Http2Stream* next = nullptr;          // all streams of the connection, or the free list
     Http2Stream* previous = nullptr;
@@ -70,7 +73,8 @@ struct Http2Stream {
     void reset() {
         id = 0;
         kind = StreamKind::kNew;
-        grpc = closed = input_ended = started = deferred = waiting = ended = false;
+        grpc = closed = input_ended = started = deferred = waiting = ended = failing = false;
+        failure.clear();
         coding = Coding::kIdentity;
         accepts = {};
         prefix_size = 0;

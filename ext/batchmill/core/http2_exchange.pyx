@@ -13,7 +13,7 @@ from batchmill.core.message cimport Encoding, InferRequest
 from batchmill.core.notes cimport Coding
 from batchmill.core.pb_request cimport parse_two_strings
 from batchmill.core.rest cimport RestKind, RestRoute, classify
-from batchmill.core.status cimport Code, Status, kInternal, kInvalidArgument, kNotFound, kResourceExhausted, kUnavailable, kUnimplemented
+from batchmill.core.status cimport Code, Status, kDeadlineExceeded, kInternal, kInvalidArgument, kNotFound, kResourceExhausted, kUnavailable, kUnimplemented
 
 cdef size_t NATIVE_BYTES = 4 << 10      # of a message that asks for liveness or readiness, when it is compressed
 
@@ -272,6 +272,26 @@ cdef void refuse_as(Http2Stream* stream, int http_status, Code code, const char*
 
 cdef void refuse_too_large(Http2Stream* stream) noexcept nogil:
     refuse_as(stream, 413, kResourceExhausted, b"BODY_TOO_LARGE", b"the body is larger than the server's limit")
+
+
+cdef bint refuse_slow(Http2Connection* connection) noexcept nogil:
+    """As over HTTP/1.1: after 10 s a body must have come at min_body_rate. What is half sent counts against the budget of all."""
+    cdef Http2Stream* stream = connection.streams
+    cdef int64_t size, rate = connection.sink.limits.min_body_rate + 1
+    cdef bint any = False
+    while stream != NULL:
+        if not stream.closed and not stream.input_ended and collects(stream.kind):
+            size = <int64_t> (stream.request.body.size if stream.request != NULL else stream.message.size)
+            if connection.sink.now_ns > stream.began_ns + (10 + size // rate) * 1000000000:
+                refuse_as(stream, 408, kDeadlineExceeded, b"BODY_TOO_SLOW", b"the body came too slowly")
+                any = True
+        stream = stream.next
+    return any
+
+
+cdef bint collects(StreamKind kind) noexcept nogil:
+    """Whether a call has one message, which is to come as a whole; those of streams may take their time."""
+    return kind == StreamKind.kInfer or kind == StreamKind.kNative or kind == StreamKind.kRest or kind == StreamKind.kColdHttp
 
 
 cdef void answer_native(Http2Stream* stream) noexcept nogil:

@@ -10,7 +10,7 @@ from libcpp.vector cimport vector
 from batchmill.core cimport pb_response
 from batchmill.core.front cimport ColdReplyKind, HeaderList
 from batchmill.core.grpc cimport append_status_details, percent_encode
-from batchmill.core.http2_stream cimport StreamKind, recycle, release_if_done
+from batchmill.core.http2_stream cimport StreamKind, drop_message, recycle, release_if_done
 from batchmill.core.nghttp2 cimport *
 from batchmill.core.notes cimport Coding, name_of
 from batchmill.core.rest cimport append_error_json
@@ -54,45 +54,67 @@ cdef nghttp2_nv coding_pair(const char* name, size_t size, Coding coding) noexce
 
 # Errors.
 cdef void refuse(Http2Stream* stream, const Status& status) noexcept nogil:
-    cdef string code, message, details, size
+    cdef bint answers_messages = stream.kind == StreamKind.kStreamInfer
+    stream.kind = StreamKind.kAnswered
+    if stream.closed or stream.failing:
+        return
+    if stream.request != NULL and not stream.waiting:       # what has come of it so far
+        recycle(stream, stream.request)
+        stream.request = NULL
+    drop_message(stream)
+    if not stream.started:
+        stream.started = True
+        if stream.grpc:
+            submit_status(stream, status, False)
+        else:
+            refuse_http(stream, status)
+    elif answers_messages:      # what was asked before is answered first
+        stream.failing = True
+        stream.failure = status
+        resume(stream)
+    else:
+        nghttp2_submit_rst_stream(stream.connection.session, NGHTTP2_FLAG_NONE, stream.id, NGHTTP2_CANCEL)
+
+
+cdef void submit_status(Http2Stream* stream, const Status& status, bint begun) noexcept nogil:
+    """gRPC's status: as the whole answer, or as the trailers of one that has begun."""
+    cdef string code = to_string(<long> status.code), message, details
     cdef string retry = to_string(<long> retry_after_secs(status))
     cdef nghttp2_nv block[8]
-    cdef size_t count
-    cdef Buffer* out = &stream.out
+    cdef size_t count = 5
+    percent_encode(message, string_view(status.message.data(), status.message.size()))
+    append_status_details(details, status)
+    block[0] = pair_of(b":status", 7, b"200", 3, NO_COPY)
+    block[1] = pair_of(b"content-type", 12, b"application/grpc", 16, NO_COPY)
+    block[2] = pair_of(b"grpc-status", 11, code.data(), code.size(), 0)
+    block[3] = pair_of(b"grpc-message", 12, message.data(), message.size(), 0)
+    block[4] = pair_of(b"grpc-status-details-bin", 23, details.data(), details.size(), 0)
+    if retry_after_secs(status):
+        retry.append(b"000")
+        block[count] = pair_of(b"grpc-retry-pushback-ms", 22, retry.data(), retry.size(), 0)
+        count += 1
+    if begun:
+        nghttp2_submit_trailer(stream.connection.session, stream.id, block + 2, count - 2)
+        return
+    count += echo_id(stream, &block[count])
+    if status.code == kUnimplemented and stream.coding == Coding.kUnknown:
+        block[count] = pair_of(b"grpc-accept-encoding", 20, b"identity,deflate,gzip", 21, NO_COPY)
+        count += 1
+    nghttp2_submit_response(stream.connection.session, stream.id, block, count, NULL)
+
+
+cdef void refuse_http(Http2Stream* stream, const Status& status) noexcept nogil:
+    cdef string code = to_string(<long> http_status_of(status)), size
+    cdef string retry = to_string(<long> retry_after_secs(status))
+    cdef nghttp2_nv block[5]
+    cdef size_t count = 3
     cdef nghttp2_data_provider provider
-    stream.kind = StreamKind.kAnswered
-    if stream.closed or stream.started:
-        if not stream.closed:
-            nghttp2_submit_rst_stream(stream.connection.session, NGHTTP2_FLAG_NONE, stream.id, NGHTTP2_CANCEL)
-        return
-    stream.started = True
-    if stream.grpc:
-        code = to_string(<long> status.code)
-        percent_encode(message, string_view(status.message.data(), status.message.size()))
-        append_status_details(details, status)
-        block[0] = pair_of(b":status", 7, b"200", 3, NO_COPY)
-        block[1] = pair_of(b"content-type", 12, b"application/grpc", 16, NO_COPY)
-        block[2] = pair_of(b"grpc-status", 11, code.data(), code.size(), 0)
-        block[3] = pair_of(b"grpc-message", 12, message.data(), message.size(), 0)
-        block[4] = pair_of(b"grpc-status-details-bin", 23, details.data(), details.size(), 0)
-        count = 5 + echo_id(stream, &block[5])
-        if retry_after_secs(status):
-            retry.append(b"000")
-            block[count] = pair_of(b"grpc-retry-pushback-ms", 22, retry.data(), retry.size(), 0)
-            count += 1
-        if status.code == kUnimplemented and stream.coding == Coding.kUnknown:
-            block[count] = pair_of(b"grpc-accept-encoding", 20, b"identity,deflate,gzip", 21, NO_COPY)
-            count += 1
-        nghttp2_submit_response(stream.connection.session, stream.id, block, count, NULL)
-        return
-    out.clear()
-    append_error_json(out, status)
-    code = to_string(<long> http_status_of(status))
-    size = to_string(<long> out.size)
+    stream.out.clear()
+    append_error_json(&stream.out, status)
+    size = to_string(<long> stream.out.size)
     block[0] = pair_of(b":status", 7, code.data(), code.size(), 0)
     block[1] = pair_of(b"content-type", 12, b"application/json", 16, NO_COPY)
     block[2] = pair_of(b"content-length", 14, size.data(), size.size(), 0)
-    count = 3
     if retry_after_secs(status):
         block[3] = pair_of(b"retry-after", 11, retry.data(), retry.size(), 0)
         count = 4
@@ -172,9 +194,12 @@ cdef Py_ssize_t read_messages(nghttp2_session* session, int32_t id, uint8_t* tar
             stream.pending.pop_front()
             stream.sent = 0
             recycle(stream, request)
-    if stream.input_ended and stream.pending.size() == 0:
+    if (stream.input_ended or stream.failing) and stream.pending.size() == 0:
         flags[0] |= NGHTTP2_DATA_FLAG_EOF | NGHTTP2_DATA_FLAG_NO_END_STREAM
-        submit_ok_trailer(stream, NULL)
+        if stream.failing:
+            submit_status(stream, stream.failure, True)
+        else:
+            submit_ok_trailer(stream, NULL)
         return written
     if written:
         return written

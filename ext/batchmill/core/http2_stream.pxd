@@ -8,6 +8,7 @@ from batchmill.core.front cimport ColdCall, HeaderList, Sink
 from batchmill.core.message cimport InferRequest
 from batchmill.core.nghttp2 cimport nghttp2_session
 from batchmill.core.notes cimport AcceptedCodings, Coding, HeaderNotes
+from batchmill.core.status cimport Status
 from batchmill.core.tensor cimport Buffer
 
 cdef extern from "http2.hpp" namespace "batchmill" nogil:
@@ -25,7 +26,7 @@ cdef extern from "http2.hpp" namespace "batchmill" nogil:
         uint8_t prefix_size
         uint32_t left
         int32_t messages, outstanding
-        int64_t header_bytes, deadline_ns, json_size, grpc_timeout_ns, timeout_ms
+        int64_t header_bytes, deadline_ns, began_ns, json_size, grpc_timeout_ns, timeout_ms
         size_t held
         string path, method, content_type
         HeaderNotes notes
@@ -37,7 +38,8 @@ cdef extern from "http2.hpp" namespace "batchmill" nogil:
         Buffer message, out
         int64_t charged_bytes
         HeaderList trailers
-        cpp_bool ended
+        cpp_bool ended, failing
+        Status failure
         Http2Stream* next
         Http2Stream* previous
         void reset()

@@ -12,6 +12,7 @@ cdef Http2Stream* new_stream(Http2Connection* connection, int32_t id) noexcept n
         stream = new Http2Stream()
     stream.connection = connection
     stream.id = id
+    stream.began_ns = connection.sink.now_ns
     stream.next = connection.streams
     if stream.next != NULL:
         stream.next.previous = stream

@@ -87,6 +87,9 @@ cdef void hand_up(IoThread* thread, InferRequest* request) noexcept nogil
 # What has come back from the executors: the answered requests, linked by next. Parsed bodies go on to be routed and queued.
 cdef InferRequest* take_completions(IoThread* thread) noexcept nogil
 
+# An answer that comes after its caller's deadline, which it has, is none.
+cdef void expire(IoThread* thread, InferRequest* request) noexcept nogil
+
 # Whether an answer has been sent to be compressed first: it comes back with the completions. Only for one that answer_coding is set of.
 cdef bint compresses(IoThread* thread, InferRequest* request) noexcept nogil
 

@@ -85,6 +85,7 @@ cdef bint decode(InferRequest* request) noexcept nogil:
 cdef void set_deadline(ModelVersion* version, InferRequest* request) noexcept nogil:
     """The earliest of the caller's deadline and the time it gives the queue."""
     cdef int64_t budget = version.default_timeout_ns.load()
+    request.answer_by_ns = request.deadline_ns
     if request.timeout_us > 0 and request.timeout_us < MAX_TIMEOUT_US:
         budget = request.timeout_us * 1000
     if budget and (request.deadline_ns == 0 or request.times.received + budget < request.deadline_ns):
@@ -142,6 +143,11 @@ cdef InferRequest* take_completions(IoThread* thread) noexcept nogil:
         request = following
     end[0] = NULL
     return answered
+
+
+cdef void expire(IoThread* thread, InferRequest* request) noexcept nogil:
+    if request.answer_by_ns < thread.sink.now_ns and request.status.ok():
+        request.status.set(kDeadlineExceeded, b"DEADLINE_EXCEEDED", string(b"the deadline passed while the request was served"))
 
 
 cdef bint compresses(IoThread* thread, InferRequest* request) noexcept nogil:

@@ -14,9 +14,10 @@ from batchmill.core.clock cimport now_ns
 from batchmill.core.executor cimport end_overdue_runs
 from batchmill.core.front cimport ColdReply, ColdReplyKind
 from batchmill.core.http1 cimport Http1Connection
+from batchmill.core.http2_exchange cimport refuse_slow
 from batchmill.core.http2_reply cimport cold_reply as http2_cold_reply, reply as http2_reply
 from batchmill.core.http2_stream cimport Http2Connection
-from batchmill.core.intake cimport Listener, Shared, Socket, Transport, compresses, count, hand_up, infer_for, run_touched, take_completions
+from batchmill.core.intake cimport Listener, Shared, Socket, Transport, compresses, count, expire, hand_up, infer_for, run_touched, take_completions
 from batchmill.core.io_socket cimport (
     EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLLERR, EPOLLEXCLUSIVE, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP,
     arm, close_socket, forget, mark_dirty, on_readable, watch, write_socket,
@@ -96,6 +97,8 @@ cdef void deliver(IoThread* thread, InferRequest* request) noexcept nogil:
     cdef Http2Connection* connection
     while request != NULL:
         following = request.next
+        if request.answer_by_ns:
+            expire(thread, request)
         if request.answer_coding != Coding.kIdentity and compresses(thread, request):
             request = following
             continue
@@ -171,6 +174,9 @@ cdef void tick(IoThread* thread) noexcept nogil:
         elif socket.transport == Transport.kUnknown:
             if now > socket.opened_ns + thread.shared.limits.header_timeout_ms * 1000000:
                 close_socket(thread, socket)
+        elif socket.transport == Transport.kHttp2:
+            if refuse_slow(<Http2Connection*> socket.front):
+                mark_dirty(thread, socket)
         elif socket.transport == Transport.kHttp1:
             due = http1.next_deadline(<Http1Connection*> socket.front)
             if thread.drain_seen and not http1.awaits_answers(<Http1Connection*> socket.front):

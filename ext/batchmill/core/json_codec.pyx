@@ -178,6 +178,10 @@ cdef WriteResult put_head(InferRequest* request, string_view model, string_view 
         result = put_field(out, b",\"model_version\":", 17, version)
     if result == kWritten and request.id.size():
         result = put_field(out, b",\"id\":", 6, request.id)
+    if result == kWritten and request.parameters.size():
+        result = put(out, b",\"parameters\":", 14)
+        if result == kWritten:
+            result = put(out, request.parameters[0].data(), request.parameters[0].size())
     return put(out, b",\"outputs\":[", 12) if result == kWritten else result
 
 

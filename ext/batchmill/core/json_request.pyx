@@ -352,6 +352,7 @@ cdef bint read_request(Scanner* scanner, InferRequest* request, vector[int64_t]&
     cdef string_view key
     cdef bint first = True
     cdef int seen = 0
+    cdef const char* start
     if not begin(scanner, 123):
         return False
     while next_key(scanner, request, &first, &key):
@@ -365,8 +366,10 @@ cdef bint read_request(Scanner* scanner, InferRequest* request, vector[int64_t]&
             if not begin_field(scanner, b"id", &seen, 4) or not scan_text(scanner, request, &request.id):
                 return False
         elif key == string_view(b"parameters"):
+            start = scanner.at
             if not begin_field(scanner, b"parameters", &seen, 8) or not read_parameters(scanner, request):
                 return False
+            request.parameters.push_back(string_view(start, scanner.at - start))
         elif not skip_value(scanner):
             return False
     scanner.field = NULL

@@ -11,6 +11,7 @@ from batchmill.core.bridge cimport drop
 from batchmill.core.clock cimport now_ns
 from batchmill.core.front cimport ColdCall, ColdReply, ColdReplyKind, Limits, Sink
 from batchmill.core.http1_parser cimport Http1Connection
+from batchmill.core.http2_exchange cimport refuse_slow
 from batchmill.core.http2_reply cimport cold_reply as http2_cold_reply, reply as http2_reply
 from batchmill.core.http2_stream cimport Http2Connection
 from batchmill.core.message cimport Encoding, InferRequest, NativeVersion
@@ -268,7 +269,10 @@ cdef class Loopback:
         return http1.next_deadline(self.one)
 
     def time_out(self) -> None:
-        http1.on_timeout(self.one)
+        if self.two != NULL:
+            refuse_slow(self.two)
+        else:
+            http1.on_timeout(self.one)
 
     def paused(self) -> bool:
         return http1.paused(self.one)

@@ -74,6 +74,7 @@ struct InferRequest {
     std::string_view model_name, model_version, label, id, route_key;
     std::vector<TensorView> inputs;
     std::vector<RequestedOutput> outputs;  // empty: all
+    std::vector<std::string_view> parameters;  // as received, for the answer: JSON's object, or the entries of protobuf's map
     bool typed_contents = false;           // gRPC: parameter binary_data_output is false: the answer in InferTensorContents
     bool binary_output = false;            // REST: request parameter binary_data_output
     bool stream_reply = false;             // gRPC: the answer is wrapped in a ModelStreamInferResponse
@@ -95,6 +96,7 @@ struct InferRequest {
     // Where it goes.
     Version* version = nullptr;            // under lease while not null
     int64_t rows = 1;                      // along axis 0 when the version is batched
+    int64_t answer_by_ns = 0;              // the caller's own deadline; deadline_ns may be earlier, for the queue
     int64_t deadline_ns = 0;               // monotonic; 0: none
     std::atomic<bool> cancelled{false};    // set by the front end; read before the run
     InferRequest* next = nullptr;          // intrusive: queue, batch, completion list, free list
@@ -117,6 +119,7 @@ struct InferRequest {
         model_name = model_version = label = id = route_key = {};
         inputs.clear();
         outputs.clear();
+        parameters.clear();
         typed_contents = binary_output = raw_binary = stream_reply = done = false;
         errand = Errand::kNone;
         coding = answer_coding = Coding::kIdentity;
@@ -131,7 +134,7 @@ struct InferRequest {
         notes = nullptr;
         version = nullptr;
         rows = 1;
-        deadline_ns = 0;
+        answer_by_ns = deadline_ns = 0;
         cancelled.store(false, std::memory_order_relaxed);
         next = nullptr;
         status.clear();

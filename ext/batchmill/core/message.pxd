@@ -37,6 +37,7 @@ cdef extern from "message.hpp" namespace "batchmill" nogil:
         string_view model_name, model_version, label, id, route_key
         vector[TensorView] inputs
         vector[RequestedOutput] outputs
+        vector[string_view] parameters
         cpp_bool typed_contents, binary_output, raw_binary, stream_reply, done
         Errand errand
         Coding coding, answer_coding
@@ -49,7 +50,7 @@ cdef extern from "message.hpp" namespace "batchmill" nogil:
         int64_t max_response_bytes
         NativeVersion* version
         int64_t rows
-        int64_t deadline_ns
+        int64_t answer_by_ns, deadline_ns
         atomic[cpp_bool] cancelled
         InferRequest* next
         Status status

@@ -2,9 +2,8 @@
 from batchmill.core.closeness cimport is_close
 from batchmill.core.ort_api cimport OrtRunOptions
 from batchmill.core.ort_library cimport LoadOptions
-from batchmill.core.ort_session cimport (
-    delete_run_options, destroy, load, new_run_options, OrtModel, OutputSet, run, set_terminate,
-)
+from batchmill.core.ort_run_options cimport delete_run_options, new_run_options, set_terminate, shrink_arena_after
+from batchmill.core.ort_session cimport destroy, load, OrtModel, OutputSet, run
 
 
 cdef class Model:

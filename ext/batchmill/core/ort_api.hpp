@@ -79,6 +79,7 @@ struct Index {
     static constexpr size_t AddSessionConfigEntry = 130;
     static constexpr size_t CreateAllocator = 131;
     static constexpr size_t ReleaseAllocator = 132;
+    static constexpr size_t AddRunConfigEntry = 165;
     static constexpr size_t SessionOptionsAppendExecutionProvider_CUDA_V2 = 204;
     static constexpr size_t CreateCUDAProviderOptions = 205;
     static constexpr size_t ReleaseCUDAProviderOptions = 208;
@@ -142,6 +143,7 @@ struct Api {
     void (*ReleaseSessionOptions)(OrtSessionOptions*) = nullptr;
     OrtStatus* (*GetAvailableProviders)(char*** names, int* count) = nullptr;
     OrtStatus* (*ReleaseAvailableProviders)(char** names, int count) = nullptr;
+    OrtStatus* (*AddRunConfigEntry)(OrtRunOptions*, const char* key, const char* value) = nullptr;
     OrtStatus* (*AddSessionConfigEntry)(OrtSessionOptions*, const char* key, const char* value) = nullptr;
     OrtStatus* (*SessionOptionsAppendExecutionProvider_CUDA_V2)(OrtSessionOptions*, const OrtCUDAProviderOptionsV2*) = nullptr;
     OrtStatus* (*CreateCUDAProviderOptions)(OrtCUDAProviderOptionsV2**) = nullptr;
@@ -205,6 +207,7 @@ struct Api {
         set(ReleaseSessionOptions, table[Index::ReleaseSessionOptions]);
         set(GetAvailableProviders, table[Index::GetAvailableProviders]);
         set(ReleaseAvailableProviders, table[Index::ReleaseAvailableProviders]);
+        set(AddRunConfigEntry, table[Index::AddRunConfigEntry]);
         set(AddSessionConfigEntry, table[Index::AddSessionConfigEntry]);
         set(SessionOptionsAppendExecutionProvider_CUDA_V2, table[Index::SessionOptionsAppendExecutionProvider_CUDA_V2]);
         set(CreateCUDAProviderOptions, table[Index::CreateCUDAProviderOptions]);

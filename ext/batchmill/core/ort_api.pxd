@@ -88,6 +88,7 @@ cdef extern from "ort_api.hpp" namespace "batchmill::ort" nogil:
         void (*ReleaseSessionOptions)(OrtSessionOptions*) noexcept nogil
         OrtStatus* (*GetAvailableProviders)(char*** names, int* count) noexcept nogil
         OrtStatus* (*ReleaseAvailableProviders)(char** names, int count) noexcept nogil
+        OrtStatus* (*AddRunConfigEntry)(OrtRunOptions*, const char* key, const char* value) noexcept nogil
         OrtStatus* (*AddSessionConfigEntry)(OrtSessionOptions*, const char* key, const char* value) noexcept nogil
         OrtStatus* (*SessionOptionsAppendExecutionProvider_CUDA_V2)(OrtSessionOptions*, const OrtCUDAProviderOptionsV2*) noexcept nogil
         OrtStatus* (*CreateCUDAProviderOptions)(OrtCUDAProviderOptionsV2**) noexcept nogil

@@ -7,7 +7,7 @@ import re
 from libcpp.string_view cimport string_view
 
 from batchmill.core.ort_api cimport kApiVersion, kApiVersionWanted, OrtApiBase, OrtCUDAProviderOptionsV2
-from batchmill.core.status cimport append_echo, kDeadlineExceeded, kInternal, kInvalidArgument
+from batchmill.core.status cimport append_echo, kDeadlineExceeded, kInternal, kInvalidArgument, kResourceExhausted
 
 cdef extern from "<dlfcn.h>" nogil:
     void* dlopen(const char* path, int flags)
@@ -307,7 +307,7 @@ cdef void refuse_run(OrtStatus* error, Status* status) noexcept nogil:
     if message.find(b"terminate flag") != nowhere:
         refuse(error, status, kDeadlineExceeded, b"RUN_TERMINATED", b"the run was ended before its time: ")
     elif no_memory:
-        refuse(error, status, kInternal, b"RUN_OUT_OF_MEMORY", b"the run failed: ")
+        refuse(error, status, kResourceExhausted, b"RUN_OUT_OF_MEMORY", b"the run failed: ")
     elif number == ORT_INVALID_ARGUMENT or (in_node and (number == ORT_FAIL or number == ORT_RUNTIME_EXCEPTION)):
         refuse(error, status, kInvalidArgument, b"RUN_FAILED", b"the model cannot run this input: ")
     else:

@@ -41,7 +41,3 @@ cdef void destroy(OrtModel* model) noexcept nogil      # null is allowed; no run
 cdef bint run(const OrtModel* model, const TensorView* inputs, const int32_t* input_index, size_t input_count,
               const int32_t* output_index, size_t output_count, OutputSet* outputs, Status* status,
               const OrtRunOptions* run_options) noexcept nogil
-
-cdef OrtRunOptions* new_run_options() noexcept nogil   # null: no memory
-cdef void delete_run_options(OrtRunOptions* options) noexcept nogil
-cdef void set_terminate(OrtRunOptions* options, bint terminate) noexcept nogil   # from any thread; runs end between two nodes

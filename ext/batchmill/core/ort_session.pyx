@@ -11,7 +11,7 @@ from batchmill.core.ort_api cimport (
     Api, OrtSessionOptions, OrtStatus, OrtTensorTypeAndShapeInfo, OrtTypeInfo, OrtValue,
 )
 from batchmill.core.ort_library cimport configure, refuse, refuse_run, runtime
-from batchmill.core.status cimport append_echo, kFailedPrecondition, kInternal, kInvalidArgument
+from batchmill.core.status cimport append_echo, kFailedPrecondition, kInternal, kInvalidArgument, kResourceExhausted
 from batchmill.core.tensor cimport append_shape, count_bytes_elements, DataType, element_bytes, element_count, kMaxRank, TensorSpec
 
 cdef extern from "ort.hpp" namespace "batchmill" nogil:
@@ -221,7 +221,7 @@ cdef bint give_inputs(const OrtModel* model, const TensorView* inputs, const int
         if not is_aligned(inputs[index].data):
             room += (inputs[index].size + ALIGNMENT - 1) & ~<size_t> (ALIGNMENT - 1)
     if room and not outputs.aligned.reserve(room):
-        status.set(kInternal, b"RUN_OUT_OF_MEMORY", string(b"no memory to align the inputs"))
+        status.set(kResourceExhausted, b"RUN_OUT_OF_MEMORY", string(b"no memory to align the inputs"))
         return False
     for index in range(input_count):
         view = inputs + index
@@ -380,21 +380,3 @@ cdef bint run(const OrtModel* model, const TensorView* inputs, const int32_t* in
     if not done:
         outputs.clear()
     return done
-
-
-cdef OrtRunOptions* new_run_options() noexcept nogil:
-    cdef OrtRunOptions* options = NULL
-    cdef OrtStatus* error = api.CreateRunOptions(&options)
-    if error != NULL:
-        api.ReleaseStatus(error)
-    return options
-
-
-cdef void delete_run_options(OrtRunOptions* options) noexcept nogil:
-    api.ReleaseRunOptions(options)
-
-
-cdef void set_terminate(OrtRunOptions* options, bint terminate) noexcept nogil:
-    cdef OrtStatus* error = api.RunOptionsSetTerminate(options) if terminate else api.RunOptionsUnsetTerminate(options)
-    if error != NULL:
-        api.ReleaseStatus(error)

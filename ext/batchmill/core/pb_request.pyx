@@ -8,7 +8,7 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libcpp.string cimport string
 
 from batchmill.core.message cimport RequestedOutput
-from batchmill.core.pb_wire cimport Cursor, block, next_tag, skip, text_of, varint
+from batchmill.core.pb_wire cimport Cursor, block, next_tag, skip, text_of, varint, view
 from batchmill.core.status cimport append_echo, kInvalidArgument
 from batchmill.core.tensor cimport Buffer, datatype_name, datatype_of, element_bytes, kMaxRank, TensorView
 
@@ -275,6 +275,7 @@ cdef bint fail_both(InferRequest* request, const Input* extra) noexcept nogil:
 
 cdef bint parse(InferRequest* request) noexcept nogil:
     cdef Cursor cursor
+    cdef Cursor entry
     cdef Cursor raw[MAX_TENSORS]
     cdef Input extra[MAX_TENSORS]
     cdef uint64_t tag
@@ -291,7 +292,9 @@ cdef bint parse(InferRequest* request) noexcept nogil:
         elif tag == 26:
             request.id = text_of(&cursor)
         elif tag == 34:
-            take_parameter(request, block(&cursor), NULL)
+            entry = block(&cursor)
+            take_parameter(request, entry, NULL)
+            request.parameters.push_back(view(entry))
         elif tag == 42:
             index = request.inputs.size()
             if index == MAX_TENSORS:

@@ -136,6 +136,8 @@ cdef bint encode(InferRequest* request, string_view model, string_view version, 
     cdef size_t index
     cdef bint typed = request.typed_contents
     cdef uint8_t* at
+    for index in range(request.parameters.size()):
+        room += block_size(request.parameters[index].size())
     for index in range(count):
         typed = typed and contents_field(outputs[index].dtype) != 0
     for index in range(count):
@@ -153,6 +155,8 @@ cdef bint encode(InferRequest* request, string_view model, string_view version, 
     at = put_block(at, 18, version.data(), version.size())
     if request.id.size():
         at = put_block(at, 26, request.id.data(), request.id.size())
+    for index in range(request.parameters.size()):
+        at = put_block(at, 34, request.parameters[index].data(), request.parameters[index].size())
     for index in range(count):
         if typed:
             at = put_tensor(at, &outputs[index], contents_size(&outputs[index]), outputs[index].size)

@@ -36,6 +36,7 @@ struct Version {
     std::atomic<int64_t> run_ns[kSizeClasses] = {};   // smoothed run time by size class; 0: not measured
     std::atomic<int64_t> inline_again_ns{0};          // an overrun ends running on I/O threads until then
     std::atomic<int32_t> batch_failures{0};           // up with each batch that fails, down with each that does not
+    std::atomic<bool> shrinks{false};                 // the runtime's arena, after the next run
     std::atomic<int64_t> unbatched_until_ns{0};       // its batches kept failing: until then requests run alone
     std::atomic<VersionStats*> stats[kMaxThreads] = {};
 

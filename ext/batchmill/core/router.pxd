@@ -34,6 +34,7 @@ cdef extern from "router.hpp" namespace "batchmill" nogil:
         atomic[int64_t] inline_again_ns
         atomic[int32_t] batch_failures
         atomic[int64_t] unbatched_until_ns
+        atomic[cpp_bool] shrinks
         atomic[VersionStats*]* stats
         int64_t expected_rows, last_ended_ns
         VersionStats* stats_of(int thread)

@@ -219,6 +219,10 @@ cdef bint check(ModelVersion* version, InferRequest* request) noexcept nogil:
         if other >= request.inputs.size():
             name_input(text, version, name)
             text.append(b"missing")
+            if index < request.inputs.size():
+                text.append(b"; \"")
+                append_echo(text, request.inputs[index].name)
+                text.append(b"\" was given")
             return refuse(request, text)
         if other != index:
             swap_views(request.inputs[index], request.inputs[other])

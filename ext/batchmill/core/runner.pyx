@@ -10,7 +10,7 @@ from libcpp.string cimport string
 from batchmill.core.batch cimport gather, scatter
 from batchmill.core.clock cimport now_ns
 from batchmill.core.histogram cimport VersionStats, add
-from batchmill.core.ort cimport OrtModel, OrtRunOptions, new_run_options, run, set_terminate
+from batchmill.core.ort cimport OrtModel, OrtRunOptions, new_run_options, run, set_terminate, shrink_arena_after
 from batchmill.core.queue cimport is_dead
 from batchmill.core.router cimport kSizeClasses
 from batchmill.core.status cimport Status, kDeadlineExceeded, kInternal, kResourceExhausted
@@ -48,15 +48,20 @@ cdef void measured(ModelVersion* version, int64_t rows, int64_t run_ns) noexcept
     version.run_ns[at].store(run_ns if before == 0 else before + (run_ns - before) // 8)
 
 
-# The time limit of a run.
+# The options of a run: its time limit, and whether the runtime's arena shrinks after it.
 cdef const OrtRunOptions* begin_run(ModelVersion* version, Scratch* scratch, int64_t now) noexcept nogil:
-    """Null: the run has no limit."""
-    cdef int64_t timeout_ns = version.run_timeout_ns.load()
-    if not scratch.is_executor or timeout_ns == 0:
+    """Null: the run has none."""
+    cdef int64_t timeout_ns = version.run_timeout_ns.load() if scratch.is_executor else 0
+    scratch.limit.shrinks = version.shrinks.load() and version.shrinks.exchange(False)
+    if timeout_ns == 0 and not scratch.limit.shrinks:
         return NULL
     if scratch.limit.options == NULL:
         scratch.limit.options = new_run_options()
-    if scratch.limit.options != NULL:
+    if scratch.limit.options == NULL:
+        return NULL
+    if scratch.limit.shrinks:
+        shrink_arena_after(scratch.limit.options, True)
+    if timeout_ns:
         scratch.limit.lock()
         scratch.limit.ends_ns = now + timeout_ns
         scratch.limit.unlock()
@@ -66,6 +71,8 @@ cdef const OrtRunOptions* begin_run(ModelVersion* version, Scratch* scratch, int
 cdef bint end_run(Scratch* scratch) noexcept nogil:
     """Whether the run was told to end."""
     cdef bint passed
+    if scratch.limit.shrinks:
+        shrink_arena_after(scratch.limit.options, False)
     scratch.limit.lock()
     passed = scratch.limit.passed
     if passed:
@@ -98,6 +105,14 @@ cdef void stamp(InferRequest* request, int64_t gathered, int64_t ran, int64_t wr
         request = request.next
 
 
+cdef bint any_refused(InferRequest* request) noexcept nogil:
+    while request != NULL:
+        if not request.status.ok():
+            return True
+        request = request.next
+    return False
+
+
 cdef bint run_once(ModelVersion* version, InferRequest* batch, int64_t rows, int64_t count, Scratch* scratch,
                    Status* status) noexcept nogil:
     """Gathers, runs and scatters. False: status says why, and no request was touched."""
@@ -122,6 +137,8 @@ cdef bint run_once(ModelVersion* version, InferRequest* batch, int64_t rows, int
             written = now_ns()
             version.stats_of(scratch.thread).count_batch(rows, count, gathered - began, ran - gathered, written - ran)
             stamp(batch, gathered, ran, written)
+            if any_refused(batch):      # its outputs were too large: the arena has grown to hold them, and would stay so
+                version.shrinks.store(True)
         else:
             status.set(kInternal, b"WRONG_ROWS", string(b"the model's outputs do not have the batch's rows"))
     scratch.outputs.clear()
