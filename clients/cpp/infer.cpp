@@ -65,11 +65,12 @@ void want_labels(const ModelInferResponse& answer, int64_t digit, size_t count) 
 
 void infer_raw(Client& client) { want_labels(infer(client, request(3)), 9, 3); }
 
-// Typed contents: numbers in a field for their datatype. The answer is typed as well.
+// Typed contents: numbers in a field for their datatype. The answer is typed where the parameter asks for that, raw otherwise.
 void infer_typed(Client& client) {
     auto typed = request();
     typed.clear_raw_input_contents();
     for (float pixel : pixels(1)) typed.mutable_inputs(0)->mutable_contents()->add_fp32_contents(pixel);
+    (*typed.mutable_parameters())["binary_data_output"].set_bool_param(false);
     const auto answer = infer(client, typed);
     const auto label = std::find_if(answer.outputs().begin(), answer.outputs().end(), [](const auto& one) { return one.name() == "label"; });
     want(label != answer.outputs().end() && label->contents().int64_contents_size() == 1 && label->contents().int64_contents(0) == 9,

@@ -77,11 +77,12 @@ func (c *client) inferRaw(ctx context.Context) error {
 	return wantLabels(answer, 9, 3)
 }
 
-// Typed contents: numbers in a field for their datatype. The answer is typed as well.
+// Typed contents: numbers in a field for their datatype. The answer is typed where the parameter asks for that, raw otherwise.
 func (c *client) inferTyped(ctx context.Context) error {
 	typed := request(1)
 	typed.RawInputContents = nil
 	typed.Inputs[0].Contents = &pb.InferTensorContents{Fp32Contents: pixels()}
+	typed.Parameters = map[string]*pb.InferParameter{"binary_data_output": {ParameterChoice: &pb.InferParameter_BoolParam{BoolParam: false}}}
 	answer, err := c.ModelInfer(ctx, typed)
 	if err != nil {
 		return err

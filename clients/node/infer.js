@@ -32,10 +32,11 @@ export async function raw (client) {
   wantLabels(await ask(client, 'ModelInfer', request(3)), 9n, 3)
 }
 
-// Typed contents: numbers in a field for their datatype. The answer is typed as well.
+// Typed contents: numbers in a field for their datatype. The answer is typed where the parameter asks for that, raw otherwise.
 export async function typed (client) {
   const inputs = [{ name: 'image', datatype: 'FP32', shape: [1, 64], contents: { fp32_contents: nine } }]
-  const answer = await ask(client, 'ModelInfer', { model_name: 'digits', inputs })
+  const parameters = { binary_data_output: { bool_param: false } }
+  const answer = await ask(client, 'ModelInfer', { model_name: 'digits', inputs, parameters })
   const label = answer.outputs.find((output) => output.name === 'label')
   want(same(label?.contents?.int64_contents, ['9']), answer.outputs)
 }

@@ -106,6 +106,7 @@ class Grpcio(Column):
         typed = pb.ModelInferRequest(model_name="digits")
         typed.inputs.add(name="image", datatype="FP32", shape=[1, 64]).contents.fp32_contents.extend(NINE.ravel().tolist())
         typed.outputs.add(name="label")
+        typed.parameters["binary_data_output"].bool_param = False
         want(self.infer(typed).outputs[0].contents.int64_contents == [9], "no typed label")
 
     def version(self) -> None:

@@ -107,7 +107,7 @@ final class Infer {
         wantLabels(stub().modelInfer(request(3).build()), 9, 3);
     }
 
-    /** Typed contents: numbers in a field for their datatype. The answer is typed as well. */
+    /** Typed contents: numbers in a field for their datatype. The answer is typed where the parameter asks for that, raw otherwise. */
     private void typed() {
         var contents = InferTensorContents.newBuilder();
         for (float sixteenths : NINE) {
@@ -115,6 +115,7 @@ final class Infer {
         }
         var typed = request(1).clearRawInputContents();
         typed.getInputsBuilder(0).setContents(contents);
+        typed.putParameters("binary_data_output", InferParameter.newBuilder().setBoolParam(false).build());
         var answer = stub().modelInfer(typed.build());
         int at = output(answer, "label");
         want(at >= 0 && answer.getOutputs(at).getContents().getInt64ContentsList().equals(List.of(9L)), answer);
