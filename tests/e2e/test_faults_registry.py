@@ -106,7 +106,7 @@ def test_a_model_that_needs_more_memory_than_there_is_harms_no_other(registry, t
         wait_for(lambda: index(server).get(("folded", "1"), {}).get("state") in ("READY", "UNAVAILABLE"), 20)
         for _ in range(20):
             status, answer = post(server, "folded", ROW)
-            assert (status, "memory" in answer["error"]) == (500, True), answer
+            assert (status, "memory" in answer["error"]) == (429, True), answer
         assert server.get("/v2/health/ready")[0] == 200
     assert not hammer.failures
 

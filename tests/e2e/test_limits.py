@@ -97,9 +97,9 @@ def status_of(connection, path, body, *headers, method="POST"):
 
 def message_of_size(size):
     sent = infer_message("texts", "x", "BYTES", [1], element(b"x"))
-    sent.parameters["filler"].string_param = ""
-    sent.parameters["filler"].string_param = "y" * (size - sent.ByteSize())
-    sent.parameters["filler"].string_param = "y" * (size - (sent.ByteSize() - len(sent.parameters["filler"].string_param)))
+    sent.inputs[0].parameters["filler"].string_param = ""
+    sent.inputs[0].parameters["filler"].string_param = "y" * (size - sent.ByteSize())
+    sent.inputs[0].parameters["filler"].string_param = "y" * (size - (sent.ByteSize() - len(sent.inputs[0].parameters["filler"].string_param)))
     assert sent.ByteSize() == size
     return sent.SerializeToString()
 
