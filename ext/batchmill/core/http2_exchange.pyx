@@ -13,7 +13,9 @@ from batchmill.core.message cimport Encoding, InferRequest
 from batchmill.core.notes cimport Coding
 from batchmill.core.pb_request cimport parse_two_strings
 from batchmill.core.rest cimport RestKind, RestRoute, classify
-from batchmill.core.status cimport Code, Status, kDeadlineExceeded, kInternal, kInvalidArgument, kNotFound, kResourceExhausted, kUnavailable, kUnimplemented
+from batchmill.core.status cimport (
+    Code, Status, kDeadlineExceeded, kInternal, kInvalidArgument, kNotFound, kResourceExhausted, kUnavailable, kUnimplemented,
+)
 
 cdef size_t NATIVE_BYTES = 4 << 10      # of a message that asks for liveness or readiness, when it is compressed
 

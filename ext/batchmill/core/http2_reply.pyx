@@ -16,7 +16,6 @@ from batchmill.core.notes cimport Coding, name_of
 from batchmill.core.rest cimport append_error_json
 from batchmill.core.router cimport ModelVersion
 from batchmill.core.status cimport http_status_of, kUnimplemented, retry_after_secs
-from batchmill.core.tensor cimport Buffer
 
 cdef extern from * nogil:
     """

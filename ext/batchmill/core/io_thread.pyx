@@ -17,7 +17,9 @@ from batchmill.core.http1 cimport Http1Connection
 from batchmill.core.http2_exchange cimport refuse_slow
 from batchmill.core.http2_reply cimport cold_reply as http2_cold_reply, reply as http2_reply
 from batchmill.core.http2_stream cimport Http2Connection
-from batchmill.core.intake cimport Listener, Shared, Socket, Transport, compresses, count, expire, hand_up, infer_for, run_touched, take_completions
+from batchmill.core.intake cimport (
+    Listener, Shared, Socket, Transport, compresses, count, expire, hand_up, infer_for, run_touched, take_completions,
+)
 from batchmill.core.io_socket cimport (
     EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLLERR, EPOLLEXCLUSIVE, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP,
     arm, close_socket, forget, mark_dirty, on_readable, watch, write_socket,
