@@ -111,7 +111,7 @@ class Load:
 
 def test_under_load_all_that_was_accepted_is_answered_the_rest_refused_and_the_exit_is_0_in_time(registry):
     """Long requests and an open stream among them, and the clients go on sending all the while. Its port is free at once."""
-    models.slow(registry, 600)
+    models.slow(registry, 1200)
     (registry / "slow" / "model.yaml").write_text("batching: {mode: 'off'}\n")
     with ServerProcess(registry, "--lame-duck-secs", "0.5", "--exit-timeout-secs", "20") as server, Load(server) as load, \
             grpc.insecure_channel(server.address, OWN) as channel:  # fmt: skip

@@ -115,11 +115,19 @@ struct InferRequest {
         route_key = headers.route_key;
     }
 
+    // A request with a thousand inputs must not pin the memory for them in the pool.
+    template <class Item>
+    static void clear(std::vector<Item>& items) {
+        constexpr size_t kKeep = 64;
+        if (items.capacity() > kKeep) std::vector<Item>().swap(items);
+        items.clear();
+    }
+
     void reset() {
         model_name = model_version = label = id = route_key = {};
-        inputs.clear();
-        outputs.clear();
-        parameters.clear();
+        clear(inputs);
+        clear(outputs);
+        clear(parameters);
         typed_contents = binary_output = raw_binary = stream_reply = done = false;
         errand = Errand::kNone;
         coding = answer_coding = Coding::kIdentity;
