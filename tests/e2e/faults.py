@@ -26,7 +26,7 @@ from .server import ServerProcess
 MIB = 1 << 20
 LATE_SECS = 2.0             # generous: the machine may be busy with something else
 SETTLE_SECS = 20            # until a server has closed what its clients left
-GROWTH_MOST_KB = 48 << 10   # of resident memory from first to last: allocators keep some of what large bodies took
+GROWTH_MOST_KB = 96 << 10    # bodies of 50 MB at once are among what is sent: malloc keeps some of what they took, once
 SPARE = 2                   # threads that come with load and stay, each with a descriptor: one that paces, one more that renders metrics
 LOG_LINES_MOST = 40         # of a whole module of attacks: nothing logs each of them
 ECHO_MOST = 200
