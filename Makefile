@@ -116,8 +116,8 @@ tsan: venv  ## tests/core and tests/fuzz under ThreadSanitizer, from a copy in b
 fuzz: venv  ## mutated connections at the front ends, under AddressSanitizer (MINUTES=5, SEED=the time)
 	@BATCHMILL_FUZZ_MINUTES=$(MINUTES) BATCHMILL_FUZZ_SEED=$(SEED) BATCHMILL_FUZZ_RUN=$(RUN) .ci/sanitize address,undefined build/asan -m long tests/fuzz
 
-fuzz-coverage: venv  ## coverage-guided fuzzers (TARGET=protobuf, json, binary, http1 or http2; else all in turn), MINUTES=5 each; 0: pack what they keep
-	@.ci/fuzz $$(awk 'BEGIN { print int(60 * $(MINUTES)) }') $(or $(TARGET),protobuf json binary http1 http2)
+fuzz-coverage: venv  ## coverage-guided fuzzers (TARGET=protobuf, json, binary, http1, http2 or compressed; else all in turn), MINUTES=5 each; 0: pack what they keep
+	@.ci/fuzz $$(awk 'BEGIN { print int(60 * $(MINUTES)) }') $(or $(TARGET),protobuf json binary http1 http2 compressed)
 
 clean:  ## remove all that was built, .venv too
 	rm -rf .venv build dist server/batchmill/proto *.egg-info server/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -44,7 +44,8 @@ def extensions(names: set[str] | None = None) -> list[Any]:
     headers = sorted(str(p.relative_to(ROOT)) for p in CORE.glob("*.hpp"))  # left out of `depends`: a silent ABI break
     sanitizers = [f"-fsanitize={s}" for s in os.environ.get("BATCHMILL_SANITIZE", "").split(",") if s]
     if sanitizers:
-        sanitizers += ["-g", "-fno-omit-frame-pointer", "-fno-sanitize-recover=undefined"]
+        # Variables that nobody sets hold 0xFE or 0xAA, never by luck a zero.
+        sanitizers += ["-g", "-fno-omit-frame-pointer", "-fno-sanitize-recover=undefined", "-ftrivial-auto-var-init=pattern"]
     modules = []
     if unknown := set(names or ()) - {source.stem for source in CORE.glob("*.pyx")}:
         raise SystemExit(f"no such module in {CORE.relative_to(ROOT)}: {', '.join(sorted(unknown))}")

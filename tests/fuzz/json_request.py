@@ -10,7 +10,7 @@ from reference import json_codec as reference
 WORDS = (
     *(f'"{name}"'.encode() for name in (*reference.WIDTHS, "BYTES")), b'"inputs":[', b'"outputs":[', b'"name":"x"', b'"datatype":', b'"shape":[',
     b'"data":[', b'"parameters":{', b'"binary_data_size":', b'"binary_data":true', b'"binary_data_output":false', b'"classification":3',
-    b'"timeout":1',
+    b'"timeout":1', b'"shared_memory_region":"r"',
     b'"priority":2', b'"label":"l"', b'"route_key":"k"', b'"id":"i"', b"null", b"true", b"false", b'"NaN"', b'"-Infinity"', b"\\u0000",
     b"\\ud83d\\ude00",
     b"\\udc00", b"\\n", b"1e400", b"-0.0", b"1e-46", b"3.4028235677973366e38", b"9007199254740993", b"18446744073709551615", b"9223372036854775808",

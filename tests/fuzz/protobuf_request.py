@@ -10,6 +10,7 @@ from reference import proto
 
 pb = proto.Messages()
 WORDS = (*(name.encode() for name in (*reference.FIELDS, "FP16", "BF16")), b"timeout", b"priority", b"label", b"route_key", b"classification",
+         b"shared_memory_region", b"binary_data_output",
          b"\x08", b"\x0a", b"\x10", b"\x12", b"\x18", b"\x1a", b"\x21", b"\x22", b"\x28", b"\x2a", b"\x32", b"\x3a", b"\x42", b"\x35",
          b"\xff" * 9 + b"\x01", b"\x80" * 9 + b"\x00", b"\x80\x80\x80\x80\x08", b"\x0b\x0c", b"\x0a\x00", b"\x3a\x00", b"\x2a\x00")
 
@@ -28,7 +29,7 @@ def seeds():
     message = pb.ModelInferRequest(outputs=[{"name": "y"}, {"name": "z"}])
     message.outputs[0].parameters["classification"].int64_param = 3
     for key, kind, value in (("timeout", "int64_param", 1000), ("priority", "uint64_param", 2**63), ("label", "string_param", "stable"),
-                             ("route_key", "string_param", "k"), ("b", "bool_param", True), ("d", "double_param", 1.5)):
+                             ("route_key", "string_param", "k"), ("binary_data_output", "bool_param", False), ("d", "double_param", 1.5)):
         setattr(message.parameters[key], kind, value)
         yield message.SerializeToString()
     wide = pb.ModelInferRequest(inputs=[{"name": "x", "datatype": "INT32", "shape": [2**62, -1, 0], "contents": {"int_contents": [-1, 2**31 - 1]}},

@@ -98,12 +98,13 @@ def text(value: Any) -> bytes:
     return str(value).encode()
 
 
-def parameters(owner: Object, **readers: Any) -> dict[str, Any]:
-    """The interpreted ones of an object's parameters."""
+def parameters(owner: Object, *, of_tensor: bool = False, **readers: Any) -> dict[str, Any]:
+    """The interpreted ones of an object's parameters; those of shared memory are refused where they mean something."""
     found = owner.get("parameters")
     if found is None:
         return {}
     require(type(found) is Object, "parameters")
+    require(not of_tensor or not any(key.startswith("shared_memory_") for key, _ in found), "shared memory")
     return {key: read(found.get(key)) for key, read in readers.items() if found.get(key) is not None}
 
 
@@ -136,7 +137,7 @@ def read_input(entry: Any, binary: bytes) -> tuple[tuple[bytes, str, list[int], 
     shape = [size(axis) for axis in entry.get("shape")]
     require(math.prod(axis for axis in shape if axis) < 2**63, "shape")
     count = math.prod(shape)
-    wanted = parameters(entry, binary_data_size=size).get("binary_data_size")
+    wanted = parameters(entry, of_tensor=True, binary_data_size=size).get("binary_data_size")
     data = entry.get("data")
     require((data is None) != (wanted is None), "data or binary_data_size")
     if data is None:
@@ -162,7 +163,7 @@ def read_input(entry: Any, binary: bytes) -> tuple[tuple[bytes, str, list[int], 
 def read_output(entry: Any) -> tuple[bytes, int, int]:
     """(name, binary_data or -1, classification) of a requested output."""
     require(type(entry) is Object, "output")
-    wishes = parameters(entry, binary_data=flag, classification=size)
+    wishes = parameters(entry, of_tensor=True, binary_data=flag, classification=size)
     return text(entry.get("name")), int(wishes.get("binary_data", -1)), wishes.get("classification", 0)
 
 

@@ -4,6 +4,7 @@ Source: RFC 1950, RFC 1952; RFC 9110, section 8.4.1; grpc/doc/compression.md.
 """
 
 from libc.stdint cimport int64_t, uint8_t
+from libc.string cimport memset
 from libcpp.string cimport string
 from libcpp.string_view cimport string_view
 
@@ -89,8 +90,9 @@ cdef bint inflate_all(z_stream* stream, size_t size, Coding coding, size_t limit
 
 cdef bint decompress(const uint8_t* data, size_t size, Coding coding, size_t limit, MemoryBudget* budget, int64_t* charged,
                      Buffer* out, Status* status) noexcept nogil:
-    cdef z_stream stream = z_stream()
+    cdef z_stream stream
     cdef bint done
+    memset(&stream, 0, sizeof(z_stream))        # z_stream() would leave the fields unset that are not declared here, zalloc among them
     out.clear()
     if size == 0:
         return damaged(status, coding, b"is cut short")
@@ -115,8 +117,9 @@ cdef bint decompress_body(InferRequest* request, size_t limit, MemoryBudget* bud
 
 cdef size_t compress(const uint8_t* data, size_t size, Coding coding, uint8_t* target) noexcept nogil:
     """Bytes written to target, where there is room for one fewer than `size`; 0: it would not become smaller."""
-    cdef z_stream stream = z_stream()
+    cdef z_stream stream
     cdef size_t written = 0
+    memset(&stream, 0, sizeof(z_stream))
     if size > AT_ONCE or deflateInit2(&stream, Z_BEST_SPEED, Z_DEFLATED, window_bits(coding), MEMORY_LEVEL, Z_DEFAULT_STRATEGY) != Z_OK:
         return 0
     stream.next_in = <uint8_t*> data
