@@ -12,7 +12,8 @@ from batchmill.core.rest cimport RestKind
 from batchmill.core.status cimport Status, kUnavailable
 from batchmill.core.tensor cimport Buffer
 
-cdef size_t RESERVE_MAX = 64 << 10      # a declared length is believed so far; beyond it, memory follows the bytes
+cdef size_t RESERVE_MAX = 64 << 10      # a declared length is believed so far; beyond it, memory follows the bytes ...
+cdef size_t BELIEVED_BYTES = 1 << 20    # ... until so many have come
 
 
 cdef Http1Exchange* new_exchange(Http1Connection* connection) noexcept nogil:
@@ -122,6 +123,8 @@ cdef bint take_body(Http1Connection* connection, const uint8_t* data, size_t siz
     if not connection.sink.budget.cover(charged, <int64_t> (body.size + size)):
         give_up(connection, 503, b"too many bytes of requests are held: try again")
         return False
+    if body.size >= BELIEVED_BYTES and body.size + size > body.capacity and connection.head.content_length > 0:
+        body.reserve(<size_t> connection.head.content_length)       # once: copies of what is so large would hold others up
     if not body.append(data, size):
         give_up(connection, 503, b"no memory for the request")
         return False
