@@ -110,7 +110,11 @@ def settled(server: ServerProcess) -> Held:
     while b"\nbatchmill_connections 1.0\n" not in server.get("/metrics")[1]:    # the one that asks
         assert time.monotonic() < end, "connections that their clients have closed stay open"
         time.sleep(0.5)
-    return Held.by(server.process.pid)
+    held = []
+    for _ in range(5):      # the connection that asked is closed by the server a moment later
+        time.sleep(0.1)
+        held.append(Held.by(server.process.pid))
+    return min(held, key=lambda one: one.descriptors)
 
 
 @pytest.fixture
@@ -135,4 +139,5 @@ def test_nothing_grows_after_the_first_tenth(server: ServerProcess, tmp_path: Pa
     first, last = held[0], held[-1]
     print(f"{REQUESTS} requests: {first} -> {last}, {(last.rss_kb / first.rss_kb - 1) * 100:+.2f}% RSS")
     assert last.rss_kb - first.rss_kb < min(GROWTH_MOST * first.rss_kb, GROWTH_MOST_KB)
-    assert (last.descriptors, last.threads) == (first.descriptors, first.threads)
+    assert last.descriptors == first.descriptors
+    assert last.threads <= first.threads + 1     # one of Python's workers may begin late, once
