@@ -16,6 +16,7 @@ from batchmill.core.rest cimport RestKind, RestRoute, classify
 from batchmill.core.status cimport (
     Code, Status, kDeadlineExceeded, kInternal, kInvalidArgument, kNotFound, kResourceExhausted, kUnavailable, kUnimplemented,
 )
+from batchmill.core.tensor cimport Buffer
 
 cdef size_t NATIVE_BYTES = 4 << 10      # of a message that asks for liveness or readiness, when it is compressed
 
@@ -156,28 +157,23 @@ cdef InferRequest* take_request(Http2Stream* stream) noexcept nogil:
     return request
 
 
-cdef bint collect(Http2Stream* stream, InferRequest* request, const uint8_t* data, size_t size) noexcept nogil:
-    """Appends to a request's body within the memory budget; False: refused."""
-    cdef Sink* sink = stream.connection.sink
-    if not sink.budget.cover(&request.charged_bytes, <int64_t> (request.body.size + size)):
+cdef bint collect(Http2Stream* stream, Buffer* body, int64_t* charged, const uint8_t* data, size_t size) noexcept nogil:
+    """Appends to what is collected, within the memory budget; False: refused."""
+    if not stream.connection.sink.budget.cover(charged, <int64_t> (body.size + size)):
         refuse_text(stream, kUnavailable, b"PENDING_BYTES", b"too many bytes of requests are held: try again")
         return False
-    if not request.body.append(data, size):
+    if not body.append(data, size):
         refuse_text(stream, kResourceExhausted, b"OUT_OF_MEMORY", b"no memory for the request")
         return False
     return True
+
+
+cdef bint collect_request(Http2Stream* stream, const uint8_t* data, size_t size) noexcept nogil:
+    return collect(stream, &stream.request.body, &stream.request.charged_bytes, data, size)
 
 
 cdef bint collect_cold(Http2Stream* stream, const uint8_t* data, size_t size) noexcept nogil:
-    """The same for what Python answers."""
-    cdef Sink* sink = stream.connection.sink
-    if not sink.budget.cover(&stream.charged_bytes, <int64_t> (stream.message.size + size)):
-        refuse_text(stream, kUnavailable, b"PENDING_BYTES", b"too many bytes of requests are held: try again")
-        return False
-    if not stream.message.append(data, size):
-        refuse_text(stream, kResourceExhausted, b"OUT_OF_MEMORY", b"no memory for the request")
-        return False
-    return True
+    return collect(stream, &stream.message, &stream.charged_bytes, data, size)
 
 
 cdef void hand_over(Http2Stream* stream, InferRequest* request) noexcept nogil:
@@ -239,7 +235,7 @@ cdef void feed_grpc(Http2Stream* stream, const uint8_t* data, size_t size) noexc
         if stream.kind == StreamKind.kCold:
             if not collect_cold(stream, data, part):
                 return
-        elif not collect(stream, stream.request, data, part):
+        elif not collect_request(stream, data, part):
             return
         data += part
         size -= part
@@ -258,7 +254,7 @@ cdef void take_data(Http2Stream* stream, const uint8_t* data, size_t size) noexc
         if <int64_t> (stream.request.body.size + size) > limit:
             refuse_too_large(stream)
         else:
-            collect(stream, stream.request, data, size)
+            collect_request(stream, data, size)
     elif <int64_t> (stream.message.size + size) > limit:
         refuse_too_large(stream)
     else:

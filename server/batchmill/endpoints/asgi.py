@@ -80,7 +80,6 @@ async def handle(application: Application, call: ColdCall, max_body_bytes: int =
         body = await plain(call.body, call.headers, b"content-encoding", max_body_bytes)
         await application({**scope_of(call), "batchmill.infer": partial(infer, call) if infer else None}, receive, send)
     except (BadCompression, TooLarge, UnsupportedCompression) as error:
-        started = True
         fail(call, error)
     except asyncio.CancelledError:  # the caller has gone, or the server's time is over
         if not started:

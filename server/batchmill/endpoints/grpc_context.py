@@ -19,7 +19,7 @@ from batchmill.core.bridge import ColdCall
 from batchmill.core.grpc import status_details
 from batchmill.endpoints.backpressure import pauses, writable
 from batchmill.endpoints.compression import LIMIT_BYTES, plain
-from batchmill.errors import BadCompression, BatchmillError, InvalidRequest, TooLarge, UnsupportedCompression
+from batchmill.errors import BatchmillError, InvalidRequest
 
 Metadata = Sequence[tuple[str, str | bytes]]
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
@@ -57,12 +57,10 @@ class Call:
         if data is None:
             self.push(None)
             return EOF
+        if compressed:
+            data = await plain(data, self._call.headers, b"grpc-encoding", self._max_message_bytes)
         try:
-            if compressed:
-                data = await plain(data, self._call.headers, b"grpc-encoding", self._max_message_bytes)
             return self._deserialize(data)
-        except (BadCompression, TooLarge, UnsupportedCompression):
-            raise
         except Exception:
             raise InvalidRequest("the bytes are no such message") from None
 

@@ -72,8 +72,8 @@ def only(names: list[str]) -> str:
     return names[0]
 
 
-def shape_of(name: str, value: Any) -> list[int]:
-    """Of nested lists, all of which must be as long as their neighbours."""
+def flattened(name: str, value: Any) -> tuple[list[int], list[Any]]:
+    """Shape and values of nested lists, all of which must be as long as their neighbours."""
     shape: list[int] = []
     level = [value]
     while level and isinstance(level[0], list):
@@ -84,14 +84,7 @@ def shape_of(name: str, value: Any) -> list[int]:
         level = [item for part in level for item in part]
     if any(isinstance(item, list) for item in level):
         raise InvalidRequest(f'input "{name[:200]}": lists and values stand side by side')
-    return shape
-
-
-def leaves(value: Any) -> list[Any]:
-    level = [value]
-    while level and isinstance(level[0], list):
-        level = [item for part in level for item in part]
-    return level
+    return shape, level
 
 
 def to_bytes(name: str, value: Any) -> bytes:
@@ -114,13 +107,14 @@ def request_of(given: bytes, version: VersionStatus) -> tuple[dict[str, Any], by
         datatype = datatypes.get(name)
         if datatype is None:
             raise InvalidRequest(f'input "{name[:200]}": no such input; the model has {", ".join(datatypes)[:200]}')
-        tensor: dict[str, Any] = {"name": name, "datatype": datatype, "shape": shape_of(name, value)}
+        shape, leaves = flattened(name, value)
+        tensor: dict[str, Any] = {"name": name, "datatype": datatype, "shape": shape}
         if datatype == "BYTES":
-            raw = b"".join(len(item).to_bytes(4, "little") + item for item in (to_bytes(name, leaf) for leaf in leaves(value)))
+            raw = b"".join(len(item).to_bytes(4, "little") + item for item in (to_bytes(name, leaf) for leaf in leaves))
             tensor["parameters"] = {"binary_data_size": len(raw)}
             tail += raw
         else:
-            tensor["data"] = [told(leaf) for leaf in leaves(value)]
+            tensor["data"] = [told(leaf) for leaf in leaves]
         inputs.append(tensor)
     outputs = [{"name": name, "parameters": {"binary_data": datatype == "BYTES"}} for name, datatype, _, _ in version.outputs]
     try:
