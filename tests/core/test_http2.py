@@ -211,6 +211,25 @@ def test_garbage_after_the_preface_ends_the_connection_with_a_goaway():
     assert loop.finished()
 
 
+def test_headers_in_many_frames_are_refused_as_others_are_and_the_connection_goes_on():
+    client = Client(max_header_bytes=1000)
+    call = client.start(INFER, *((f"x{n}", "y" * 1000) for n in range(1000)))
+    fine = client.start(INFER)
+    client.send(fine, frame(b"a"))
+    client.pump()
+    assert client.headers[call]["grpc-status"] == "8"
+    assert len(client.loop.infers()) == 1
+
+
+def test_a_flood_of_continuations_ends_with_a_goaway():
+    client = Client(max_header_bytes=1000)
+    client.start(INFER, *((f"x{n}", "y" * 1000) for n in range(3000)))
+    assert not client.loop.feed(client.h2.data_to_send())
+    goaway = client.loop.sent()[-17:]
+    assert goaway == struct.pack(">HBBBIII", 0, 8, 7, 0, 0, 1, 11)
+    assert client.loop.finished()
+
+
 @pytest.mark.parametrize(("text", "ns"), [
     (b"1n", 1), (b"20u", 20_000), (b"3m", 3_000_000), (b"4S", 4 * 10**9), (b"5M", 300 * 10**9), (b"6H", 6 * 3600 * 10**9),
     (b"", -1), (b"1", -1), (b"S", -1), (b"1x", -1), (b"-1S", -1), (b"123456789S", -1), (b"1.5S", -1),

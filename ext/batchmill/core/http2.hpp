@@ -8,10 +8,17 @@
 
 #include "front.hpp"
 
+// Newer than the oldest library that is built against (1.61, and Debian's 1.52). Older ones have no such limit.
+extern "C" __attribute__((weak)) void nghttp2_option_set_max_continuations(nghttp2_option* option, size_t frames);
+
 namespace batchmill {
 
 constexpr char kInferPath[] = "/inference.GRPCInferenceService/ModelInfer";
 constexpr char kStreamInferPath[] = "/inference.GRPCInferenceService/ModelStreamInfer";
+
+inline void set_max_continuations(nghttp2_option* option, size_t frames) {
+  if (nghttp2_option_set_max_continuations) nghttp2_option_set_max_continuations(option, frames);
+}
 
 enum class StreamKind : uint8_t {
     kNew,          // headers not complete

@@ -20,7 +20,16 @@ cdef int32_t STREAM_WINDOW = 4 << 20        # 64 KiB would throttle tensors of 6
 cdef int32_t CONNECTION_WINDOW = 64 << 20
 cdef size_t OUTPUT_MAX = 256 << 10          # produced ahead of the socket
 cdef size_t PENDING_MAX = 1024              # unanswered messages of one stream before its window is left to close
+cdef size_t FRAME_BYTES = 16384             # what a frame may have: SETTINGS_MAX_FRAME_SIZE as it is by default
+cdef size_t CONTINUATIONS_MAX = 64          # so many more than the headers need: 1 MiB is refused, and the connection goes on
 cdef nghttp2_session_callbacks* callbacks = NULL
+
+
+cdef extern from * nogil:
+    """
+    #include "http2.hpp"
+    """
+    void set_max_continuations "batchmill::set_max_continuations"(nghttp2_option* option, size_t frames)
 
 
 cdef inline bint equal(const uint8_t* data, size_t size, const char* text, size_t text_size) noexcept nogil:
@@ -158,6 +167,8 @@ cdef Http2Connection* open_connection(Sink* sink, string_view peer, bint metrics
     nghttp2_option_set_no_closed_streams(option, 1)
     # The library's default (1,000, then 33/s) closes connections of honest clients that cancel or time out a lot.
     nghttp2_option_set_stream_reset_rate_limit(option, sink.limits.max_resets, sink.limits.max_resets_per_s)
+    # By default 8: a client with too much metadata would take the other calls of its connection with it.
+    set_max_continuations(option, sink.limits.max_header_bytes // FRAME_BYTES + CONTINUATIONS_MAX)
     nghttp2_session_server_new2(&connection.session, shared_callbacks(), connection, option)
     nghttp2_option_del(option)
     if connection.session == NULL:
@@ -176,7 +187,11 @@ cdef Http2Connection* open_connection(Sink* sink, string_view peer, bint metrics
 
 cdef bint feed(Http2Connection* connection, const uint8_t* data, size_t size) noexcept nogil:
     connection.last_active_ns = connection.sink.now_ns
-    return nghttp2_session_mem_recv(connection.session, data, size) >= 0
+    if nghttp2_session_mem_recv(connection.session, data, size) >= 0:
+        return True
+    # A flood: the library says nothing to its sender. Without a GOAWAY a client might begin more calls on this connection.
+    nghttp2_session_terminate_session(connection.session, NGHTTP2_ENHANCE_YOUR_CALM)
+    return False
 
 
 cdef void release_windows(Http2Connection* connection) noexcept nogil:

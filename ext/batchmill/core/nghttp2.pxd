@@ -38,7 +38,7 @@ cdef extern from "<nghttp2/nghttp2.h>" nogil:
 
     int NGHTTP2_DATA, NGHTTP2_HEADERS, NGHTTP2_FLAG_END_STREAM, NGHTTP2_HCAT_REQUEST, NGHTTP2_FLAG_NONE
     int NGHTTP2_DATA_FLAG_EOF, NGHTTP2_DATA_FLAG_NO_END_STREAM, NGHTTP2_NV_FLAG_NO_COPY_NAME, NGHTTP2_NV_FLAG_NO_COPY_VALUE
-    int NGHTTP2_ERR_DEFERRED, NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE, NGHTTP2_NO_ERROR, NGHTTP2_CANCEL
+    int NGHTTP2_ERR_DEFERRED, NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE, NGHTTP2_NO_ERROR, NGHTTP2_CANCEL, NGHTTP2_ENHANCE_YOUR_CALM
     int NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE
 
     int nghttp2_session_callbacks_new(nghttp2_session_callbacks**)
@@ -78,4 +78,5 @@ cdef extern from "<nghttp2/nghttp2.h>" nogil:
     int nghttp2_submit_trailer(nghttp2_session*, int32_t, const nghttp2_nv*, size_t)
     int nghttp2_submit_rst_stream(nghttp2_session*, uint8_t, int32_t, uint32_t)
     int nghttp2_submit_shutdown_notice(nghttp2_session*)
+    int nghttp2_session_terminate_session(nghttp2_session*, uint32_t)
     int nghttp2_submit_goaway(nghttp2_session*, uint8_t, int32_t, uint32_t, const uint8_t*, size_t)
