@@ -55,6 +55,7 @@ class App:
         self._key: bytes | None = None  # of those who may change something, hashed
         self._repository: Repository | None = None  # once the endpoints are there
         self._models: Mapping[str, ModelStatus] = {}  # replaced as a whole by the thread that publishes
+        self._complete = False  # whether all models have been tried
         self._all_loaded = False
         self._server = make_server(config)
         self._changes = Changes()
@@ -158,7 +159,7 @@ class App:
         """The keeper's thread: swaps the route table, then what the endpoints tell."""
         started = time.monotonic()
         self._server.publish([model.route() for model in models.values()], complete)
-        self._models = models
+        self._models, self._complete = models, complete
         standard = {name: version.served if (version := model.pick()) else None for name, model in models.items()}
         states = {(name, number): version.told_state().lower() for name, model in models.items() for number, version in model.versions.items()}
         self._changes.published(standard, states, time.monotonic() - started)
@@ -226,7 +227,7 @@ class App:
         from batchmill.observe.windows import Windows
 
         windows = Windows()
-        catalog = Catalog(lambda: self._models, windows, self._config.server_name)
+        catalog = Catalog(lambda: self._models, windows, self._config.server_name, lambda: self._complete)
         server = GrpcServer(self._config.max_body_mib * MIB)
         uploads = Uploads(self._registry, self._keeper, lambda: self._models)
         repository = Repository(self._keeper.load, self._keeper.unload, self._guard(), uploads, offered=self._config.model_control != "none")

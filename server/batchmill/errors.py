@@ -19,6 +19,7 @@ BatchmillError
 ├── UnsupportedCompression  it is compressed in a way that is not known here
 ├── TooLarge            a body is over the server's limit
 ├── InferenceRefused    the data plane refused, or could not run, an inference
+├── NotReady            the model is known, and none of its versions is ready
 ├── NotFound            no such model or version
 ├── UnknownCall         no such path or RPC
 ├── WrongMethod         the path is there, for another method
@@ -186,8 +187,15 @@ class InferenceRefused(BatchmillError):
         self.http_status = http_status
 
 
+class NotReady(BatchmillError):
+    """The model is known, and none of its versions is ready; or the server still loads its models."""
+
+    code, http_status, reason = UNAVAILABLE, 503, "NOT_READY"
+    advice = "Come back later; the index has the reason."
+
+
 class NotFound(BatchmillError):
-    """No such model or version, or none that is ready."""
+    """No such model, or no such version that is ready."""
 
     code, http_status, reason = NOT_FOUND, 404, "NOT_FOUND"
     advice = "Look into the repository index: it has all versions, with the reason where one is not served."
@@ -278,7 +286,8 @@ DATA_PLANE = (
             UnsupportedCompression.advice),
     Refusal("BAD_COMPRESSION", INVALID_ARGUMENT, 400, "What is said to be compressed is damaged or cut.", BadCompression.advice),
     Refusal("BAD_COMPRESSION", INTERNAL, 0, "A message is marked as compressed, and its call names no coding.", "Use a gRPC client."),
-    Refusal("NOT_READY", UNAVAILABLE, 503, "The model is known, and none of its versions is ready.", "Come back later; the index has the reason."),
+    Refusal("NOT_READY", UNAVAILABLE, 503, "The model is known, and none of its versions is ready; or the server still loads its models.",
+            NotReady.advice),
     Refusal("QUEUE_FULL", RESOURCE_EXHAUSTED, 429, "The model's queue is full (`queue.max_rows`). HTTP 503 with `--busy-status 503`.", _WAIT),
     Refusal("COLD_QUEUE_FULL", UNAVAILABLE, 503, "Too many calls that Python answers wait (`--cold-calls`, `--cold-mib`).", _WAIT),
     Refusal("PENDING_BYTES", UNAVAILABLE, 503, "Too many bytes of requests are held (`--max-pending-mib`).", _WAIT),

@@ -6,6 +6,7 @@ import ctypes
 import os
 import pickle
 import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from reference import proto
+from reference.processes import Held
 
 from . import models
 from .faults import ask, infer, rest_body
@@ -90,6 +92,60 @@ def test_a_registry_that_vanishes_is_told_and_serves_on_and_is_taken_up_again(re
         wait_for(serves(server, "2"))
     assert not hammer.failures
     assert server.log_path.read_text().count('"registry_vanished"') == 1
+
+
+# Root may read what nobody may, but for these two powers of it.
+AS_OTHERS = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search") if os.getuid() == 0 else ()
+
+
+def test_what_may_not_be_read_is_told_once_and_served_when_it_may(registry, tmp_path):
+    models.linear(registry, "other")
+    program = (*AS_OTHERS, sys.executable, "-m", "batchmill")
+    with ServerProcess(registry, "--poll-secs", "0.2", program=program) as server, Hammer(server) as hammer:
+        os.rename(locked(models.linear(tmp_path / "made", "linear", "2", 2.0).parent), registry / "linear" / "2")
+        wait_for(lambda: "Permission denied" in index(server).get(("linear", "2"), {}).get("reason", ""))
+        time.sleep(0.6)
+        assert server.log_path.read_text().count('"version_failed"') == 1
+        (registry / "linear" / "2").chmod(0o755)
+        wait_for(serves(server, "2"))
+        locked(registry)
+        wait_for(lambda: '"registry_vanished"' in server.log_path.read_text())
+        time.sleep(0.6)
+        assert infer(server, "other", rest_body("x", "FP32", [1, 8], [0.0] * 8))[0] == 200
+        registry.chmod(0o755)
+        in_place(made(tmp_path, "3"), registry / "linear" / "3")
+        wait_for(serves(server, "3"))
+    assert not hammer.failures
+    assert server.log_path.read_text().count('"registry_vanished"') == 1
+
+
+def locked(folder):
+    folder.chmod(0)
+    return folder
+
+
+def test_weights_for_which_the_disk_has_no_room_fail_their_version_alone(registry, tmp_path):
+    """A file that may not grow any more stands for the full disk: the copy that the runtime maps cannot be written."""
+    limited = ("prlimit", f"--fsize={2 << 20}", sys.executable, "-m", "batchmill")
+    with ServerProcess(registry, program=limited) as server, Hammer(server) as hammer:
+        os.rename(models.external(tmp_path / "made").parents[1], registry / "external")
+        wait_for(lambda: "File too large" in index(server).get(("external", "1"), {}).get("reason", ""))
+        in_place(made(tmp_path, "2"), registry / "linear" / "2")
+        wait_for(serves(server, "2"))
+    assert not hammer.failures
+
+
+def test_a_model_file_of_many_gigabytes_is_refused_without_its_bytes_in_memory(registry, tmp_path):
+    huge = tmp_path / "made" / "huge" / "1" / "model.onnx"
+    huge.parent.mkdir(parents=True)
+    huge.touch()
+    os.truncate(huge, 20 << 30)
+    with ServerProcess(registry) as server, Hammer(server) as hammer:
+        before = Held.by(server.process.pid).rss_kb
+        os.rename(huge.parents[1], registry / "huge")
+        wait_for(lambda: "2 GiB" in index(server).get(("huge", "1"), {}).get("reason", ""))
+        assert Held.by(server.process.pid).rss_kb - before < 64 << 10
+    assert not hammer.failures
 
 
 def folded(registry):

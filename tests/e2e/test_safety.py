@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import time
 
 import pytest
 
@@ -53,6 +54,20 @@ def test_a_probe_that_is_killed_or_stopped_costs_its_version_alone(tmp_path, reg
         wait_for(lambda: reason_of(server).startswith("probe: ended by SIGKILL" if number == signal.SIGKILL else "probe: not done after 3 s"), 10)
         assert not children_of(server.process.pid)
         assert server.get("/v2/health/ready")[0] == 200
+    assert not hammer.failures
+
+
+def test_a_probe_that_is_stopped_and_continued_within_its_limit_goes_on(tmp_path, registry):
+    models.slow(tmp_path / "made", 3000)
+    with ServerProcess(registry) as server, Hammer(server) as hammer:
+        os.rename(tmp_path / "made" / "slow", registry / "slow")
+        child = busy_child_of(server.process.pid)
+        os.kill(child, signal.SIGSTOP)
+        time.sleep(1.5)
+        assert is_alive(child)
+        assert index(server).get(("slow", "1"), {}).get("state") == "LOADING"
+        os.kill(child, signal.SIGCONT)
+        wait_for(lambda: index(server)["slow", "1"]["state"] == "READY", 30)
     assert not hammer.failures
 
 

@@ -83,6 +83,10 @@ REST = rest.application(Catalog(lambda: MODELS), Metrics(), None)
     ("GET", "/v2/models/nobody", b"", 404, "unknown model 'nobody'"),
     ("GET", "/v2/models/m/versions/3", b"", 404, "no version '3'"),
     ("GET", "/nowhere", b"", 404, "Not Found"),
+    *((method, path, b"", 501, "not offered") for method, path in (
+        ("GET", "/v2/systemsharedmemory/status"), ("POST", "/v2/cudasharedmemory/region/r/register"), ("GET", "/v2/logging"), ("POST", "/v2/trace/setting"),
+        ("POST", "/v2/models/m/trace/setting"), ("POST", "/v2/models/m/generate"), ("POST", "/v2/models/m/versions/1/generate_stream"))),
+    ("GET", "/v2/systemsharedmemorystatus", b"", 404, "Not Found"), ("POST", "/v2/models/m/n/generate", b"", 404, "Not Found"),
     ("DELETE", "/v2", b"", 405, "Method Not Allowed"),
     ("GET", "/v2/models/m/infer", b"", 405, "Method Not Allowed"),
 ])

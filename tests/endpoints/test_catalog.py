@@ -4,7 +4,7 @@ import pytest
 from google.protobuf import json_format
 
 from batchmill.endpoints.catalog import Catalog, config_type
-from batchmill.errors import NotFound
+from batchmill.errors import NotFound, NotReady
 from e2e.models import DATATYPES
 from reference.proto import message
 
@@ -36,12 +36,25 @@ def test_config_leaves_the_batch_axis_out_of_what_is_batched(name, max_batch_siz
 
 @pytest.mark.parametrize(("name", "number", "wanted"), [
     ("nobody", "", "Request for unknown model 'nobody'"), ("m", "3", "no version '3' that is ready"), ("m", "9", "no version '9'"),
-    ("wrong", "", "no version of model 'wrong' is ready"), ("x" * 100_000, "", "Request for unknown model 'xxx"), ("m", "9" * 100_000, "no version '999"),
+    ("x" * 100_000, "", "Request for unknown model 'xxx"), ("m", "9" * 100_000, "no version '999"),
 ])
 def test_what_is_not_there_is_told_in_few_words(name, number, wanted):
     with pytest.raises(NotFound, match=wanted) as caught:
         CATALOG.metadata(name, number)
     assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(("name", "number"), [("nobody", ""), ("nobody", "1"), ("m", "3"), ("m", "9"), ("wrong", "")])
+def test_what_may_yet_come_is_not_ready_as_an_inference_is_told(name, number):
+    loading = Catalog(lambda: MODELS, is_complete=lambda: False)
+    with pytest.raises(NotReady, match="the server is still loading its models"):
+        loading.metadata(name, number)
+    assert loading.metadata("m", "1")
+
+
+def test_a_model_without_a_ready_version_is_not_ready():
+    with pytest.raises(NotReady, match="no version of model 'wrong' is ready"):
+        CATALOG.metadata("wrong")
 
 
 @pytest.mark.parametrize(("ready_only", "wanted"), [

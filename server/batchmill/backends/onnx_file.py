@@ -28,6 +28,7 @@ _NESTED = {
 }
 # Element types that the runtime fails to load a model for without naming the input; it names those of others. onnx.TensorProto's numbers.
 _UNLOADABLE = {14: "COMPLEX64", 15: "COMPLEX128", 23: "FLOAT4E2M1", 24: "FLOAT8E8M0"}
+_MAX_BYTES = 2**31 - 1  # of a protobuf message
 _MAX_DEPTH = 64  # graphs nest through control flow; no honest model comes near
 
 
@@ -43,8 +44,11 @@ def unloadable(path: Path) -> str:
 
 def _read(path: Path, read: Callable[[mmap.mmap], T]) -> T:
     try:
-        if path.stat().st_size == 0:
+        size = path.stat().st_size
+        if size == 0:
             raise ModelError(f"{path}: the file is empty")
+        if size > _MAX_BYTES:
+            raise ModelError(f"{path}: {size} bytes, where protobuf ends at 2 GiB: weights of that size are kept as external data")
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return read(data)
     except (ValueError, IndexError) as error:
@@ -90,6 +94,8 @@ def _fields(data: mmap.mmap, at: int, end: int) -> Iterator[tuple[int, int, int]
     """(number, begin, end) of every length-delimited field; others are skipped."""
     while at < end:
         tag, at = _varint(data, at, end)
+        if tag < 8:
+            raise ValueError("a field has the number 0")
         wire = tag & 7
         if wire == 2:
             size, at = _varint(data, at, end)

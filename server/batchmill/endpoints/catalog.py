@@ -7,20 +7,24 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import batchmill
-from batchmill.errors import InvalidRequest, NotFound
+from batchmill.errors import InvalidRequest, NotFound, NotReady
 from batchmill.observe.windows import WINDOWS, Windows
 from batchmill.registry.status import ModelStatus, VersionStatus
 
 EXTENSIONS = ("binary_tensor_data", "parameters", "statistics", "model_configuration", "model_repository")
+STARTING = "the server is still loading its models"
 _CONFIG_TYPES = {"BYTES": "TYPE_STRING"}
 
 
 class Catalog:
     """Reads the models' statuses; the owner replaces them as a whole."""
 
-    def __init__(self, models: Callable[[], Mapping[str, ModelStatus]], windows: Windows | None = None, name: str = "batchmill") -> None:
+    def __init__(self, models: Callable[[], Mapping[str, ModelStatus]], windows: Windows | None = None, name: str = "batchmill",
+                 is_complete: Callable[[], bool] = lambda: True) -> None:
+        """is_complete: False while models are loaded for the first time, when what is not there may yet come."""
         self._models = models
         self._name = name
+        self._is_complete = is_complete
         self._windows = windows or Windows()
 
     def statuses(self) -> Mapping[str, ModelStatus]:
@@ -33,19 +37,25 @@ class Catalog:
         return sorted(self._models())
 
     def model(self, name: str) -> ModelStatus:
-        """Raises NotFound."""
+        """Raises NotFound and NotReady."""
+        is_complete = self._is_complete()  # before the models: all of them are there once it is True
         model = self._models().get(name)
         if model is None:
-            raise NotFound(f"Request for unknown model {name[:200]!r}")
+            raise NotFound(f"Request for unknown model {name[:200]!r}") if is_complete else NotReady(STARTING)
         return model
 
     def find(self, name: str, number: str = "") -> tuple[ModelStatus, VersionStatus]:
-        """The model and the version meant. NotFound when there is none that is ready."""
+        """The model and the version meant. Raises NotFound and NotReady, as an inference is refused."""
+        is_complete = self._is_complete()
         model = self.model(name)
         version = model.pick(number)
-        if version is None:
-            raise NotFound(f"model {name!r} has no version {number[:200]!r} that is ready" if number else f"no version of model {name!r} is ready")
-        return model, version
+        if version is not None:
+            return model, version
+        if not is_complete:
+            raise NotReady(STARTING)
+        if number:
+            raise NotFound(f"model {name!r} has no version {number[:200]!r} that is ready")
+        raise NotReady(f"no version of model {name!r} is ready")
 
     def metadata(self, name: str, number: str = "") -> dict[str, Any]:
         model, version = self.find(name, number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -21,11 +22,14 @@ from batchmill.endpoints.calls import JSON
 from batchmill.endpoints.catalog import Catalog
 from batchmill.endpoints.openapi import BINARY, HEADER_LENGTH, OpenApi
 from batchmill.endpoints.repository import Repository
-from batchmill.errors import BatchmillError, InternalError, InvalidRequest, UnknownCall, WrongMethod
+from batchmill.errors import BatchmillError, InternalError, InvalidRequest, UnknownCall, Unsupported, WrongMethod
 from batchmill.logs import Log
 from batchmill.observe.metrics import CONTENT_TYPE, Metrics
 
 log = Log(__name__)
+# Calls of Triton's extensions that this server does not have, and says so for: the protocol's 501, not a path that is wrong.
+NOT_OFFERED = re.compile(r"/v2/(?:(?:system|cuda)sharedmemory/.*|logging|(?:models/[^/]+/(?:versions/[^/]+/)?)?trace/setting"
+                         r"|models/[^/]+/(?:versions/[^/]+/)?generate(?:_stream)?)")  # fmt: skip
 
 
 def answer(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -41,8 +45,11 @@ async def on_error(request: Request, error: Exception) -> Response:
     headers: dict[str, str] = {}
     if isinstance(error, HTTPException):  # of Starlette's router
         headers.update(error.headers or {})
-        kind = {404: UnknownCall, 405: WrongMethod}.get(error.status_code, InvalidRequest)
-        error = kind(f"{echo(request.method)} {echo(request.scope['path'])}: {error.detail}")
+        kind: type[BatchmillError] = {404: UnknownCall, 405: WrongMethod}.get(error.status_code, InvalidRequest)
+        detail = error.detail
+        if kind is UnknownCall and NOT_OFFERED.fullmatch(request.scope["path"]):
+            kind, detail = Unsupported, "this extension is not offered"
+        error = kind(f"{echo(request.method)} {echo(request.scope['path'])}: {detail}")
     elif not isinstance(error, BatchmillError):
         log.exception("handler_failed", path=echo(request.scope["path"]))
         error = InternalError()
