@@ -64,7 +64,7 @@ CALLS = (
     Call("post", f"{_TFS}:classify", "not offered", "Error", (501,), versions=True, also=f"{_TFS}/labels/{{label}}:classify"),
     Call("post", f"{_TFS}:regress", "not offered", "Error", (501,), versions=True, also=f"{_TFS}/labels/{{label}}:regress"),
     Call("get", _TFS, "TensorFlow Serving's model status", "TfStatus", (404, 503), versions=True, also=f"{_TFS}/labels/{{label}}"),
-    Call("get", f"{_TFS}/metadata", "TensorFlow Serving's", "TfMetadata", (404, 503), versions=True, also=f"{_TFS}/labels/{{label}}/metadata"),
+    Call("get", f"{_TFS}/metadata", "TF Serving's metadata", "TfMetadata", (404, 503), versions=True, also=f"{_TFS}/labels/{{label}}/metadata"),
     Call("get", "/admin/models", "what `batchmill models` shows: state, reason, traffic, memory, hash", "AdminModels"),
     Call("get", "/admin/activity", "what `batchmill top` shows (`?window=10s`, `1m`, `5m`)", "Activity", (400,),
          query=(("window", ("10s", "1m", "5m")),)),
