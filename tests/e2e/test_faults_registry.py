@@ -18,8 +18,8 @@ from onnx import helper, numpy_helper
 from reference import proto
 from reference.processes import Held
 
-from . import models
-from .faults import ask, infer, rest_body
+from . import models, wire
+from .faults import ask, infer, request, rest_body
 from .server import ServerProcess
 from .test_behaviour import post
 from .test_hot import ROW, Hammer, in_place, index, made, serves, wait_for
@@ -64,6 +64,25 @@ def test_a_version_in_service_never_goes_back_to_an_older_one_by_itself(registry
         time.sleep(0.5)
     assert not hammer.failures
     assert {*hammer.versions} == {"2"}
+
+
+def test_callers_who_leave_before_a_load_has_ended_end_nothing(registry, tmp_path):
+    """Over REST and gRPC: the registry is followed on, and the next call is answered."""
+    called = "/inference.GRPCInferenceService/RepositoryModel"
+    with ServerProcess(registry, "--poll-secs", "0.2") as server, Hammer(server) as hammer, grpc.insecure_channel(server.address) as channel:
+        os.rename(models.slow(tmp_path / "made", 1000).parents[1], registry / "slow")  # takes a while to load
+        for what in ("Load", "Unload", "Load"):
+            sent = proto.message(f"RepositoryModel{what}Request")(model_name="slow").SerializeToString()
+            with pytest.raises(grpc.RpcError, match="DEADLINE_EXCEEDED"):
+                channel.unary_unary(called + what)(sent, timeout=0.1 if what == "Load" else 0.0005)
+            with wire.connect(server.port) as connection:
+                connection.sendall(request("/v2/repository/models/slow/load"))
+                time.sleep(0.1)
+        in_place(made(tmp_path, "2"), registry / "linear" / "2")
+        wait_for(serves(server, "2"), 30)
+        assert ask(server, "/v2/repository/models/slow/load")[0] == 200
+        assert "registry_fault" not in server.log_path.read_text()
+    assert not hammer.failures
 
 
 def emptied(registry, aside):

@@ -5,7 +5,8 @@ import shutil
 import pytest
 
 from batchmill.core import ort
-from batchmill.errors import ModelError, NotFound, RegistryGone
+from batchmill.errors import InternalError, ModelError, NotFound, RegistryGone
+from batchmill.registry import keeper, layout
 from e2e import models
 from reference.registry import WAIT_SECS, Kept
 
@@ -98,3 +99,17 @@ def test_a_load_call_is_answered_though_the_registry_has_gone(root):
         assert ready(kept) == "a1b1c1"
         (root.parent / "away").rename(root)
         load(kept, "a")
+
+
+def test_a_fault_of_ours_is_told_and_the_registry_is_followed_on(root, caplog, monkeypatch):
+    monkeypatch.setattr(keeper, "FAULT_SECS", 0.0)
+    with started(root, "*") as kept:
+        scan, faults = layout.scan, [ZeroDivisionError("a"), ZeroDivisionError("b")]
+        monkeypatch.setattr(layout, "scan", lambda path: scan(path) if not faults else (_ for _ in ()).throw(faults.pop()))
+        for _ in range(2):
+            with pytest.raises(InternalError):
+                load(kept, "a")
+        models.linear(root, "a", "2")
+        load(kept, "a")
+        assert ready(kept) == "a2b1c1"
+    assert [record.getMessage() for record in caplog.records].count("registry_fault") == 2

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from batchmill.errors import BatchmillError
+from batchmill.errors import BatchmillError, ModelError
 from batchmill.logs import Log
 from batchmill.registry import model_config
 from batchmill.registry.layout import ModelFolder, Stamp
@@ -111,11 +111,32 @@ class Entry:
 
     def answer_waiting(self, error: BatchmillError | None) -> None:
         for done in self.waiting:
+            if done.done():  # told already: a fault of ours
+                continue
             if error:
                 done.set_exception(error)
             else:
                 done.set_result(None)
         self.waiting.clear()
+
+    def answer_at_rest(self) -> None:
+        """Tells those who wait how it went, once nothing of the model loads or is awaited any more."""
+        if not self.waiting or self.loading or self.settling.waiting:
+            return
+        reasons = [f"version {v.number}: {v.reason}" for v in self.status.versions.values() if v.reason]
+        problem = "; ".join(reasons) or self.status.reason or ("" if self.status.pick() else "no version is ready")
+        self.answer_waiting(ModelError(problem) if problem else None)
+
+    def empty(self) -> list[VersionStatus]:
+        """Out of service by will. What it had."""
+        versions = [*self.status.versions.values()]
+        for one in (self.status.versions, self.stamps, self.loading):
+            one.clear()
+        self.settling.keep_only(())
+        self.in_service = 0
+        self.status.held, self.status.reason = True, "unloaded by a call"
+        self.answer_waiting(ModelError("the model was unloaded by another call"))
+        return versions
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from batchmill.errors import BatchmillError, ModelError, NotFound, RegistryGone, StartError
+from batchmill.errors import BatchmillError, InternalError, NotFound, RegistryGone, StartError
 from batchmill.logs import Log
 from batchmill.registry import layout, watch
 from batchmill.registry.entry import Call, Entry, Loaded
@@ -29,6 +29,7 @@ from batchmill.registry.status import ModelStatus, VersionStatus
 
 log = Log(__name__)
 PUBLISH_SECS = 0.05  # between two route tables while many models come: each is made whole
+FAULT_SECS = 1.0  # after a fault of ours, so that the log is not flooded
 LOADERS = 2
 Models = Mapping[str, ModelStatus]
 Load = Callable[[str, int, Path, ModelSettings], VersionStatus]
@@ -104,14 +105,21 @@ class Keeper:
 
     def _call(self, act: Callable[[Future[None]], None]) -> Future[None]:
         done: Future[None] = Future()
+        done.set_running_or_notify_cancel()  # a caller who goes away cannot cancel it: it will be told all the same
         self._events.put(Call(act, done))
         return done
 
     # The keeper's thread.
     def _run(self) -> None:
-        self.first_look()
+        step = self.first_look
         while not self._stopped:
-            self.turn()
+            try:
+                step()
+            except Exception:  # ours: the thread goes on, else no change of the registry would be followed any more
+                log.exception("registry_fault")
+                self._changed = True
+                time.sleep(FAULT_SECS)
+            step = self.turn
 
     def first_look(self) -> None:
         self._look(first=True)
@@ -154,6 +162,9 @@ class Keeper:
             call.act(call.done)
         except BatchmillError as error:
             call.done.set_exception(error)
+        except Exception:
+            call.done.set_exception(InternalError())  # to the caller; the rest is in the log
+            raise
 
     # Looking.
     def _look(self, first: bool = False) -> None:
@@ -367,15 +378,8 @@ class Keeper:
         entry = self._entries.get(name)
         if entry is None:
             raise NotFound(f"Request for unknown model {name[:200]!r}")
-        for version in entry.status.versions.values():
+        for version in entry.empty():
             self._let_go(version)
-        entry.status.versions.clear()
-        entry.stamps.clear()
-        entry.loading.clear()
-        entry.settling.keep_only(())
-        entry.in_service = 0
-        entry.status.held, entry.status.reason = True, "unloaded by a call"
-        entry.answer_waiting(ModelError("the model was unloaded by another call"))
         self._changed = True
         log.info("model_unloaded", name=name)
         self._unloaded.append(done)
@@ -388,9 +392,4 @@ class Keeper:
             done.set_result(None)
         self._unloaded.clear()
         for entry in self._entries.values():
-            if not entry.waiting or entry.loading or entry.settling.waiting:
-                continue
-            ready = entry.status.pick()
-            reasons = [f"version {v.number}: {v.reason}" for v in entry.status.versions.values() if v.reason]
-            problem = "; ".join(reasons) or entry.status.reason
-            entry.answer_waiting(None if ready and not problem else ModelError(problem or "no version is ready"))
+            entry.answer_at_rest()
