@@ -122,3 +122,20 @@ def test_a_version_in_service_that_a_label_names_serves_on_while_its_successor_l
         in_place(made(tmp_path, "2"), registry / "linear" / "2")
         wait_for(serves(server, "2"))
     assert not hammer.failures
+
+
+def test_an_older_version_that_comes_later_takes_nothing_from_the_one_in_service(registry, tmp_path):
+    (registry / "linear" / "1").rename(tmp_path / "aside")
+    in_place(made(tmp_path, "2"), registry / "linear" / "2")
+    (registry / "linear" / "model.yaml").write_text("versions: {policy: all}\n")
+    with ServerProcess(registry) as server, Hammer(server) as hammer:
+        wide(registry, "1")
+        wait_for(lambda: post(server, "linear/versions/1", WIDE)[0] == 200)
+        (registry / "linear" / "model.yaml").write_text("versions: {policy: [9]}\n")
+        wait_for(lambda: "version 2 serves on" in index(server)["linear", "2"]["reason"])
+        wait_for(lambda: ("linear", "1") not in index(server))
+    assert not hammer.failures
+    assert {*hammer.versions} == {"2"}
+    log = server.log_path.read_text()
+    assert "version_swapped" not in log
+    assert "version_on_hold" not in log

@@ -258,7 +258,7 @@ class Keeper:
         folder, stamp = entry.folder, entry.folder.stamps[number]
         entry.loading[number] = stamp
         if str(number) not in entry.status.versions:
-            entry.status.versions[str(number)] = VersionStatus(str(number), "LOADING")
+            entry.status.add(VersionStatus(str(number), "LOADING"))
             self._changed = True
         settings = entry.status.settings
 
@@ -286,7 +286,7 @@ class Keeper:
         else:
             entry.stamps[loaded.number] = loaded.stamp
             if before is None or before.state != "READY" or not (refused := refusal_of(entry.status, fresh, entry.in_service)):
-                entry.status.versions[number] = fresh
+                entry.status.add(fresh)
                 self._adjust(fresh, settings)
                 self._let_go(before)
             else:
@@ -336,8 +336,7 @@ class Keeper:
         if not self._complete and not self.published.is_set() and not any(entry.status.ready() for entry in self._entries.values()):
             return
         self._changed, self._published_at = False, now
-        models = {name: replace(entry.status, versions=dict(sorted(entry.status.versions.items(), key=lambda item: int(item[0]))))
-                  for name, entry in sorted(self._entries.items())}  # fmt: skip
+        models = {name: replace(entry.status, versions=dict(entry.status.versions)) for name, entry in sorted(self._entries.items())}
         self._publish(models, self._complete)
         self.published.set()
         retired, self._retired = self._retired, []

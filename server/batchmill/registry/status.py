@@ -75,9 +75,14 @@ class ModelStatus:
     name: str
     settings: ModelSettings = field(default_factory=ModelSettings)
     platform: str = "onnxruntime_onnx"
-    versions: dict[str, VersionStatus] = field(default_factory=dict)
+    versions: dict[str, VersionStatus] = field(default_factory=dict)  # by number, oldest first: add() keeps it so
     reason: str = ""  # why no version could even be tried
     held: bool = False  # out of service by will, not by fault: until a load call or, where folders are followed, a change in its own
+
+    def add(self, version: VersionStatus) -> None:
+        """In the place of the one of its number, if there is one; else in its place among the others."""
+        self.versions[version.number] = version
+        self.versions = dict(sorted(self.versions.items(), key=lambda item: int(item[0])))
 
     def ready(self) -> list[VersionStatus]:
         """Oldest first."""
