@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -142,7 +143,8 @@ class App:
                 self._server.listen_unix(str(config.uds))
                 addresses.append(f"unix:{config.uds}")
         except OSError as error:
-            raise StartError(f"cannot listen on {error.strerror or error}") from None
+            others = " (--port and --grpc-port name others)" if error.errno == errno.EADDRINUSE else ""
+            raise StartError(f"cannot listen on {error.strerror or error}{others}") from None
         return addresses
 
     def _adjust(self, version: VersionStatus, settings: ModelSettings) -> None:

@@ -58,8 +58,14 @@ def read_files(files: list[str], names: list[str]) -> dict[str, Array]:
             else:
                 content = json.loads(Path(path).read_text())
                 found.update(from_json(content, name or names[0]))
-        except (OSError, ValueError) as error:
-            raise UsageError(f"{path}: {error}") from None
+        except OSError as error:
+            raise UsageError(f"{path}: {error.strerror}") from None
+        except KeyError as error:
+            raise UsageError(f"{path}: an input without {error}") from None
+        except UnicodeDecodeError:
+            raise UsageError(f"{path}: .npy, .npz or JSON wanted") from None
+        except (ValueError, TypeError) as error:
+            raise UsageError(f"{path}: {'no JSON: ' if isinstance(error, json.JSONDecodeError) else ''}{error}") from None
     if unknown := set(found) - set(names):
         raise UsageError(f"the model has no input {sorted(unknown)[0]!r}; it has {', '.join(names)}")
     return found
@@ -80,7 +86,10 @@ def shaped(spec: dict[str, Any], given: dict[str, Array]) -> Array:
         raise UsageError(f"input {spec['name']!r}: {spec['datatype']} cannot be sent from here")
     dtype = object if spec["datatype"] == "BYTES" else np.dtype(_DTYPES[spec["datatype"]])
     if spec["name"] in given:
-        return given[spec["name"]].astype(dtype)
+        try:
+            return given[spec["name"]].astype(dtype)
+        except (ValueError, TypeError) as error:
+            raise UsageError(f"input {spec['name']!r}: {spec['datatype']} wanted: {error}") from None
     shape = [size if size >= 0 else 1 for size in spec["shape"]]
     return np.full(shape, b"", object) if dtype is object else np.zeros(shape, dtype)
 

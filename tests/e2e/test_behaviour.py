@@ -52,6 +52,9 @@ def test_a_wrong_request_is_told_what_is_wrong(server, inputs, wanted):
 def test_unknown_models_versions_and_methods(server):
     assert post(server, "nobody", [tensor("x", "FP32", [1], [0])])[0] == 404
     assert server.get("/v2/models/nobody")[0] == 404
+    assert post(server, "nobody", []) == (404, {"error": 'Request for unknown model "nobody"'})
+    assert post(server, "fixed/versions/9", []) == (404, {"error": 'model "fixed" has no version "9"'})
+    assert post(server, "fixed/labels/none", [tensor("x", "FP32", [1], [0])]) == (404, {"error": 'model "fixed" has no label "none"'})
     assert server.get("/v2/models/linear/infer")[0] == 405
     assert server.get("/nowhere")[0] == 404
     assert json.loads(server.get("/nowhere")[1])["error"]

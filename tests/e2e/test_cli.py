@@ -56,10 +56,14 @@ def test_a_port_that_is_taken_says_so(server, flags):
 @pytest.mark.parametrize(("arguments", "code", "wanted"), [
     (["linear"], 0, "linear version 2"), (["linear", "--model-version", "1", "--json"], 0, '"version": "1"'),
     (["no body"], 1, "404: Request for unknown model 'no body'"), (["linear", "--model-version", "9"], 1, "404: "),
-    (["linear", "--input", "/no/such.npy"], 2, "/no/such.npy: "), (["linear", "--input", f"z={HERE}/conftest.py"], 2, "conftest.py: "),
+    (["linear", "--input", "/no/such.npy"], 2, "/no/such.npy: No such file"), (["linear", "--input", f"z={HERE}/conftest.py"], 2, "conftest.py: no JSON: "),
+    (["linear", "--input", sys.executable], 2, ": .npy, .npz or JSON wanted"), (["linear", "--input", "{tmp}/a.json"], 2, "input 'x': FP32 wanted: could not convert"),
+    (["linear", "--input", "{tmp}/b.json"], 2, "b.json: an input without 'data'"), (["linear", "--input", "{tmp}/c.json"], 2, "input 'x': FP32 wanted: float() argument"),
 ])
-def test_infer_says_how_it_went(server, arguments, code, wanted):
-    done, _ = run("infer", *arguments, "--url", server.url)
+def test_infer_says_how_it_went(server, tmp_path, arguments, code, wanted):
+    for name, content in {"a": '[["word"]]', "b": '{"inputs": [{"name": "x"}]}', "c": '[{"image": [1.0], "label": 3}]'}.items():
+        (tmp_path / f"{name}.json").write_text(content)
+    done, _ = run("infer", *(argument.format(tmp=tmp_path) for argument in arguments), "--url", server.url)
     assert done.returncode == code, done.stderr
     assert wanted in (done.stderr if code else done.stdout)
     assert done.stderr.count("\n") == (1 if code else 0)

@@ -54,7 +54,7 @@ def test_what_is_not_offered_is_unimplemented_over_grpc(channel, method):
         message = proto.message(f"{method}Request")()
         if "Register" in method and method.startswith("System"):
             message.name, message.key, message.offset, message.byte_size = "r", key, 2**64 - 1, 2
-        refused(channel, f"/inference.GRPCInferenceService/{method}", message, UNIMPLEMENTED)
+        refused(channel, f"/inference.GRPCInferenceService/{method}", message, UNIMPLEMENTED, piece="not offered")
 
 
 def with_region(what, **region):

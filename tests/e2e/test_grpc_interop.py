@@ -72,6 +72,17 @@ def refused(call, *arguments, **named):
     return caught.value.code(), caught.value.details()
 
 
+def test_every_answer_on_a_stream_says_that_it_is_its_requests_last(client):
+    """As Triton's clients of streams ask for; names that are reserved for the server do not come back."""
+    asked = linear()
+    asked.parameters["triton_enable_empty_final_response"].bool_param = True
+    asked.parameters["mine"].string_param = "text"
+    answers = [answer.infer_response.parameters for answer in client.stream(iter([linear(), asked]), timeout=SECONDS)]
+    assert [sorted(told) for told in answers] == [["triton_final_response"], ["mine", "triton_final_response"]]
+    assert all(told["triton_final_response"].bool_param for told in answers)
+    assert [*client.infer(asked, timeout=SECONDS).parameters] == ["mine"]
+
+
 class Conversation:
     """A stream that is asked and answered by turns."""
 

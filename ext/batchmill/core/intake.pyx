@@ -18,7 +18,7 @@ from batchmill.core.message cimport Encoding, Errand
 from batchmill.core.notes cimport Coding
 from batchmill.core.queue cimport put
 from batchmill.core.router cimport check, pick, ready
-from batchmill.core.status cimport http_status_of, kDeadlineExceeded, kOk, kResourceExhausted, kUnavailable
+from batchmill.core.status cimport Status, http_status_of, kDeadlineExceeded, kInvalidArgument, kOk, kResourceExhausted, kUnavailable
 
 
 cdef size_t INLINE_JSON_BYTES = 64 << 10
@@ -75,11 +75,28 @@ cdef bint decode(InferRequest* request) noexcept nogil:
         return pb_request.parse(request)
     if not decoded and not json_codec.parse(request, request.body.data, request.body.size, request.json_size):
         return False
+    name_by_path(request)
+    return True
+
+
+cdef void name_by_path(InferRequest* request) noexcept nogil:
     request.model_name = string_view(request.path_model.data(), request.path_model.size())
     request.model_version = string_view(request.path_version.data(), request.path_version.size())
     if request.path_label.size():
         request.label = string_view(request.path_label.data(), request.path_label.size())
-    return True
+
+
+cdef bint refuse_body(IoThread* thread, InferRequest* request) noexcept nogil:
+    """Always False. What is wrong with a body, unless its path names no model: then that is said."""
+    cdef Status told
+    if request.encoding == Encoding.kJson and request.status.code == kInvalidArgument:
+        told = request.status
+        name_by_path(request)
+        if pick(thread.table, request):
+            (<ModelVersion*> request.version).leases.fetch_sub(1)
+            request.version = NULL
+            request.status = told
+    return False
 
 
 cdef void set_deadline(ModelVersion* version, InferRequest* request) noexcept nogil:
@@ -95,7 +112,9 @@ cdef void set_deadline(ModelVersion* version, InferRequest* request) noexcept no
 cdef bint admit(IoThread* thread, InferRequest* request) noexcept nogil:
     cdef ModelVersion* version
     cdef int64_t now
-    if not decode(request) or not pick(thread.table, request):
+    if not decode(request):
+        return refuse_body(thread, request)
+    if not pick(thread.table, request):
         return False
     version = <ModelVersion*> request.version
     if not check(version, request):

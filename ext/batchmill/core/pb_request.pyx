@@ -51,8 +51,11 @@ cdef void take_value(Cursor* value, int* kind, int64_t* number, string_view* tex
 
 
 cdef void take_parameter(InferRequest* request, Cursor entry, RequestedOutput* output) noexcept nogil:
-    """One entry of a map<string, InferParameter>; the ones the server knows are kept. output: of a tensor's own."""
-    cdef string_view key, text
+    """One entry of a map<string, InferParameter>; the ones the server knows are kept. output: of a tensor's own.
+
+    Those of the request itself come back with the answer, but for names that the protocol reserves for the server.
+    """
+    cdef string_view key, text, whole = view(entry)
     cdef int64_t number = 0
     cdef uint64_t tag
     cdef Cursor value
@@ -75,7 +78,10 @@ cdef void take_parameter(InferRequest* request, Cursor entry, RequestedOutput* o
             output.classification = number
         elif key.substr(0, 14) == string_view(b"shared_memory_"):
             fail(request, b"shared memory is not offered")
-    elif kind == 3 and key == string_view(b"binary_data_output"):
+        return
+    if key.substr(0, 7) != string_view(b"triton_"):
+        request.parameters.push_back(whole)
+    if kind == 3 and key == string_view(b"binary_data_output"):
         request.typed_contents = number == 0
     elif kind == 1 and key == string_view(b"timeout"):
         request.timeout_us = number if number > 0 else 0
@@ -275,7 +281,6 @@ cdef bint fail_both(InferRequest* request, const Input* extra) noexcept nogil:
 
 cdef bint parse(InferRequest* request) noexcept nogil:
     cdef Cursor cursor
-    cdef Cursor entry
     cdef Cursor raw[MAX_TENSORS]
     cdef Input extra[MAX_TENSORS]
     cdef uint64_t tag
@@ -292,9 +297,7 @@ cdef bint parse(InferRequest* request) noexcept nogil:
         elif tag == 26:
             request.id = text_of(&cursor)
         elif tag == 34:
-            entry = block(&cursor)
-            take_parameter(request, entry, NULL)
-            request.parameters.push_back(view(entry))
+            take_parameter(request, block(&cursor), NULL)
         elif tag == 42:
             index = request.inputs.size()
             if index == MAX_TENSORS:

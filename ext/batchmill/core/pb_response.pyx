@@ -9,6 +9,9 @@ from batchmill.core.pb_request cimport contents_field
 from batchmill.core.status cimport kResourceExhausted, set_too_large
 from batchmill.core.tensor cimport DataType, datatype_name, datatype_of, element_bytes, total_bytes
 
+# An entry of ModelInferResponse.parameters, triton_final_response = true: clients of streams wait for it, and each request has one answer.
+cdef const char* FINAL = b"\x22\x1b\x0a\x15triton_final_response\x12\x02\x08\x01"
+cdef size_t FINAL_SIZE = 29
 cdef size_t HEAD_ROOM = 16         # gRPC prefix (5), tag (1), length (at most 10): written last, right-aligned
 
 
@@ -138,6 +141,8 @@ cdef bint encode(InferRequest* request, string_view model, string_view version, 
     cdef uint8_t* at
     for index in range(request.parameters.size()):
         room += block_size(request.parameters[index].size())
+    if request.stream_reply:
+        room += FINAL_SIZE
     for index in range(count):
         typed = typed and contents_field(outputs[index].dtype) != 0
     for index in range(count):
@@ -157,6 +162,9 @@ cdef bint encode(InferRequest* request, string_view model, string_view version, 
         at = put_block(at, 26, request.id.data(), request.id.size())
     for index in range(request.parameters.size()):
         at = put_block(at, 34, request.parameters[index].data(), request.parameters[index].size())
+    if request.stream_reply:
+        memcpy(at, FINAL, FINAL_SIZE)
+        at += FINAL_SIZE
     for index in range(count):
         if typed:
             at = put_tensor(at, &outputs[index], contents_size(&outputs[index]), outputs[index].size)

@@ -28,11 +28,15 @@ cdef bint is_complete(const RouteTable* table) noexcept nogil:
     return table != NULL and table.complete
 
 
-cdef bint not_found(const RouteTable* table, InferRequest* request, const char* what, string_view which) noexcept nogil:
+cdef bint not_found(const RouteTable* table, InferRequest* request, const ModelRoute* route, const char* what,
+                    string_view which) noexcept nogil:
+    """route: the model's, which is named before what it lacks; NULL: what is not there is the model."""
     cdef string text
     if not is_complete(table):
         request.status.set(kUnavailable, b"NOT_READY", string(b"the server is still loading its models"))
         return False
+    if route != NULL:
+        text.append(b"model \"").append(route.name).append(b"\" ")
     text.append(what)
     append_echo(text, which)
     text.append(b"\"")
@@ -69,6 +73,7 @@ cdef bint pick(const RouteTable* table, InferRequest* request) noexcept nogil:
     cdef const ModelRoute* route = table.find(request.model_name) if table != NULL else NULL
     cdef ModelVersion* version
     cdef string_view name = request.model_name
+    cdef string text
     cdef size_t at
     if route == NULL:
         at = name.rfind(64)  # model@label
@@ -76,21 +81,22 @@ cdef bint pick(const RouteTable* table, InferRequest* request) noexcept nogil:
             request.label = name.substr(at + 1)
             route = table.find(name.substr(0, at))
         if route == NULL:
-            return not_found(table, request, b"Request for unknown model \"", name)
+            return not_found(table, request, NULL, b"Request for unknown model \"", name)
     if request.model_version.size():
         version = named(route.versions, request.model_version)
         if version == NULL:
             if not is_number(request.model_version):
                 return bad_version(request)
-            return not_found(table, request, b"this model has no version \"", request.model_version)
+            return not_found(table, request, route, b"has no version \"", request.model_version)
     elif request.label.size():
         version = named(route.labels, request.label)
         if version == NULL:
-            return not_found(table, request, b"this model has no label \"", request.label)
+            return not_found(table, request, route, b"has no label \"", request.label)
     else:
         version = route.standard
         if version == NULL:
-            request.status.set(kUnavailable, b"NOT_READY", string(b"no version of this model is ready"))
+            text = string(b"no version of model \"").append(route.name).append(b"\" is ready: the repository index says why")
+            request.status.set(kUnavailable, b"NOT_READY", text)
             return False
     version.leases.fetch_add(1)
     request.version = <NativeVersion*> version

@@ -14,6 +14,7 @@ from batchmill.endpoints.grpc_context import Context
 from batchmill.endpoints.grpc_server import GrpcServer
 from batchmill.endpoints.health import HealthServicer
 from batchmill.endpoints.repository import Repository
+from batchmill.errors import Unsupported
 from batchmill.proto import inference_pb2 as pb
 from batchmill.proto import inference_pb2_grpc
 
@@ -54,6 +55,13 @@ class InferenceServicer(inference_pb2_grpc.GRPCInferenceServiceServicer):
     async def RepositoryModelUnload(self, request: Any, context: Context) -> Any:
         await self._repository.unload(request.model_name, context.peer(), headers_of(context))
         return pb.RepositoryModelUnloadResponse()
+
+    async def _not_offered(self, request: Any, context: Context) -> Any:
+        raise Unsupported("this extension is not offered")
+
+    SystemSharedMemoryStatus = SystemSharedMemoryRegister = SystemSharedMemoryUnregister = _not_offered
+    CudaSharedMemoryStatus = CudaSharedMemoryRegister = CudaSharedMemoryUnregister = _not_offered
+    TraceSetting = LogSettings = _not_offered
 
 
 def parameters_of(request: Any) -> dict[str, object]:
