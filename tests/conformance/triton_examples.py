@@ -34,7 +34,7 @@ SHARED_MEMORY = "shared memory: not offered"
 CUDA = "CUDA shared memory: not offered, and needs a GPU"
 SEQUENCE = "sequence batching, models that keep state from request to request: not offered"
 CLASSIFICATION = "classification extension (answers as value:index:label): not offered"
-OVERRIDE = "a load call that carries a configuration: not offered"
+OVERRIDE = "a load call that carries a configuration: only with `--allow-upload`, which is off here"
 TLS = "TLS: not offered; put a proxy before the server"
 # Why an example need not pass, by its name. When it passes all the same, that is what is told.
 NOT_OFFERED = {

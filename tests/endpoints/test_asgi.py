@@ -87,8 +87,10 @@ REST = rest.application(Catalog(lambda: MODELS), Metrics(), None)
         ("GET", "/v2/systemsharedmemory/status"), ("POST", "/v2/cudasharedmemory/region/r/register"), ("GET", "/v2/logging"), ("POST", "/v2/trace/setting"),
         ("POST", "/v2/models/m/trace/setting"), ("POST", "/v2/models/m/generate"), ("POST", "/v2/models/m/versions/1/generate_stream"))),
     ("GET", "/v2/systemsharedmemorystatus", b"", 404, "Not Found"), ("POST", "/v2/models/m/n/generate", b"", 404, "Not Found"),
-    ("DELETE", "/v2", b"", 405, "Method Not Allowed"),
-    ("GET", "/v2/models/m/infer", b"", 405, "Method Not Allowed"),
+    ("DELETE", "/v2", b"", 405, "Method Not Allowed; it takes "),
+    ("GET", "/v2/models/m/infer", b"", 405, "Method Not Allowed; it takes POST"),
+    ("GET", "/v1/models/m:predict", b"", 405, "Method Not Allowed; it takes POST"),
+    ("POST", "/v2/health/live", b"", 405, "Method Not Allowed; it takes GET"), ("GET", "/v2/health/foo", b"", 404, "Not Found; /docs has what there is"),
 ])
 def test_rest_answers(method, target, body, status, wanted):
     call = handled(REST, Call(target, method=method, body=body))

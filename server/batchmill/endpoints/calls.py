@@ -54,7 +54,7 @@ CALLS = (
     Call("post", "/v2/repository/index", 'all versions with state and reason (POST; `{"ready": true}`: those alone)', "Index", (400,), "IndexRequest",
          also="/v2/repository/{repository}/index"),
     Call("post", "/v2/repository/models/{model}/load",
-         "looks at a model's folder now and tries again what failed; may bring files, see below (POST; guarded)",
+         "looks at a model's folder now and tries again what failed; may bring files with `--allow-upload` (POST; guarded)",
          "Nothing", (*_GUARDED, 409, 413), "LoadRequest", guarded=True),
     Call("post", "/v2/repository/models/{model}/unload",
          "takes a model out of service until a load call or a change in its folder (POST; guarded)",

@@ -46,7 +46,12 @@ def page(paths: dict[str, Any], models: Sequence[bytes], origin: str) -> bytes:
         f"A click marks a whole command.</p><h2>Models</h2>"
     )
     none = b"<p>No version is ready.</p>"
-    tail = f"<h2>Calls</h2>{calls}</body></html>"
+    told = (
+        "<p>With the names of one model, where a path has one. <code>request.json</code> stands for a body: "
+        "<code>/docs/models/NAME/versions/NUMBER/example</code> has one for <code>infer</code>. "
+        "Guarded calls are for callers on the server's machine, or with the admin key.</p>"
+    )
+    tail = f"<h2>Calls</h2>{told}{calls}</body></html>"
     return b"".join([head.encode(), *(models or [none]), tail.encode()]).replace(ORIGIN.encode(), escape(origin).encode())
 
 
@@ -78,6 +83,6 @@ def call(path: str, method: str, operation: dict[str, Any]) -> str:
         elif parameter.get("in") == "query":
             query.append(f"{parameter['name']}={quote(parameter['example'], safe='')}")
     target = f"{ORIGIN}{at}" + (f"?{'&'.join(query)}" if query else "")
-    how = "" if method == "get" else " -d @request.json" if path.endswith("/infer") else " -X POST"
+    how = "" if method == "get" else " -d @request.json" if path.endswith(("/infer", ":predict")) else " -X POST"
     command = f"curl -s {shlex.quote(target) if query else target}{how}"
     return f"<h3><span class=m>{method}</span> <code>{escape(path)}</code></h3><p>{escape(operation['summary'])}</p><pre>{escape(command)}</pre>"

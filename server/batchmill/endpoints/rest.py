@@ -47,8 +47,11 @@ async def on_error(request: Request, error: Exception) -> Response:
         headers.update(error.headers or {})
         kind: type[BatchmillError] = {404: UnknownCall, 405: WrongMethod}.get(error.status_code, InvalidRequest)
         detail = error.detail
-        if kind is UnknownCall and NOT_OFFERED.fullmatch(request.scope["path"]):
-            kind, detail = Unsupported, "this extension is not offered"
+        if kind is UnknownCall:
+            offered = not NOT_OFFERED.fullmatch(request.scope["path"])
+            kind, detail = (kind, f"{detail}; /docs has what there is") if offered else (Unsupported, "this extension is not offered")
+        elif kind is WrongMethod and "allow" in (asked := {name.lower(): value for name, value in headers.items()}):
+            detail = f"{detail}; it takes {asked['allow']}"
         error = kind(f"{echo(request.method)} {echo(request.scope['path'])}: {detail}")
     elif not isinstance(error, BatchmillError):
         log.exception("handler_failed", path=echo(request.scope["path"]))
@@ -70,7 +73,9 @@ def object_of(body: bytes) -> dict[str, Any]:
 
 
 async def hot_path_asked_wrongly(request: Request) -> Response:
-    """The data plane answers the right method of these paths itself; what comes here used another."""
+    """The data plane answers the right method of these paths itself; what comes here used another, or asks for no health there is."""
+    if request.path_params.get("which", "live") not in ("live", "ready"):
+        raise HTTPException(404)
     raise HTTPException(405, "Method Not Allowed", {"Allow": "POST" if request.scope["path"].endswith("/infer") else "GET"})
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -45,6 +46,8 @@ def routes(catalog: Catalog) -> list[Route]:
         return Response(text, media_type="application/json", headers={"x-model-version": number})
 
     async def status(request: Request) -> Response:
+        if request.url.path.endswith((":predict", ":classify", ":regress")):
+            raise HTTPException(405, "Method Not Allowed", {"Allow": "POST"})
         return answer(tfserving.status_of(model_of(request), number_of(request)))
 
     async def metadata(request: Request) -> Response:
