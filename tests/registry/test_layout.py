@@ -151,3 +151,9 @@ def test_a_model_whose_folder_cannot_be_read_serves_on_and_says_why(tmp_path, mo
         monkeypatch.undo()
         kept.wait(lambda now: not now["b"].reason)
         assert kept.retired == ["1"]    # of a
+
+
+def test_the_folder_of_a_model_in_the_place_of_a_registry_is_told(tmp_path):
+    models.linear(tmp_path, "digits")
+    (found,) = layout.scan(tmp_path / "digits").models
+    assert found.notes == (f"'1' looks like a version, and {tmp_path}/digits like a model: a registry is the folder above its models' folders",)

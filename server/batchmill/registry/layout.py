@@ -104,7 +104,9 @@ def scan_model(folder: Path, registry: Path) -> ModelFolder:
     root = registry.resolve()
     for entry in sorted(folder.iterdir()):
         if entry.name.startswith(".") or not entry.is_dir():
-            if entry.suffix == ".onnx":
+            if entry.name == "model.onnx" and _VERSION.fullmatch(folder.name):
+                notes.append(f"{folder.name!r} looks like a version, and {registry} like a model: a registry is the folder above its models' folders")
+            elif entry.suffix == ".onnx":
                 notes.append(f"file {entry.name!r} ignored: a version is a folder, such as {folder.name}/1/model.onnx")
             continue
         model = entry / "model.onnx"
