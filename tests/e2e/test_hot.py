@@ -62,7 +62,7 @@ def made(tmp_path, version):
     return models.linear(tmp_path / "made", "linear", version, float(version)).read_bytes()
 
 
-def wait_for(wanted, seconds=5.0):
+def wait_for(wanted, seconds=20.0):
     """How long it took, s."""
     started = time.monotonic()
     while time.monotonic() < started + seconds:
