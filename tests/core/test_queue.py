@@ -7,14 +7,15 @@ from batchmill.core import probe
 from reference import queue as reference
 
 ROWS, SHAPES, TIMES = st.integers(0, 9), st.sampled_from([(), (3,), (4,), (3, 2)]), st.integers(0, 20)
-PUT = st.tuples(st.just("put"), ROWS, SHAPES, st.integers(1, 20), TIMES)
+DEADLINES = TIMES | st.just(0) | st.integers(2 * 10**9, 2 * 10**9 + 20)     # some about as late as that of those who have none
+PUT = st.tuples(st.just("put"), ROWS, SHAPES, st.integers(1, 20), DEADLINES, st.integers(0, 5))
 TAKE = st.tuples(st.just("take"), st.integers(1, 12), TIMES)
 CANCEL = st.tuples(st.just("cancel"), st.integers(0, 30))
 
 
-@given(st.integers(1, 20), st.lists(PUT | TAKE | CANCEL, max_size=40))
-def test_the_queue_equals_its_obvious_twin(max_rows, steps):
-    queue, twin = probe.Queue(max_rows), reference.Queue(max_rows)
+@given(st.integers(1, 40), st.integers(0, 3), st.integers(1, 3), st.lists(PUT | TAKE | CANCEL, max_size=60))
+def test_the_queue_equals_its_obvious_twin(max_rows, levels, default, steps):
+    queue, twin = probe.Queue(max_rows, levels, default), reference.Queue(max_rows, levels, default)
     for number, (step, *arguments) in enumerate(steps):
         if step == "put":
             assert queue.put(number, *arguments) == twin.put(number, *arguments)
@@ -23,7 +24,7 @@ def test_the_queue_equals_its_obvious_twin(max_rows, steps):
         elif any(one.number == arguments[0] for one in twin.waiting):
             queue.cancel(*arguments)
             twin.cancel(*arguments)
-        assert (queue.rows, queue.oldest_ns) == (twin.rows, twin.oldest_ns)
+        assert (queue.rows, queue.oldest_ns, queue.urgent_ns) == (twin.rows, twin.oldest_ns, twin.urgent_ns)
 
 
 def test_an_empty_queue_takes_one_request_of_any_size():
@@ -38,4 +39,31 @@ def test_what_is_cancelled_or_late_is_never_run():
     for number, deadline in enumerate((0, 10, 11, 0)):
         queue.put(number, 1, (), 1, deadline)
     queue.cancel(3)
-    assert queue.take(8, 10) == ([0, 2], 2, [1, 3])
+    assert queue.take(8, 10) == ([2, 0], 2, [1, 3])
+
+
+def test_another_shape_flushes_no_batch_and_waits_for_no_more_than_its_turn():
+    queue = probe.Queue(1000)
+    for number in range(100):
+        queue.put(number, 1, (number % 4,), number + 1, 0)
+    taken = [queue.take(32, 200)[0] for _ in range(4)]
+    assert taken == [[*range(first, 100, 4)] for first in range(4)]
+
+
+def test_the_earliest_deadline_is_first_and_who_has_none_is_not_forgotten():
+    second = 10**9
+    queue = probe.Queue(100)
+    for number, (queued, deadline) in enumerate([(1, 0), (2, 5 * second), (3, 1 * second), (4, 0), (5, 2 * second)]):
+        queue.put(number, 1, (), queued, deadline)
+    assert queue.take(8, 10)[0] == [2, 4, 0, 3, 1]
+
+
+def test_a_low_priority_waits_longer_but_never_for_ever():
+    step = reference.PRIORITY_STEP_NS
+    queue = probe.Queue(10_000, 3, 2)
+    queue.put(0, 1, (), 1, 0, 3)
+    for number in range(1, 400):
+        queue.put(number, 1, (), 1 + number * step // 100, 0, 1)
+    order = [queue.take(1, 10)[0][0] for _ in range(400)]
+    assert order.index(0) == 199    # as if it had come two steps later
+    assert [one for one in order if one] == [*range(1, 400)]

@@ -7,12 +7,17 @@ import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import grpc
 import numpy as np
 import pytest
+
+from reference.processes import wait_until
+from reference.proto import message
 
 from . import models
 from .server import ServerProcess
 from .test_behaviour import post, tensor
+from .test_faults_lifecycle import in_flight
 
 
 @pytest.fixture(scope="module")
@@ -110,3 +115,31 @@ def read_answer(stream):
             length = int(line.split(b":")[1])
     stream.read(length)
     return status
+
+
+def test_a_high_priority_and_an_early_deadline_overtake_those_that_wait(tmp_path):
+    """One run at a time: of what waits the most urgent is next, whatever came first."""
+    models.slow(tmp_path / "registry", 400)
+    settings = "batching: {mode: off}\ninstances: {count: 1}\nqueue: {priority_levels: 30}\n"
+    (tmp_path / "registry" / "slow" / "model.yaml").write_text(settings)
+    asked = message("ModelInferRequest")(model_name="slow", inputs=[{"name": "x", "datatype": "FP32", "shape": [1, 256, 256]}], raw_input_contents=[bytes(1 << 18)])
+    order = []
+    with ServerProcess(tmp_path / "registry") as server, grpc.insecure_channel(server.address) as channel:
+        call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+
+        def ask(name, priority, timeout=60.0):
+            asked.parameters["priority"].int64_param = priority
+            future = call.future(asked.SerializeToString(), timeout=timeout)
+            future.add_done_callback(lambda done: order.append((name, done.code().name)))
+            return future
+
+        lowest = [ask("low", 30) for _ in range(5)]
+        wait_until(lambda: in_flight(server, "slow") + len(order) >= 5)
+        others = [ask("high", 1), ask("soon", 30, timeout=20.0)]
+        wait_until(lambda: in_flight(server, "slow") + len(order) >= 7)
+        assert len(order) < 3, "they were answered before the others came"
+        for one in (*lowest, *others):
+            one.result()
+    assert {code for _, code in order} == {"OK"}
+    names = [name for name, _ in order]
+    assert names.index("soon") < names.index("high") < 5

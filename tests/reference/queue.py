@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+HORIZON_NS, PRIORITY_STEP_NS, SKIPS = 2 * 10**9, 10**8, 8
+
 
 @dataclass
 class Waiting:
@@ -13,6 +15,7 @@ class Waiting:
     shape: tuple[int, ...]
     queued_ns: int
     deadline_ns: int
+    urgency_ns: int
     cancelled: bool = False
 
     def is_dead(self, now_ns: int) -> bool:
@@ -26,7 +29,9 @@ class Waiting:
 @dataclass
 class Queue:
     max_rows: int
-    waiting: list[Waiting] = field(default_factory=list)
+    priority_levels: int = 0
+    default_priority: int = 0
+    waiting: list[Waiting] = field(default_factory=list)  # by arrival
 
     @property
     def rows(self) -> int:
@@ -34,10 +39,16 @@ class Queue:
 
     @property
     def oldest_ns(self) -> int:
-        return self.waiting[0].queued_ns if self.waiting else 0
+        return min((one.queued_ns for one in self.waiting), default=0)
 
-    def put(self, number: int, rows: int, shape: tuple[int, ...], queued_ns: int, deadline_ns: int) -> bool:
-        one = Waiting(number, rows, shape, queued_ns, deadline_ns)
+    @property
+    def urgent_ns(self) -> int:
+        return min((one.urgency_ns for one in self.waiting), default=0)
+
+    def put(self, number: int, rows: int, shape: tuple[int, ...], queued_ns: int, deadline_ns: int, priority: int = 0) -> bool:
+        level = priority if 1 <= priority <= self.priority_levels else self.default_priority
+        urgency_ns = (deadline_ns or queued_ns + HORIZON_NS) + (level * PRIORITY_STEP_NS if self.priority_levels else 0)
+        one = Waiting(number, rows, shape, queued_ns, deadline_ns, urgency_ns)
         if self.waiting and self.rows + one.counted > self.max_rows:
             return False
         self.waiting.append(one)
@@ -47,21 +58,25 @@ class Queue:
         next(one for one in self.waiting if one.number == number).cancelled = True
 
     def take(self, max_rows: int, now_ns: int) -> tuple[list[int], int, list[int]]:
-        """The first that is alive, and whatever behind it has its shape and still fits, until the batch is full."""
+        """The most urgent that is alive, and of its shape those that come next and fit, past a few that do not."""
         batch: list[Waiting] = []
-        dropped, left = [], []
-        for one in self.waiting:
+        dropped, skipped = [], 0
+        for one in sorted(self.waiting, key=lambda one: one.urgency_ns):
             filled = sum(other.counted for other in batch)
-            if filled >= max_rows:
-                left.append(one)
-            elif one.is_dead(now_ns):
-                dropped.append(one.number)
-            elif not batch or (one.rows and batch[0].rows and one.shape == batch[0].shape and filled + one.counted <= max_rows):
+            if batch and (one.shape, one.rows == 0) != (batch[0].shape, batch[0].rows == 0):
+                continue
+            if filled >= max_rows or skipped == SKIPS:
+                break
+            if one.is_dead(now_ns):
+                dropped.append(one)
+            elif not batch or (one.rows and filled + one.counted <= max_rows):
                 batch.append(one)
+            elif not one.rows:
+                break
             else:
-                left.append(one)
-        self.waiting = left
-        return [one.number for one in batch], sum(one.counted for one in batch), sorted(dropped)
+                skipped += 1
+        self.waiting = [one for one in self.waiting if one not in batch and one not in dropped]
+        return [one.number for one in batch], sum(one.counted for one in batch), sorted(one.number for one in dropped)
 
 
 def pick(routes, model: bytes, version: bytes, label: bytes) -> bytes | None:

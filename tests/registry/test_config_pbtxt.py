@@ -57,6 +57,8 @@ def test_what_has_a_meaning_is_taken_over(tmp_path):
     ("", {}), ("max_batch_size: 0", {"batching": "off"}), ("max_batch_size: 3", {"max_batch_size": 3}), ('backend: "onnxruntime"', {}),
     ("version_policy: { all {} }", {"versions": VersionPolicy("all")}), ("version_policy { latest { } }", {"versions": VersionPolicy()}),
     ("version_policy { latest { num_versions: 2 } }", {"versions": VersionPolicy("latest", 2)}), ("instance_group { }", {}),
+    ("dynamic_batching { priority_levels: 3 default_priority_level: 3 }", {"priority_levels": 3, "default_priority_level": 3}),
+    ("dynamic_batching { priority_levels: 5 }", {"priority_levels": 5, "default_priority_level": 3}),
     ("dynamic_batching { default_queue_policy { max_queue_size: 0 } }", {"max_queue_rows": 10**9}), ("dynamic_batching { }", {}),
     ('parameters { key: "intra_op_thread_count" value { string_value: "0" } }', {}),
 ])

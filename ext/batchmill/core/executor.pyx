@@ -88,7 +88,7 @@ cdef bint forget(ExecutorPool* pool, ModelVersion* version) noexcept nogil:
 
 
 cdef ModelVersion* next_due(ExecutorPool* pool, int64_t* wait_until) noexcept nogil:
-    """Removes and returns the due version whose oldest row is oldest; NULL and a time when all of them linger."""
+    """Removes and returns the due version with the most urgent request; NULL and a time when all of them linger."""
     cdef size_t index = 0
     cdef ModelVersion* version
     cdef ModelVersion* found = NULL
@@ -106,7 +106,7 @@ cdef ModelVersion* next_due(ExecutorPool* pool, int64_t* wait_until) noexcept no
         if not decision.close:
             if wait_until[0] == 0 or decision.wait_until_ns < wait_until[0]:
                 wait_until[0] = decision.wait_until_ns
-        elif found == NULL or version.queue.oldest_ns.load() < found.queue.oldest_ns.load():
+        elif found == NULL or version.queue.urgent_ns.load() < found.queue.urgent_ns.load():
             found = version
         index += 1
     if found != NULL:

@@ -2,7 +2,7 @@
 
 import os
 
-from libc.stdint cimport int64_t, uint8_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 from libcpp.string cimport string
 from libcpp.string_view cimport string_view
 from libcpp.utility cimport pair
@@ -49,8 +49,10 @@ cdef class Queue:
     cdef RequestQueue queue
     cdef dict requests
 
-    def __cinit__(self, int64_t max_rows):
+    def __cinit__(self, int64_t max_rows, int32_t priority_levels=0, int32_t default_priority=0):
         self.queue.max_rows.store(max_rows)
+        self.queue.priority_levels.store(priority_levels)
+        self.queue.default_priority.store(default_priority)
         self.requests = {}
 
     def __dealloc__(self):
@@ -61,7 +63,7 @@ cdef class Queue:
         cdef InferRequest* request = <InferRequest*> <size_t> self.requests.pop(number)
         del request
 
-    def put(self, number: int, int64_t rows, shape, int64_t queued_ns, int64_t deadline_ns) -> bool:
+    def put(self, number: int, int64_t rows, shape, int64_t queued_ns, int64_t deadline_ns, uint64_t priority=0) -> bool:
         """shape: of the one input's axes but the first. False: full."""
         cdef InferRequest* request = new InferRequest()
         cdef TensorView tensor
@@ -70,6 +72,7 @@ cdef class Queue:
         request.rows = rows
         request.times.queued = queued_ns
         request.deadline_ns = deadline_ns
+        request.priority = priority
         if not put(&self.queue, request):
             del request
             return False
@@ -105,6 +108,10 @@ cdef class Queue:
     @property
     def oldest_ns(self) -> int:
         return self.queue.oldest_ns.load()
+
+    @property
+    def urgent_ns(self) -> int:
+        return self.queue.urgent_ns.load()
 
 
 def pick(routes, bytes model, bytes version, bytes label) -> bytes:

@@ -1,21 +1,77 @@
-// The bounded queue of one model version: an intrusive list, counted in rows.
+// The bounded queue of one model version: a sub-queue for each shape, the most urgent request first; counted in rows.
 #pragma once
+#include <algorithm>
 #include <mutex>
+#include <vector>
 
 #include "message.hpp"
 
 namespace batchmill {
 
+struct Waiting {
+    int64_t urgency_ns = 0;            // when it is due; by its priority later than that
+    uint64_t number = 0;               // of its arrival: among equals the first comes first
+    InferRequest* request = nullptr;
+
+    bool operator<(const Waiting& other) const {  // less urgent: the standard library's heaps have the greatest on top
+        return urgency_ns != other.urgency_ns ? urgency_ns > other.urgency_ns : number > other.number;
+    }
+};
+
+// Requests whose rows may share a run, the most urgent first. Those who come in the order of their urgency, as all do who name no
+// deadline, stay in that order, and are taken from the front; one that does not makes a heap of them, until they are all gone.
+struct SubQueue {
+    static constexpr size_t kCompact = 64;
+
+    uint64_t shape = 0;                // hash of datatypes and of all axes but the first
+    bool alone = false;                // of requests without rows: each runs by itself
+    bool ordered = true;
+    size_t head = 0;                   // how many of an ordered one have been taken
+    std::vector<Waiting> waiting;
+
+    size_t size() const { return waiting.size() - head; }
+    const Waiting& at(size_t index) const { return waiting[head + index]; }
+    const Waiting& top() const { return waiting[head]; }
+    void push(const Waiting& one) {
+        if (ordered && (!size() || one < waiting.back())) return waiting.push_back(one);
+        forget_taken();
+        ordered = false;               // what is in order is a heap, too
+        waiting.push_back(one);
+        std::push_heap(waiting.begin(), waiting.end());
+    }
+    void pop() {
+        if (ordered) {
+            ++head;
+            if (head == waiting.size() || (head > kCompact && head > waiting.size() / 2)) forget_taken();
+            return;
+        }
+        std::pop_heap(waiting.begin(), waiting.end());
+        waiting.pop_back();
+        ordered = waiting.empty();
+    }
+    void forget_taken() {
+        waiting.erase(waiting.begin(), waiting.begin() + static_cast<std::ptrdiff_t>(head));
+        head = 0;
+    }
+};
+
 struct RequestQueue {
     std::mutex mutex;
-    InferRequest* head = nullptr;
-    InferRequest* tail = nullptr;
-    std::atomic<int64_t> rows{0};       // written under the mutex, read anywhere
-    std::atomic<int64_t> requests{0};   // as rows, for those who look on
-    std::atomic<int64_t> oldest_ns{0};  // when the head was queued; 0: empty
-    std::atomic<int64_t> max_rows{4096}; // may change at any time
+    std::vector<SubQueue> shapes;      // some of them empty: kept for the next request of that shape
+    uint64_t arrivals = 0;
+    bool mixed = false;                // some request's urgency is not by its arrival alone
+    std::atomic<int64_t> rows{0};      // written under the mutex, read anywhere
+    std::atomic<int64_t> requests{0};  // as rows, for those who look on
+    std::atomic<int64_t> oldest_ns{0}; // when the one that waits longest was queued; 0: empty
+    std::atomic<int64_t> urgent_ns{0}; // the urgency of the one on top of all
+    std::atomic<int64_t> max_rows{4096};             // these may change at any time
+    std::atomic<int32_t> priority_levels{0};         // 0: priorities do not count
+    std::atomic<int32_t> default_priority{0};        // the level of those who ask for none or for one there is not
 
-    void count(int64_t by) { requests.store(requests.load(std::memory_order_relaxed) + by, std::memory_order_relaxed); }
+    void count(int64_t more_rows, int64_t more_requests) {
+        rows.store(rows.load(std::memory_order_relaxed) + more_rows, std::memory_order_relaxed);
+        requests.store(requests.load(std::memory_order_relaxed) + more_requests, std::memory_order_relaxed);
+    }
 };
 
 }  // namespace batchmill

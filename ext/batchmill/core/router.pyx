@@ -316,6 +316,11 @@ cdef class Version:
         self.native.default_timeout_ns.store(default_timeout_us * 1000)
         self.native.run_timeout_ns.store(run_timeout_ms * 1000000)
 
+    def set_priorities(self, int32_t levels, int32_t default_level) -> None:
+        """Also while it serves. levels: 0: priorities do not count; else 1 is the highest."""
+        self.native.queue.default_priority.store(default_level)
+        self.native.queue.priority_levels.store(levels)
+
     @property
     def name(self) -> str:
         return self.native.name.decode()

@@ -27,6 +27,8 @@ class ServingLimits:
     max_queue_delay_us: int
     default_timeout_us: int
     run_timeout_ms: int
+    priority_levels: int
+    default_priority_level: int
     fast_ok: bool
 
 

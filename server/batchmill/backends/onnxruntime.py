@@ -56,17 +56,20 @@ class OnnxRuntime:
             return ort.Model(str(Path(folder, path.name)), intra_op_threads=intra_op_threads, providers=tuple(providers))
 
     def serve(self, name: str, version: str, model: LoadedModel, limits: ServingLimits) -> Version:
-        return Version(
+        served = Version(
             name, version, cast(ort.Model, model), batched=limits.batched, max_batch_size=limits.max_batch_size,
             instances=limits.instances, max_queue_rows=limits.max_queue_rows, max_queue_delay_us=limits.max_queue_delay_us,
             default_timeout_us=limits.default_timeout_us, run_timeout_ms=limits.run_timeout_ms, fast_ok=limits.fast_ok,
         )  # fmt: skip
+        served.set_priorities(limits.priority_levels, limits.default_priority_level)
+        return served
 
     def adjust(self, version: Version, limits: ServingLimits) -> None:
         version.set_limits(
             max_batch_size=limits.max_batch_size, instances=limits.instances, max_queue_rows=limits.max_queue_rows,
             max_queue_delay_us=limits.max_queue_delay_us, default_timeout_us=limits.default_timeout_us, run_timeout_ms=limits.run_timeout_ms,
         )  # fmt: skip
+        version.set_priorities(limits.priority_levels, limits.default_priority_level)
 
     def close(self, raw_a: bytes, raw_b: bytes, datatype: str, rtol: float, atol: float) -> bool:
         return ort.close(raw_a, raw_b, datatype, rtol, atol)

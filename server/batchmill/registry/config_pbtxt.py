@@ -29,7 +29,6 @@ _NO_EFFECT: dict[str, tuple[str, ...]] = {
     "input.optional": ("false",), "output.label_filename": ('""',), "output.reshape": (), "output.is_shape_tensor": ("false",),
     "instance_group.name": (), "instance_group.gpus": (), "instance_group.kind": ("KIND_AUTO", "KIND_CPU"),
     "dynamic_batching.preferred_batch_size": (), "dynamic_batching.preserve_ordering": ("false",),
-    "dynamic_batching.priority_levels": ("0",), "dynamic_batching.default_priority_level": ("0",),
     "dynamic_batching.priority_queue_policy": (), "dynamic_batching.default_queue_policy.timeout_action": ("REJECT",),
     "dynamic_batching.default_queue_policy.allow_timeout_override": ("true",), "parameters.key": ('"intra_op_thread_count"',),
 }  # fmt: skip
@@ -46,6 +45,7 @@ _ORIGINS = {
     "batching.max_queue_delay_us": "dynamic_batching.max_queue_delay_microseconds",
     "queue.max_rows": "dynamic_batching.default_queue_policy.max_queue_size",
     "queue.default_timeout_us": "dynamic_batching.default_queue_policy.default_timeout_microseconds",
+    "queue.priority_levels": "dynamic_batching.priority_levels", "queue.default_priority_level": "dynamic_batching.default_priority_level",
     "instances.count": "instance_group.count", "instances.intra_op_threads": "parameters.value.string_value",
 }  # fmt: skip
 
@@ -165,6 +165,9 @@ def settings_given(config: Any, fields: list[Field]) -> dict[str, Any]:
         queue["max_rows"] = policy.max_queue_size or _UNBOUNDED_ROWS
     if "dynamic_batching.default_queue_policy.default_timeout_microseconds" in names:
         queue["default_timeout_us"] = policy.default_timeout_microseconds
+    for key in ("priority_levels", "default_priority_level"):
+        if f"dynamic_batching.{key}" in names:
+            queue[key] = getattr(config.dynamic_batching, key)
     groups = [group for group in config.instance_group if group.kind in (group.KIND_AUTO, group.KIND_CPU)]
     if any(group.count for group in groups):
         instances["count"] = sum(group.count or 1 for group in groups)

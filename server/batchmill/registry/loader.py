@@ -77,6 +77,8 @@ def limits_of(model: LoadedModel, batched: bool, settings: ModelSettings, execut
         max_queue_delay_us=settings.max_queue_delay_us,
         default_timeout_us=settings.default_timeout_us,
         run_timeout_ms=settings.run_timeout_ms,
+        priority_levels=settings.priority_levels,
+        default_priority_level=settings.default_priority_level,
         fast_ok=has_static_runs(model, batched),
     )
 

@@ -196,6 +196,10 @@ def make_schema() -> Any:
         """Deadline of a request that brings none. 0: none."""
         timeout_action: Literal["reject", "delay"] = "reject"
         """Without effect in this release."""
+        priority_levels: Annotated[int, number(0, 1000)] = 0
+        """How many levels the `priority` of a request has: 1 is the highest; each one further is due 100 ms later. 0: it does not count."""
+        default_priority_level: Annotated[int, number(0, 1000)] = 0
+        """Of requests that name no level, or one there is not. 0: the middle one."""
 
     class Instances(Part):
         count: Annotated[int | Literal["auto"], number(1, 1024, "auto")] = "auto"
@@ -289,6 +293,8 @@ def settings_of(model: Any) -> ModelSettings:
         max_queue_rows=model.queue.max_rows,
         max_queue_delay_us=model.batching.max_queue_delay_us,
         default_timeout_us=model.queue.default_timeout_us,
+        priority_levels=model.queue.priority_levels,
+        default_priority_level=min(model.queue.default_priority_level or (model.queue.priority_levels + 1) // 2, model.queue.priority_levels),
         run_timeout_ms=model.run_timeout_ms,
         instances=0 if count == "auto" else count,
         intra_op_threads=1 if threads == "auto" else threads,

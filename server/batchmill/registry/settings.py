@@ -31,6 +31,8 @@ class ModelSettings:
     max_queue_rows: int = 4096
     max_queue_delay_us: int = 0  # how long the oldest row may wait for company
     default_timeout_us: int = 0  # 0: none
+    priority_levels: int = 0  # 0: priorities do not count
+    default_priority_level: int = 0
     run_timeout_ms: int = 30000  # a longer run is ended; 0: never
     instances: int = 0  # batches at once; 0: one for each executor
     intra_op_threads: int = 1
@@ -49,4 +51,5 @@ class ModelSettings:
         return replace(
             self, versions=VersionPolicy(), labels={}, signature_change="hold", notes=(), without_effect=(), max_batch_size=1, max_queue_rows=1,
             max_queue_delay_us=0, default_timeout_us=0, run_timeout_ms=0, instances=0, warmup_runs=0,
+            priority_levels=0, default_priority_level=0,
         )  # fmt: skip
