@@ -176,6 +176,13 @@ cdef void let_go(RequestQueue* queue, SubQueue* sub) noexcept nogil:
     sub.pop()
 
 
+cdef void drop_top(RequestQueue* queue, SubQueue* sub, Taken* taken) noexcept nogil:
+    cdef InferRequest* request = sub.top().request
+    let_go(queue, sub)
+    request.next = taken.dropped
+    taken.dropped = request
+
+
 cdef void fill(RequestQueue* queue, SubQueue* sub, int64_t max_rows, int64_t now_ns, Taken* taken) noexcept nogil:
     """The batch from that sub-queue, whose top is alive. What does not fit any more waits on, and smaller ones may come before it."""
     cdef vector[Waiting] skipped
@@ -185,9 +192,7 @@ cdef void fill(RequestQueue* queue, SubQueue* sub, int64_t max_rows, int64_t now
     while sub.size() and taken.rows < max_rows and skipped.size() < SKIPS:
         request = sub.top().request
         if is_dead(request, now_ns):
-            let_go(queue, sub)
-            request.next = taken.dropped
-            taken.dropped = request
+            drop_top(queue, sub, taken)
         elif last == NULL or (not sub.alone and taken.rows + request.rows <= max_rows):
             let_go(queue, sub)
             request.next = NULL
@@ -210,17 +215,13 @@ cdef void fill(RequestQueue* queue, SubQueue* sub, int64_t max_rows, int64_t now
 cdef Taken take(RequestQueue* queue, int64_t max_rows, int64_t now_ns) noexcept nogil:
     cdef Taken taken
     cdef SubQueue* sub
-    cdef InferRequest* request
     taken.batch = taken.dropped = NULL
     taken.rows = taken.count = 0
     lock(queue)
     sub = most_urgent(queue)
     while sub != NULL and taken.batch == NULL:
-        request = sub.top().request
-        if is_dead(request, now_ns):
-            let_go(queue, sub)
-            request.next = taken.dropped
-            taken.dropped = request
+        if is_dead(sub.top().request, now_ns):
+            drop_top(queue, sub, &taken)
             sub = most_urgent(queue)
         else:
             fill(queue, sub, max_rows, now_ns, &taken)

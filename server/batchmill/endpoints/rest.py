@@ -50,8 +50,8 @@ async def on_error(request: Request, error: Exception) -> Response:
         if kind is UnknownCall:
             offered = not NOT_OFFERED.fullmatch(request.scope["path"])
             kind, detail = (kind, f"{detail}; /docs has what there is") if offered else (Unsupported, "this extension is not offered")
-        elif kind is WrongMethod and "allow" in (asked := {name.lower(): value for name, value in headers.items()}):
-            detail = f"{detail}; it takes {asked['allow']}"
+        elif kind is WrongMethod:
+            detail = f"{detail}; it takes {headers['Allow']}"
         error = kind(f"{echo(request.method)} {echo(request.scope['path'])}: {detail}")
     elif not isinstance(error, BatchmillError):
         log.exception("handler_failed", path=echo(request.scope["path"]))
