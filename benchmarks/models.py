@@ -5,6 +5,9 @@
     wide     as mlp, 64-3072-3072-8: some milliseconds
     encoder  input_ids, attention_mask INT64 [-1,-1] -> last_hidden_state FP32 [-1,-1,384]; 6 layers, 12 heads
     resnet   x FP32 [-1,3,224,224] -> logits FP32 [-1,1000]; 18 layers
+    gbdt     x FP32 [-1,16] -> label INT64 [-1], probabilities FP32 [-1,2]; 100 trees of scikit-learn through skl2onnx: some microseconds
+    encoder2 input_ids, attention_mask INT64 [-1,-1] -> embedding FP32 [-1,128], the mean over the tokens of the mask; 2 layers, 4 heads
+    convnet  x FP32 [-1,3,32,32] -> logits FP32 [-1,10]; 5 convolutions: some milliseconds a row
 
 models.py FOLDER [NAME...] writes FOLDER/<name>/1/model.onnx, a registry. Weights are random: only the cost is real.
 """
@@ -23,7 +26,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 OPSET = 17
 IR_VERSION = 9
-TOKENS = 32  # of a row for the encoder
+TOKENS = 32  # of a row for the encoders
+ENCODER2_WORDS = 30522
+GBDT_WIDTH = 16
 FP32, INT64 = TensorProto.FLOAT, TensorProto.INT64
 
 
@@ -94,8 +99,8 @@ def gelu(g: Graph, x: str) -> str:
     return g.add("Mul", g.add("Mul", x, bent), g.constant(0.5))
 
 
-def encoder(layers: int = 6, hidden: int = 384, heads: int = 12, words: int = 30522, positions: int = 512) -> onnx.ModelProto:
-    g = Graph(4)
+def layers_of(g: Graph, layers: int, hidden: int, heads: int, words: int, positions: int, output: str = "") -> str:
+    """A transformer's encoder over input_ids and attention_mask: [batch, tokens, hidden]."""
     length = g.add("Shape", "input_ids", start=1, end=2)
     places = g.add("Slice", g.normal(positions, hidden, scale=0.02), g.constant([0], np.int64), length, g.constant([0], np.int64))
     x = norm(g, g.add("Add", g.add("Gather", g.normal(words, hidden, scale=0.02), "input_ids"), places), hidden)
@@ -104,9 +109,27 @@ def encoder(layers: int = 6, hidden: int = 384, heads: int = 12, words: int = 30
     for i in range(layers):
         x = norm(g, g.add("Add", attention(g, x, mask, hidden, heads), x), hidden)
         inner = dense(g, gelu(g, dense(g, x, hidden, 4 * hidden)), 4 * hidden, hidden)
-        x = norm(g, g.add("Add", inner, x), hidden, output="last_hidden_state" if i == layers - 1 else "")
-    ids = [tensor(name, INT64, "batch", "tokens") for name in ("input_ids", "attention_mask")]
-    return g.model("encoder", ids, [tensor("last_hidden_state", FP32, "batch", "tokens", hidden)])
+        x = norm(g, g.add("Add", inner, x), hidden, output=output if i == layers - 1 else "")
+    return x
+
+
+def ids() -> list[onnx.ValueInfoProto]:
+    return [tensor(name, INT64, "batch", "tokens") for name in ("input_ids", "attention_mask")]
+
+
+def encoder(hidden: int = 384) -> onnx.ModelProto:
+    g = Graph(4)
+    layers_of(g, 6, hidden, heads=12, words=30522, positions=512, output="last_hidden_state")
+    return g.model("encoder", ids(), [tensor("last_hidden_state", FP32, "batch", "tokens", hidden)])
+
+
+def encoder2(hidden: int = 128) -> onnx.ModelProto:
+    g = Graph(5)
+    x = layers_of(g, 2, hidden, heads=4, words=ENCODER2_WORDS, positions=512)
+    mask = g.add("Unsqueeze", g.add("Cast", "attention_mask", to=FP32), g.constant([2], np.int64))
+    total = g.add("ReduceSum", g.add("Mul", x, mask), g.constant([1], np.int64), keepdims=0)
+    g.add("Div", total, g.add("ReduceSum", mask, g.constant([1], np.int64), keepdims=0), output="embedding")
+    return g.model("encoder2", ids(), [tensor("embedding", FP32, "batch", hidden)])
 
 
 def convolution(g: Graph, x: str, channels: tuple[int, int], size: int, stride: int) -> str:
@@ -137,7 +160,31 @@ def resnet() -> onnx.ModelProto:
     return g.model("resnet", [tensor("x", FP32, "batch", 3, 224, 224)], [tensor("logits", FP32, "batch", 1000)])
 
 
-MAKERS: dict[str, Callable[[], onnx.ModelProto]] = {"mlp": mlp, "wide": lambda: mlp(3072, 3072), "encoder": encoder, "resnet": resnet}
+def convnet() -> onnx.ModelProto:
+    g, x = Graph(6), "x"
+    for channels, stride in (((3, 32), 1), ((32, 64), 1), ((64, 128), 2), ((128, 128), 1), ((128, 256), 2)):
+        x = g.add("Relu", convolution(g, x, channels, 3, stride))
+    x = g.add("Flatten", g.add("GlobalAveragePool", x), axis=1)
+    g.add("Gemm", x, g.normal(256, 10, scale=256**-0.5), g.normal(10, scale=0.01), output="logits")
+    return g.model("convnet", [tensor("x", FP32, "batch", 3, 32, 32)], [tensor("logits", FP32, "batch", 10)])
+
+
+def gbdt() -> onnx.ModelProto:
+    from skl2onnx import convert_sklearn
+    from skl2onnx.common.data_types import FloatTensorType
+    from sklearn.ensemble import HistGradientBoostingClassifier
+    random = np.random.default_rng(8)
+    x = random.standard_normal((4000, GBDT_WIDTH)).astype(np.float32)
+    fitted = HistGradientBoostingClassifier(max_iter=100, max_leaf_nodes=31, early_stopping=False, random_state=8)
+    fitted.fit(x, (x[:, 0] * x[:, 1] + np.sin(3 * x[:, 2]) + random.standard_normal(len(x)) > 0).astype(np.int64))
+    model: onnx.ModelProto = convert_sklearn(
+        fitted, "gbdt", [("x", FloatTensorType([None, GBDT_WIDTH]))], options={"zipmap": False}, target_opset={"": OPSET, "ai.onnx.ml": 3})
+    model.ir_version = IR_VERSION
+    return model
+
+
+MAKERS: dict[str, Callable[[], onnx.ModelProto]] = {
+    "mlp": mlp, "wide": lambda: mlp(3072, 3072), "encoder": encoder, "resnet": resnet, "gbdt": gbdt, "encoder2": encoder2, "convnet": convnet}
 
 
 def write(registry: Path, name: str) -> Path:
@@ -149,14 +196,14 @@ def write(registry: Path, name: str) -> Path:
     return path
 
 
-def row(name: str) -> dict[str, np.ndarray]:
-    """One row of every input, the same every time."""
+def row(name: str, tokens: int = TOKENS) -> dict[str, np.ndarray]:
+    """One row of every input, the same every time. tokens: of the encoders."""
     random = np.random.default_rng(7)
-    if name in ("mlp", "wide"):
-        return {"x": random.standard_normal((1, 64)).astype(np.float32)}
-    if name == "resnet":
-        return {"x": random.random((1, 3, 224, 224), dtype=np.float32)}
-    ids = random.integers(1000, 30000, (1, TOKENS), dtype=np.int64)
+    if name in ("mlp", "wide", "gbdt"):
+        return {"x": random.standard_normal((1, GBDT_WIDTH if name == "gbdt" else 64)).astype(np.float32)}
+    if name in ("resnet", "convnet"):
+        return {"x": random.random((1, 3, 32, 32) if name == "convnet" else (1, 3, 224, 224), dtype=np.float32)}
+    ids = random.integers(1000, 30000, (1, tokens), dtype=np.int64)
     return {"input_ids": ids, "attention_mask": np.ones_like(ids)}
 
 

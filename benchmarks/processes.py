@@ -16,6 +16,14 @@ TICKS_PER_SEC = os.sysconf("SC_CLK_TCK")
 CORES = os.cpu_count() or 1
 START_SECS = 60
 STOP_SECS = 15
+YARDSTICKS = Path(__file__).resolve().parent / "yardsticks"
+
+
+def compiled(name: str, folder: Path, *libraries: str) -> str:
+    """The path of the program made of yardsticks/NAME.c."""
+    target = folder / name
+    subprocess.run(["cc", "-O2", "-D_GNU_SOURCE", "-o", str(target), str(YARDSTICKS / f"{name}.c"), *libraries], check=True)
+    return str(target)
 
 
 def free_port() -> int:

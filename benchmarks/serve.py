@@ -8,7 +8,6 @@ one after the other, so that a slow minute of the machine hits all of them; figu
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -21,7 +20,7 @@ import load
 import models
 import payloads
 import report
-from processes import Server, batchmill, free_port
+from processes import Server, batchmill, compiled, free_port
 
 HERE = Path(__file__).resolve().parent
 UNARY = load.METHOD + "ModelInfer"
@@ -39,12 +38,6 @@ POINTS = {point.name: point for point in (
 ORDER = [*(f"row{n}" for n in BATCHES), *POINTS]
 
 Figures = dict[bounds.Key, list[load.Run]]  # a run a round
-
-
-def compiled(name: str, folder: Path, *libraries: str) -> str:
-    target = folder / name
-    subprocess.run(["cc", "-O2", "-D_GNU_SOURCE", "-o", str(target), str(HERE / "yardsticks" / f"{name}.c"), *libraries], check=True)
-    return str(target)
 
 
 def server(name: str, folder: Path, model: Path, core: str) -> Server:

@@ -227,6 +227,7 @@ static uint32_t submit_due(uint32_t next) {
     }
     for (int n = 0; n < TURN && next < count && requests[next].due_ns <= now_ns; n++, next++) {
         struct group *g = &groups[payloads[requests[next].payload].group];
+        requests[next].taken_ns = now_ns;
         if (now_ns - requests[next].due_ns > lag_ns)
             lag_ns = now_ns - requests[next].due_ns;
         if (g->first_held != NONE || !submit(g, next))

@@ -12,7 +12,8 @@ struct __attribute__((packed)) planned {      /* a record of the schedule, by du
 
 struct __attribute__((packed)) request {      /* a record of the results, in the schedule's order */
     uint64_t due_ns;
-    uint64_t sent_ns;       /* its last byte left the session, 0: never */
+    uint64_t taken_ns;      /* this tool came to it */
+    uint64_t sent_ns;       /* its last byte left the session, 0: never; later when there is no free stream, or no window */
     uint64_t done_ns;       /* its stream was closed, 0: never */
     int32_t status;         /* grpc-status, -1: none came */
     uint32_t payload;
