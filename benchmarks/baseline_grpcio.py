@@ -66,9 +66,9 @@ class Servicer(inference_pb2_grpc.GRPCInferenceServiceServicer):
         return answer
 
 
-async def main(path: str, port: str) -> None:
+async def serve(servicer: inference_pb2_grpc.GRPCInferenceServiceServicer, port: str) -> None:
     server = grpc.aio.server()
-    inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(Servicer(Batcher(path)), server)  # type: ignore[no-untyped-call]
+    inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]
     server.add_insecure_port(f"127.0.0.1:{port}")
     await server.start()
     await server.wait_for_termination()
@@ -76,4 +76,4 @@ async def main(path: str, port: str) -> None:
 
 if __name__ == "__main__":
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(main(sys.argv[1], sys.argv[2]))
+        runner.run(serve(Servicer(Batcher(sys.argv[1])), sys.argv[2]))

@@ -18,6 +18,10 @@ INSTRUMENTS_SHARE = 0.02
 AGREEMENT_SHARE = 0.05
 MANY = {"ready s": 10.0, "MiB": 1000.0, "threads": 100.0, "idle %": 2.0, "/metrics ms": 100.0, "/v2/repository/index ms": 100.0}
 MANY_COST_RATIO = 1.1
+LONE_RATIO, MIXED_RATIO = 1.05, 1.5
+OVERLOAD = {"refusals, p99 ms": 50.0, "late answers, %": 0.5, "rows run in vain, %": 1.0, "back to normal, s": 1.0}
+OVERLOAD_SHARE, OVERLOAD_MIB = 0.9, 20.0
+POISON_SHARE = 0.7
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,3 +130,36 @@ def agreement(counts: Mapping[str, tuple[float, float]], latencies_us: Mapping[s
         *(Promise(name, "apart from client minus transport", abs(ours / (client - transport) - 1), AGREEMENT_SHARE)
           for name, (client, transport, ours) in latencies_us.items()),
     ]
+
+
+def one_knob(case: str, goodput: float, best_grid: float) -> Promise:
+    return Promise(case, "one knob: goodput of the best grid setting", goodput, best_grid, at_least=True)
+
+
+def lone(case: str, server: str, us: float, without_us: float) -> Promise:
+    """p50 of one request in flight, beside that of a server without batching."""
+    return Promise(case, f"lone request, {server}, of no batching", us / without_us, LONE_RATIO)
+
+
+def mixed_lengths(case: str, what: str, ours: float, timer: float) -> Promise:
+    return Promise(case, f"{MIXED_RATIO:g}x {what}", ours, MIXED_RATIO * timer, at_least=True)
+
+
+def overload(case: str, goodput: float, best: float, figures: Mapping[str, float]) -> list[Promise]:
+    """figures: of OVERLOAD, those that were measured."""
+    return [Promise(case, f"{OVERLOAD_SHARE:.0%} of the best goodput", goodput, OVERLOAD_SHARE * best, at_least=True),
+            *(Promise(case, name, figures[name], most) for name, most in OVERLOAD.items() if name in figures)]
+
+
+def overload_memory(case: str, more_mib: float) -> Promise:
+    return Promise(case, "MiB more resident after the hardest", more_mib, OVERLOAD_MIB)
+
+
+def neighbour(case: str, p99_ms: float, alone_ms: float, batch_ms: float, harmed: float) -> list[Promise]:
+    """batch_ms: of a run of the overloaded model; harmed: share of the quiet model's requests that were not answered well."""
+    return [Promise(case, "p99 ms, 2x alone + a batch of the other", p99_ms, 2 * alone_ms + batch_ms), Promise(case, "not answered well", harmed, 0.0)]
+
+
+def poison(goodput: float, normal: float, harmed: int) -> list[Promise]:
+    return [Promise("poison", f"{POISON_SHARE:.0%} of normal goodput", goodput, POISON_SHARE * normal, at_least=True),
+            Promise("poison", "good requests harmed", harmed, 0.0)]

@@ -45,7 +45,8 @@ def arrivals(segments: Sequence[Segment], seed: int) -> Times:
     counts = np.cumsum([0.0] + [segment.seconds * segment.rate for segment in segments])
     enough = int(counts[-1] + 10 * counts[-1] ** 0.5 + 10)
     unit = np.cumsum(np.random.default_rng(seed).exponential(1.0, enough))
-    return (np.interp(unit[unit < counts[-1]], counts, times) * 1e9).astype(np.uint64)
+    due: Times = (np.interp(unit[unit < counts[-1]], counts, times) * 1e9).astype(np.uint64)
+    return due
 
 
 def poisson(rate: float, seconds: float) -> list[Segment]:
@@ -54,7 +55,8 @@ def poisson(rate: float, seconds: float) -> list[Segment]:
 
 def bursty(rate: float, seconds: float, seed: int) -> list[Segment]:
     """Bursts of exponential length between quiet times of such lengths (a Markov-modulated Poisson process); `rate` is the mean of the whole."""
-    random, lengths, total = np.random.default_rng([seed, 1]), [], 0.0
+    random, total = np.random.default_rng([seed, 1]), 0.0
+    lengths: list[float] = []
     means = BURST_SECS * (1 - BURST_SHARE) / BURST_SHARE, BURST_SECS
     while total < seconds:
         length = min(float(random.exponential(means[len(lengths) % 2])), seconds - total)
@@ -130,7 +132,7 @@ def latencies(results: np.ndarray) -> NDArray[np.int64]:
 
 
 def good(results: np.ndarray, objective_ms: float) -> NDArray[np.bool_]:
-    return (results["status"] == OK) & (latencies(results) <= objective_ms * 1e6)
+    return np.asarray((results["status"] == OK) & (latencies(results) <= objective_ms * 1e6))
 
 
 def refused(results: np.ndarray, deadline_ms: float = 0) -> NDArray[np.bool_]:
@@ -138,7 +140,7 @@ def refused(results: np.ndarray, deadline_ms: float = 0) -> NDArray[np.bool_]:
     unmet = results["status"] == DEADLINE_EXCEEDED
     if deadline_ms:
         unmet &= latencies(results) < deadline_ms * 1e6
-    return (results["done_ns"] > 0) & (np.isin(results["status"], (RESOURCE_EXHAUSTED, UNAVAILABLE)) | unmet)
+    return np.asarray((results["done_ns"] > 0) & (np.isin(results["status"], (RESOURCE_EXHAUSTED, UNAVAILABLE)) | unmet))
 
 
 def between(results: np.ndarray, begin_secs: float, end_secs: float) -> np.ndarray:

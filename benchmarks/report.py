@@ -8,9 +8,10 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import onnxruntime
 from bounds import Promise
@@ -70,8 +71,8 @@ def machine() -> dict[str, object]:
             "onnxruntime": onnxruntime.__version__}
 
 
-def finish(options: argparse.Namespace, runs: dict[str, list[Run]], promises: Sequence[Promise]) -> int:
-    """Prints the promises and writes all runs; the exit code."""
+def finish(options: argparse.Namespace, runs: Mapping[str, Sequence[Any]], promises: Sequence[Promise]) -> int:
+    """Prints the promises and writes all runs, which are dataclasses; the exit code."""
     here = machine()
     print("\n" + promises_table(promises, options.markdown))
     print("\n" + ", ".join(f"{name} {value}" for name, value in here.items()))
