@@ -27,8 +27,9 @@ from open_loop import SHAPES, Generator
 
 PARTS = ("compare", "mixed", "overload", "neighbour", "poison")
 MIXED_KINDS = (OFF, "timer", TIMER_OFF, DEFAULT, ONE_KNOB)
-LADDER = (0.7, 0.9, 1.0, 1.1, 1.3, 2.0)  # of the capacity of the best grid setting
-TIMER_LADDER = (0.7, 0.9, 1.0, 1.1, 1.3)  # of its own: its transport carries less
+LADDER = (0.7, 0.9, 1.0, 1.1, 1.2, 1.3, 2.0)  # of the capacity of the best grid setting
+OWN_LADDER = (OFF, "timer", TIMER_OFF)  # kinds that climb by their own capacity: at the others' rates they only drown
+TIMER_MOST = 1.3  # step of the ladder; it refuses nothing, and what it has not answered delays the next step
 START_SHARE = 0.4  # of what one row at a time allows: where a search begins
 REQUEST_SECS = {"batchmill": 8e-6, "timer": 4e-4}  # of a request besides its run, about
 
@@ -88,9 +89,10 @@ def climb(made: Comparison, bench: Bench, work: Workload, options: argparse.Name
         for turn in range(options.rounds):
             for step in LADDER:
                 for contender, server in servers.items():
-                    if contender.timer and step not in TIMER_LADDER:
+                    if contender.timer and step > TIMER_MOST:
                         continue
-                    rate = min(step * (carried[contender.kind] or base if contender.timer else base), cells.RATE_MOST)
+                    own = contender.kind in OWN_LADDER and carried[contender.kind]
+                    rate = min(step * (own or base), cells.RATE_MOST)
                     cell = bench.cell(server, work, rate, options.seed + turn)
                     made.ladder.setdefault(contender, {}).setdefault(step, []).append(cell)
             for contender, server in servers.items():
@@ -125,9 +127,9 @@ def ladder_table(made: Comparison, markdown: bool) -> str:
         rungs = {step: cells.median(some) for step, some in rates.items()}
         disturbed = sum(not cell.quiet for some in rates.values() for cell in some)
         figures = [f"{rungs[step].goodput:,.0f} ({rungs[step].p99_ms:,.1f})" if step in rungs else "" for step in LADDER]
-        rows.append([made.case, contender.name, *figures, f"{max(outcome.goodput for outcome in rungs.values()):,.0f}",
+        rows.append([made.case, contender.name, f"{rates[1.0][0].rate:,.0f}", *figures, f"{max(outcome.goodput for outcome in rungs.values()):,.0f}",
                      f"{load.median(made.lone[contender]).p50_us:,.0f}", f"{disturbed}" if disturbed else ""])
-    head = ["load", "server", *(f"{step:g}x" for step in LADDER), "best", "lone p50 µs", "DISTURBED"]
+    head = ["load", "server", "1x a second", *(f"{step:g}x" for step in LADDER), "best", "lone p50 µs", "DISTURBED"]
     return report.table(head, rows, markdown)
 
 

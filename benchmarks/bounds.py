@@ -152,12 +152,13 @@ def overload(case: str, goodput: float, best: float, figures: Mapping[str, float
 
 
 def overload_memory(case: str, more_mib: float) -> Promise:
-    return Promise(case, "MiB more resident after the hardest", more_mib, OVERLOAD_MIB)
+    return Promise(case, "MiB more resident after it again", more_mib, OVERLOAD_MIB)
 
 
 def neighbour(case: str, p99_ms: float, alone_ms: float, batch_ms: float, harmed: float) -> list[Promise]:
     """batch_ms: of a run of the overloaded model; harmed: share of the quiet model's requests that were not answered well."""
-    return [Promise(case, "p99 ms, 2x alone + a batch of the other", p99_ms, 2 * alone_ms + batch_ms), Promise(case, "not answered well", harmed, 0.0)]
+    return [Promise(case, "p99 ms, 2x alone + a batch of the other", p99_ms, 2 * alone_ms + batch_ms),
+            Promise(case, "not answered well", harmed, 0.0)]
 
 
 def poison(goodput: float, normal: float, harmed: int) -> list[Promise]:

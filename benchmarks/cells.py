@@ -74,8 +74,9 @@ class Bench:
 def progress(server: str, shape: str, cell: Cell) -> None:
     o = cell.outcome
     mark = "  GENERATOR TOO SLOW" if cell.too_slow else "" if cell.quiet else "  DISTURBED"
-    print(f"{server:26s} {shape:8s} {cell.rate:10,.0f}/s  good {o.goodput:10,.1f}/s {o.good_share:6.1%}  p50 {o.p50_ms:8.2f}  p99 {o.p99_ms:8.2f} ms  "
-          f"refused {o.refused:5.1%}  lag {o.lag_p99_ms:5.2f} ms  others {cell.others:.1%}{mark}", file=sys.stderr, flush=True)
+    print(f"{server:26s} {shape:8s} {cell.rate:10,.0f}/s  good {o.goodput:10,.1f}/s {o.good_share:6.1%}  "
+          f"p50 {o.p50_ms:8.2f}  p99 {o.p99_ms:8.2f} ms  refused {o.refused:5.1%}  lag {o.lag_p99_ms:5.2f} ms  others {cell.others:.1%}{mark}",
+          file=sys.stderr, flush=True)
 
 
 def search(measure: Callable[[float], Cell], start: float, steps: int, most: float = RATE_MOST) -> list[Cell]:

@@ -32,7 +32,7 @@ class Contender:
 
     kind: str
     name: str
-    settings: Mapping[str, object] = field(default_factory=dict)
+    settings: Mapping[str, object] = field(default_factory=dict, hash=False)
     timer: tuple[int, int] | None = None
 
     @property
@@ -55,7 +55,8 @@ def server(contender: Contender, files: Mapping[str, Path], core: str, folder: P
     if contender.timer:
         place.mkdir(parents=True, exist_ok=True)
         port, (path,) = free_port(), files.values()
-        return Server(contender.name, [sys.executable, str(TIMER_SCRIPT), str(path), str(port), *map(str, contender.timer)], port, core, place / "log")
+        command = [sys.executable, str(TIMER_SCRIPT), str(path), str(port), *map(str, contender.timer)]
+        return Server(contender.slug, command, port, core, place / "log")
     for name, path in files.items():
         version = place / "registry" / name / "1"
         version.mkdir(parents=True, exist_ok=True)

@@ -147,6 +147,12 @@ def between(results: np.ndarray, begin_secs: float, end_secs: float) -> np.ndarr
     return results[(results["due_ns"] >= begin_secs * 1e9) & (results["due_ns"] < end_secs * 1e9)]
 
 
+def delivered(results: np.ndarray, objective_ms: float, begin_secs: float, end_secs: float) -> float:
+    """Good answers a second that came in this time, whenever they were due."""
+    came = (results["done_ns"] >= begin_secs * 1e9) & (results["done_ns"] < end_secs * 1e9)
+    return float((good(results, objective_ms) & came).sum()) / (end_secs - begin_secs)
+
+
 def evaluate(results: np.ndarray, objective_ms: float, seconds: float, *, deadline_ms: float = 0) -> Outcome:
     """results: those due in a time of so many seconds."""
     count = max(1, len(results))
@@ -190,7 +196,7 @@ class Load:
     def too_slow(self, objective_ms: float) -> bool:
         """The generator was: what it measured is its own."""
         lag = self.results["taken_ns"].astype(np.int64) - self.results["due_ns"].astype(np.int64)
-        return percentile_ms(lag, 0.99) > LAG_SHARE * objective_ms
+        return bool(percentile_ms(lag, 0.99) > LAG_SHARE * objective_ms)
 
 
 @dataclass

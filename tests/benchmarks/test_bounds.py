@@ -79,3 +79,35 @@ def test_version_changes_may_lose_nothing_and_leave_nothing():
 def test_figures_agree_when_counts_are_the_same_and_latencies_but_for_the_transport():
     assert [promise.kept for promise in bounds.agreement({"ok": (5, 5)}, {"p50": (1100.0, 100.0, 951.0)})] == [True, True]
     assert [promise.kept for promise in bounds.agreement({"ok": (5, 4)}, {"p50": (1100.0, 100.0, 949.0)})] == [False, False]
+
+
+def test_the_one_knob_has_at_least_the_goodput_of_the_best_grid_setting():
+    assert bounds.one_knob("mlp", 100.0, 100.0).kept
+    assert not bounds.one_knob("mlp", 99.9, 100.0).kept
+
+
+def test_a_lone_request_may_take_a_twentieth_more_than_without_batching():
+    assert bounds.lone("mlp", "default", 105.0, 100.0).kept
+    assert not bounds.lone("mlp", "default", 105.1, 100.0).kept
+
+
+def test_mixed_lengths_bring_half_as_much_again_as_the_timer():
+    assert bounds.mixed_lengths("encoder2", "goodput", 150.0, 100.0).kept
+    assert not bounds.mixed_lengths("encoder2", "goodput", 149.0, 100.0).kept
+
+
+def test_an_overload_may_cost_what_is_written_and_no_more():
+    fine = dict(bounds.OVERLOAD)
+    assert all(promise.kept for promise in bounds.overload("mlp", 90.0, 100.0, fine))
+    assert not any(promise.kept for promise in bounds.overload("mlp", 89.9, 100.0, {name: most * 1.01 for name, most in fine.items()}))
+    assert [bounds.overload_memory("mlp", mib).kept for mib in (20.0, 20.1)] == [True, False]
+
+
+def test_a_neighbour_may_cost_twice_the_own_p99_and_a_batch():
+    assert [promise.kept for promise in bounds.neighbour("mlp", 14.0, 2.0, 10.0, 0.0)] == [True, True]
+    assert [promise.kept for promise in bounds.neighbour("mlp", 14.1, 2.0, 10.0, 0.001)] == [False, False]
+
+
+def test_poison_harms_nobody_and_costs_less_than_a_third():
+    assert [promise.kept for promise in bounds.poison(70.0, 100.0, 0)] == [True, True]
+    assert [promise.kept for promise in bounds.poison(69.9, 100.0, 1)] == [False, False]

@@ -86,6 +86,11 @@ def test_a_deadline_told_before_it_has_passed_is_a_refusal_and_one_told_after_is
     assert outcome.refusal_p99_ms == 4
 
 
+def test_answers_are_delivered_when_they_come_not_when_they_are_due():
+    made = results((900, 1100, 0), (1500, 1600, 0), (1900, 2100, 0), (1500, 1600, 8), (1000, 1900, 0))
+    assert open_loop.delivered(made, 500, 1.0, 2.0) == 2
+
+
 def test_percentiles_are_of_the_answers_that_are_ok():
     outcome = evaluate(results(*((0, done, 0) for done in range(1, 101)), *((0, 1000, 8) for _ in range(50))), 10, 1.0)
     assert (outcome.p50_ms, outcome.p99_ms, outcome.p999_ms) == (51, 100, 100)
