@@ -8,7 +8,7 @@ import pytest
 from reference.proto import message
 
 
-@pytest.mark.parametrize("name", ["mlp", "encoder", "resnet"])
+@pytest.mark.parametrize("name", ["mlp", "encoder", "resnet", "gbdt", "encoder2", "convnet"])
 def test_the_grpc_message_is_what_protobuf_says(name):
     row = models.row(name)
     request = message("ModelInferRequest").FromString(payloads.grpc_message(name, row))
