@@ -24,7 +24,7 @@ from agreement import get, metric
 from bounds import Promise
 from cells import Bench
 from contenders import DEFAULT, Contender, Workload
-from open_loop import Generator, Outcome, Segment
+from open_loop import Generator, Load, Outcome, Segment, Times
 from processes import Server, stand_back
 from startup import memory_mib
 
@@ -35,6 +35,7 @@ PATIENCE_SECS = 2.5  # queue.max_wait_ms of the defaults, and time to run: for h
 DEADLINE_MS = 100
 CALM_SHARE, BEFORE_SECS, AFTER_SECS = 0.5, 1.0, 3.0  # of capacity around an overload
 LOUD, QUIET, LOUD_FACTOR, QUIET_RATE = "convnet", "mlp", 3.0, 500.0
+NEIGHBOUR_MS = 5.0  # objective of the quiet model: what a slow generator is measured by
 CALLERS, GOOD_REQUESTS, POISON_TOKENS = 16, 600, 16
 POISON_LADDER = (0.7, 0.9, 1.1, 1.3)
 
@@ -63,16 +64,23 @@ def batch_runs(server: Server, model: str) -> tuple[float, float]:
     return sum_, count
 
 
-def overloaded(server: Server, work: Workload, bench: Bench, capacity: float, factor: float, seed: int) -> tuple[Outcome, dict[str, float]]:
-    """Of an overload: the outcome of what was due in it, its goodput that of what was answered in it, and the figures that bounds.OVERLOAD limits.
+def overloaded(server: Server, work: Workload, bench: Bench, capacity: float, factor: float, seed: int) -> tuple[Outcome, dict[str, float], str]:
+    """Of an overload: the outcome of what was due in it, its goodput that of what was answered in it; the figures that bounds.OVERLOAD limits;
+    and the mark of a disturbed run.
 
     Without a deadline much of what is due in the overload is answered after it: to count it would make the server faster than it is.
     """
     segments = [Segment(BEFORE_SECS, CALM_SHARE * capacity), Segment(bench.seconds, factor * capacity), Segment(AFTER_SECS, CALM_SHARE * capacity)]
     due, end = open_loop.arrivals(segments, seed), BEFORE_SECS + bench.seconds
-    before = rows_run(server, work.model)
-    load_run = bench.generator.run(server, due, work.paths, open_loop.mixed(len(due), work.weights, seed), deadline_ms=bench.deadline_ms)
-    results, rows = load_run.results, rows_run(server, work.model) - before
+    which = open_loop.mixed(len(due), work.weights, seed)
+
+    def once() -> tuple[Load, float]:
+        before = rows_run(server, work.model)
+        run = bench.generator.run(server, due, work.paths, which, deadline_ms=bench.deadline_ms)
+        return run, rows_run(server, work.model) - before
+
+    load_run, rows = cells.least_disturbed(bench.attempts, bench.objective_ms, once)
+    results = load_run.results
     outcome = open_loop.evaluate(open_loop.between(results, BEFORE_SECS, end), bench.objective_ms, bench.seconds, deadline_ms=bench.deadline_ms)
     outcome = replace(outcome, goodput=open_loop.delivered(results, bench.objective_ms, BEFORE_SECS, end))
     bins = open_loop.series(results, bench.objective_ms, end + AFTER_SECS)
@@ -80,8 +88,8 @@ def overloaded(server: Server, work: Workload, bench: Bench, capacity: float, fa
                "rows run in vain, %": 100 * max(0.0, 1 - int(open_loop.good(results, bench.objective_ms).sum()) / max(rows, 1)),
                "back to normal, s": open_loop.recovery_secs(bins, end)}
     print(f"{work.model}, {factor:g}x: good {outcome.goodput:,.0f}/s, held {load_run.held}, lag {outcome.lag_p99_ms:.2f} ms, "
-          f"others {load_run.others:.1%}", file=sys.stderr, flush=True)
-    return outcome, figures
+          f"others {load_run.others:.1%}{cells.mark(load_run, bench.objective_ms)}", file=sys.stderr, flush=True)
+    return outcome, figures, cells.mark(load_run, bench.objective_ms)
 
 
 def overload(model: str, options: argparse.Namespace, folder: Path, figures: Figures) -> list[Promise]:
@@ -95,25 +103,24 @@ def overload(model: str, options: argparse.Namespace, folder: Path, figures: Fig
     with contenders.server(Contender(DEFAULT, DEFAULT), {model: work.file}, options.server_core, folder) as server:
         work.check(server)
         found = cells.search(lambda rate: bench.twice(server, work, rate, options.seed), 0.4 / (work.row_secs() + 8e-6), options.steps)
-        capacity, best = cells.carried(found), max(cell.outcome.goodput for cell in found)
+        best = max(cell.outcome.goodput for cell in found)
+        capacity = cells.carried(found) or best
+        factors = list(dict.fromkeys(min(factor, cells.RATE_MOST / capacity) for factor in options.factors))
         figures[f"overload, {model}, capacity"] = found
         resident = [memory_mib(server.pid)]
         for deadline_ms in (DEADLINE_MS, 0):
             asked = Bench(generator, "poisson", deadline_ms or 1000 * PATIENCE_SECS, options.seconds, options.attempts, deadline_ms=deadline_ms)
-            for factor in [*options.factors, options.factors[-1]]:  # the last one again: what it needs, and no more, it has by then
-                case = f"{model}, {factor:g}x, {f'deadline {deadline_ms} ms' if deadline_ms else 'no deadline'}"
-                if factor * capacity > cells.RATE_MOST:
-                    print(f"{case}: more than the load tool can send, left out", file=sys.stderr)
-                    continue
-                outcome, measured = overloaded(server, work, asked, capacity, factor, options.seed)
+            for factor in [*factors, factors[-1]]:  # the last one again: what memory it needs, and no more, the server has by then
+                case = f"{model}, {factor:.3g}x, {f'deadline {deadline_ms} ms' if deadline_ms else 'no deadline'}"
+                outcome, measured, mark = overloaded(server, work, asked, capacity, factor, options.seed)
                 time.sleep(1)
                 resident.append(memory_mib(server.pid))
                 figures.setdefault(f"overload, {case}", []).append(outcome)
                 promises += bounds.overload(case, outcome.goodput, best, measured)
                 rows.append([case, f"{outcome.offered:,.0f}", f"{outcome.goodput:,.0f}", f"{outcome.goodput / best:.2f}", f"{outcome.refused:.1%}",
-                             f"{outcome.expired:.1%}", *(f"{value:.2f}" for value in measured.values()), f"{resident[-1]:,.0f}"])
-    promises.append(bounds.overload_memory(f"{model}, overload", resident[-1] - resident[max(0, len(resident) - 2)]))
-    head = ["load", "offered/s", "good/s", "of the best", "refused", "expired", *bounds.OVERLOAD, "MiB"]
+                             f"{outcome.expired:.1%}", *(f"{value:.2f}" for value in measured.values()), f"{resident[-1]:,.0f}", mark])
+    promises.append(bounds.overload_memory(f"{model}, overload", resident[-1] - resident[-2]))
+    head = ["load", "offered/s", "good/s", "of the best", "refused", "expired", *bounds.OVERLOAD, "MiB", ""]
     print(f"{model}: carries {capacity:,.0f}/s, {resident[0]:,.0f} MiB before\n\n" + report.table(head, rows, options.markdown) + "\n", flush=True)
     return promises
 
@@ -136,9 +143,14 @@ def neighbour(options: argparse.Namespace, folder: Path, figures: Figures) -> li
             which = (order >= len(quiet_due)).astype(np.uint32)
             both = np.sort(np.concatenate([quiet_due, loud_due]))
             for outcomes, due, chosen in ((alone, quiet_due, None), (beside, both, which)):
-                results = generator.run(server, due, [*quiet.paths, *loud.paths], chosen, groups=(0, 1)).results
-                outcomes.append(open_loop.evaluate(results[results["payload"] == 0], 1000 * PATIENCE_SECS, options.seconds))
-            print(f"round {turn + 1}: p99 alone {alone[-1].p99_ms:.2f} ms, beside {beside[-1].p99_ms:.2f} ms", file=sys.stderr, flush=True)
+                def once(due: Times = due, chosen: np.ndarray | None = chosen) -> tuple[Load, float]:
+                    return generator.run(server, due, [*quiet.paths, *loud.paths], chosen, groups=(0, 1)), 0.0
+
+                load_run, _ = cells.least_disturbed(options.attempts, NEIGHBOUR_MS, once)
+                results = load_run.results[load_run.results["payload"] == 0]
+                outcomes.append(open_loop.evaluate(results, 1000 * PATIENCE_SECS, options.seconds))
+                print(f"round {turn + 1}: p99 {outcomes[-1].p99_ms:.2f} ms {'alone' if outcomes is alone else 'beside'}"
+                      f"{cells.mark(load_run, NEIGHBOUR_MS)}", file=sys.stderr, flush=True)
         after = batch_runs(server, LOUD)
     batch_ms = 1000 * (after[0] - before[0]) / max(1.0, after[1] - before[1])
     rows = [[name, *(f"{np.median(some):.2f}" for some in zip(*((o.p50_ms, o.p99_ms) for o in outcomes), strict=True)),
@@ -197,10 +209,15 @@ def poison(options: argparse.Namespace, folder: Path, figures: Figures) -> list[
                 due = open_loop.schedule("poisson", step * rate, options.seconds, options.seed + turn)
                 which = (np.arange(len(due)) % CALLERS == CALLERS - 1).astype(np.uint32)
                 for side, paths in sides.items():
-                    results = generator.run(server, due, paths, which, deadline_ms=DEADLINE_MS).results
-                    outcome = open_loop.evaluate(results[results["payload"] == 0], DEADLINE_MS, options.seconds, deadline_ms=DEADLINE_MS)
+                    def once(due: Times = due, paths: list[Path] = paths, which: np.ndarray = which) -> tuple[Load, float]:
+                        return generator.run(server, due, paths, which, deadline_ms=DEADLINE_MS), 0.0
+
+                    load_run, _ = cells.least_disturbed(options.attempts, DEADLINE_MS, once)
+                    results = load_run.results[load_run.results["payload"] == 0]
+                    outcome = open_loop.evaluate(results, DEADLINE_MS, options.seconds, deadline_ms=DEADLINE_MS)
                     measured[side][step].append(outcome)
-                    print(f"round {turn + 1}: {side}, {step * rate:,.0f}/s: good {outcome.goodput:,.0f}/s", file=sys.stderr, flush=True)
+                    print(f"round {turn + 1}: {side}, {step * rate:,.0f}/s: good {outcome.goodput:,.0f}/s{cells.mark(load_run, DEADLINE_MS)}",
+                          file=sys.stderr, flush=True)
     goodput = {side: {step: float(np.median([o.goodput for o in some])) for step, some in rates.items()} for side, rates in measured.items()}
     rows = [[side, *(f"{value:,.0f}" for value in rates.values())] for side, rates in goodput.items()]
     print(report.table(["good/s at", *(f"{step * rate:,.0f}/s" for step in POISON_LADDER)], rows, options.markdown) + "\n")

@@ -1,4 +1,6 @@
 import cells
+import numpy as np
+import open_loop
 import pytest
 from cells import Cell, carried, median, search
 from open_loop import Outcome
@@ -46,3 +48,20 @@ def test_a_disturbed_cell_does_not_count_beside_quiet_ones():
     quiet, disturbed = Cell(1, outcome(9, 9), 0.0, False), Cell(1, outcome(9, 1), 0.5, False)
     assert median([quiet, disturbed, disturbed]).goodput == 9
     assert median([disturbed, disturbed]).goodput == 1
+
+
+def run_of(others, lag_ms):
+    results = np.zeros(10, open_loop.RESULT)
+    results["taken_ns"] = lag_ms * 1e6
+    return open_loop.Load(results, 0, 0.0, 0, 0, 0.0, others), others
+
+
+def test_a_disturbed_run_is_repeated_and_the_least_disturbed_is_kept():
+    runs = iter([run_of(0.5, 0), run_of(0.0, 2), run_of(0.01, 0), run_of(0.0, 0)])
+    assert cells.least_disturbed(5, 10.0, lambda: next(runs))[1] == 0.01
+    runs = iter([run_of(0.0, 2), run_of(0.4, 0), run_of(0.3, 0)])
+    assert cells.least_disturbed(3, 10.0, lambda: next(runs))[1] == 0.3
+
+
+def test_a_mark_says_what_disturbed_a_run():
+    assert [cells.mark(run_of(*case)[0], 10.0).strip() for case in ((0.0, 0), (0.5, 0), (0.5, 2))] == ["", "DISTURBED", "GENERATOR TOO SLOW"]
