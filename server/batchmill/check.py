@@ -74,5 +74,5 @@ def examined(folder: ModelFolder, number: int, settings: ModelSettings, probe: P
     if finding.reason:
         return Line(folder.name, str(number), "failed", finding.reason)
     assert finding.proof
-    size = f"batches of up to {settings.max_batch_size} rows" if finding.proof.batched else "not batched"
+    size = f"batches of up to {settings.tuning.max_batch_size} rows" if finding.proof.batched else "not batched"
     return Line(folder.name, str(number), "ready", f"{size}: {finding.proof.reason}")

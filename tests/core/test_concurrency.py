@@ -5,6 +5,7 @@ Real threads and sockets, because what is looked for is races: see `make tsan`.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import socket
@@ -21,6 +22,7 @@ import numpy as np
 import pytest
 
 from batchmill.app import make_server
+from batchmill.backends import Tuning
 from batchmill.config import ServerConfig
 from batchmill.core import exposition, ort
 from batchmill.core.bridge import OPEN
@@ -59,11 +61,10 @@ class Churn:
     standard: int = 0      # the last one that surely is, and what no request that comes now is older than
     alive: weakref.WeakSet[Version | ort.Model] = field(default_factory=weakref.WeakSet)
 
-    def serve(self, path: Path, name: str, number: int, **limits: object) -> Version:
-        settings = {"batched": True, "max_batch_size": 8, "instances": 2, "max_queue_rows": 4096, "max_queue_delay_us": 0,
-                    "default_timeout_us": 0, "run_timeout_ms": 10_000, "fast_ok": False} | limits
+    def serve(self, path: Path, name: str, number: int, batched: bool = True, fast_ok: bool = False, max_queue_delay_us: int = 0) -> Version:
         model = Watched.Model(str(path))
-        version = Watched(name, str(number), model, **settings)
+        version = Watched(name, str(number), model, batched=batched, fast_ok=fast_ok)
+        version.tune(**dataclasses.asdict(Tuning(max_batch_size=8, instances=2, run_timeout_ms=10_000, max_queue_delay_us=max_queue_delay_us)))
         self.alive.update((model, version))
         return version
 

@@ -12,7 +12,7 @@ from reference import metrics as reference
 THREADS, NS, BYTES = st.integers(0, 3), st.integers(0, 2**36), st.integers(0, 2**40)
 REASONS = st.sampled_from([b"QUEUE_FULL", b"RUN_FAILED", b"MODEL_NOT_FOUND"])
 REQUEST = st.tuples(THREADS, st.integers(0, 16), REASONS, st.integers(0, 1), NS, NS, NS, BYTES, BYTES)
-BATCH = st.tuples(THREADS, st.integers(1, 3000), st.integers(1, 100), NS, NS, NS)
+BATCH = st.tuples(THREADS, st.integers(1, 3000), st.integers(1, 100), NS, NS, NS, st.integers(0, 7), NS)
 NAMES = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=8)
 VERSIONS = st.lists(st.tuples(NAMES.map(str.encode), st.sampled_from([b"1", b"20"]), st.lists(REQUEST, max_size=8), st.lists(BATCH, max_size=8)),
                     max_size=4, unique_by=lambda version: version[:2])  # fmt: skip
@@ -27,7 +27,7 @@ def told(text):
             name = one.name.removesuffix("_total") if one.name.startswith("nv_") else one.name  # the parser's, which takes them for OpenMetrics
             key = name, frozenset((label, "Inf" if value == "+Inf" else float(value)) if label == "le" else (label, value) for label, value in one.labels.items())
             assert key not in samples, "a series is told twice"
-            samples[key] = round(one.value * 1e9) if one.name.endswith(("seconds_sum", "oldest_seconds")) else one.value
+            samples[key] = round(one.value * 1e9) if one.name.endswith(("seconds_sum", "oldest_seconds", "wait_seconds_total")) else one.value
     return samples, kinds
 
 
@@ -44,7 +44,7 @@ def test_the_text_is_that_of_prometheus_client(versions, triton):
 
 
 def test_counts_are_exact_and_a_version_that_answered_nothing_is_not_told():
-    samples, _ = told(metrics_text([(b"m", b"1", [(0, 0, b"", 0, 9, 9, 20_000, 1, 2)] * 3, []), (b"idle", b"1", [], [(0, 1, 1, 1, 1, 1)])], False))
+    samples, _ = told(metrics_text([(b"m", b"1", [(0, 0, b"", 0, 9, 9, 20_000, 1, 2)] * 3, []), (b"idle", b"1", [], [(0, 1, 1, 1, 1, 1, 0, 1)])], False))
     assert samples["batchmill_requests_total", frozenset({("model", "m"), ("version", "1"), ("outcome", "ok")})] == 3
     assert not any(("model", "idle") in labels for _, labels in samples)
 

@@ -9,7 +9,7 @@ NONE = {"count": 0, "sum_ns": 0}
 STAGES = dict.fromkeys(("decode", "queue", "assembly", "compute", "encode", "total_grpc"), HISTOGRAM) | {"total_rest": NONE}
 STATS = {"success": 2, "failure": {"INVALID_ARGUMENT": 1}, "reasons": {"RUN_FAILED": 1}, "rows": 5, "batches": 2, "batch_failures": 1,
          "bytes_in": 100, "bytes_out": 50, "failed_ns": 7, "last_ns": 1, "queue_ns": 90_000, "assembly_ns": 10, "compute_ns": 20, "encode_ns": 30,
-         "batch_sizes": {2: (1, 3, 6, 9), 3: (1, 4, 8, 12)}, "stages": STAGES}
+         "closed": {"full": (1, 3, 500), "idle": (1, 2, 40), "drain": (0, 0, 0)}, "batch_sizes": {2: (1, 3, 6, 9), 3: (1, 4, 8, 12)}, "stages": STAGES}
 UNUSED = {**STATS, "success": 0, "failure": {}}
 INPUTS = [("x", "FP32", [-1, 8], ["n", ""]), ("t", "BYTES", [-1, 1], ["n", ""])]
 OUTPUTS = [("y", "INT64", [-1], ["n"])]

@@ -98,6 +98,8 @@ def test_every_datatype_has_a_config_type(datatype):
 
 
 def test_statistics_and_index_fit_their_messages():
-    (stats,) = filled("ModelStatisticsResponse", {"model_stats": CATALOG.statistics("m", "2")}).model_stats
+    (told,) = CATALOG.statistics("m", "2")
+    assert told.pop("batch_closes") == {"full": {"count": 1, "rows": 3, "wait_ns": 500}, "idle": {"count": 1, "rows": 2, "wait_ns": 40}}
+    (stats,) = filled("ModelStatisticsResponse", {"model_stats": [told]}).model_stats     # the protocol has no field for that one
     assert (stats.inference_count, stats.execution_count, stats.inference_stats.success.ns) == (5, 2, 120_000)
     assert len(filled("RepositoryIndexResponse", {"models": CATALOG.index(True)}).models) == 3

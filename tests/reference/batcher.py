@@ -2,16 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from reference.predictor import Curve
+
+
+def preferred_size(rows: int, max_batch_size: int, preferred: Sequence[int]) -> int:
+    return max((size for size in preferred if size <= min(rows, max_batch_size)), default=0)
+
 
 def decide(
-    rows: int, oldest_ns: int, now_ns: int, max_batch_size: int, max_queue_delay_ns: int, expected_rows: int, last_ended_ns: int, run_ns: int
-) -> tuple[bool, int]:
+    rows: int, oldest_ns: int, start_by_ns: int, now_ns: int, max_batch_size: int, max_queue_delay_ns: int, preferred: Sequence[int],
+    draining: bool, expected_rows: int, last_ended_ns: int, run_ns: int,
+) -> tuple[bool, str, int]:
     """Every reason to wait is a time; the batch is closed when it is full or the last of these times has passed."""
-    if rows >= max_batch_size:
-        return True, 0
-    times = [0]
+    if rows >= max_batch_size or preferred_size(rows, max_batch_size, preferred):
+        return True, "full", 0
+    if draining:
+        return True, "drain", 0
+    times = [(0, "idle")]
     if max_queue_delay_ns:
-        times.append(oldest_ns + max_queue_delay_ns)
+        delayed = oldest_ns + max_queue_delay_ns
+        times.append((start_by_ns, "deadline") if 0 < start_by_ns < delayed else (delayed, "delay"))
     if rows < expected_rows and run_ns:
-        times.append(last_ended_ns + min(run_ns // 64, 4_000_000))
-    return (True, 0) if max(times) <= now_ns else (False, max(times))
+        times.append((last_ended_ns + min(run_ns // 64, 4_000_000), "linger"))
+    until, reason = times[0]
+    for time, why in times[1:]:
+        if why != "linger" or time > until:
+            until, reason = time, why
+    return (True, reason, 0) if until <= now_ns else (False, reason, until)
+
+
+def size_of(curve: Curve, rows: int, max_batch_size: int, preferred: Sequence[int], slack_ns: float, turn_ns: float) -> tuple[int, str]:
+    """Every size is tried."""
+    most = preferred_size(rows, max_batch_size, preferred)
+    if not most:
+        most = max_batch_size
+        if curve.knee_rows:
+            best, knee = min(max_batch_size, curve.best_rows), min(max_batch_size, curve.knee_rows)
+            most = best if rows >= 2 * best else knee
+            if curve.next_rows <= max_batch_size:
+                most = max(most, curve.next_rows)
+    size, reason = most, "full" if rows >= most else "idle"
+    if not curve.knots:
+        return size, reason
+    wanted = min(rows, size)
+    for limit, why, least in ((turn_ns, "turn", 1), (slack_ns, "deadline", 0)):
+        if limit < 0 or curve.guarded_ns(wanted) <= limit:
+            continue
+        fits = first_that_does_not_fit(curve, wanted, limit) - 1
+        if max(fits, least):
+            wanted = size = max(fits, least)
+            reason = why
+    return size, reason
+
+
+def first_that_does_not_fit(curve: Curve, rows: int, limit_ns: float) -> int:
+    return next((size for size in range(1, rows + 1) if curve.guarded_ns(size) > limit_ns), rows + 1)

@@ -10,6 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 CODES = ("ok", "cancelled", "unknown", "invalid_argument", "deadline_exceeded", "not_found", "already_exists", "permission_denied", "resource_exhausted",
          "failed_precondition", "aborted", "out_of_range", "unimplemented", "internal", "unavailable", "data_loss", "unauthenticated")
 BOUNDS_NS = [2**bits for bits in (*range(14, 31), 32, 34)]
+CLOSE_REASONS = ("full", "idle", "linger", "deadline", "delay", "shape", "turn", "drain")
 LABELS = ["model", "version"]
 
 
@@ -25,7 +26,8 @@ def text(versions, triton, edge):
 
 def families(triton):
     found = {}
-    for name, extra in (("requests", ["outcome"]), ("request_failures", ["reason"]), ("rows", []), ("batches", []), ("failed_batches", []),
+    for name, extra in (("requests", ["outcome"]), ("request_failures", ["reason"]), ("rows", []), ("batches", []), ("failed_batches", []), ("inline_batches", []),
+                        ("closed_batches", ["reason"]), ("closed_rows", ["reason"]), ("closed_wait_seconds", ["reason"]),
                         ("request_bytes", []), ("response_bytes", [])):
         found[name] = CounterMetricFamily(f"batchmill_{name}", "-", labels=[*LABELS, *extra])
     for name in ("queue_rows", "queue_requests", "version_in_flight_requests", "queue_oldest_seconds"):
@@ -53,10 +55,14 @@ def filled(found, versions, triton, edge):
             found["requests"].add_metric([*labels, outcome], outcomes[outcome])
         for reason, count in Counter(one[2].decode().lower() for one in requests if one[1]).items():
             found["request_failures"].add_metric([*labels, reason], count)
-        for key, value in (("rows", sum(one[1] for one in batches)), ("batches", len(batches)), ("failed_batches", 0),
+        for key, value in (("rows", sum(one[1] for one in batches)), ("batches", len(batches)), ("failed_batches", 0), ("inline_batches", 0),
                            ("request_bytes", sum(one[7] for one in requests)), ("response_bytes", sum(one[8] for one in requests)),
                            ("queue_rows", 0), ("queue_requests", 0), ("version_in_flight_requests", 0), ("queue_oldest_seconds", 0)):
             found[key].add_metric(labels, value)
+        for reason in {one[6] for one in batches}:
+            closed = [one for one in batches if one[6] == reason]
+            for key, value in (("batches", len(closed)), ("rows", sum(one[1] for one in closed)), ("wait_seconds", sum(one[7] for one in closed) / 1e9)):
+                found[f"closed_{key}"].add_metric([*labels, CLOSE_REASONS[reason]], value)
         rows = [min(one[1], 1024) for one in batches]
         found["batch_rows"].add_metric(labels, buckets(rows, [2**power for power in range(11)], str), sum(rows))
         for stage, values in (("decode", [one[4] for one in requests]), ("queue", [one[5] for one in requests]),

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from batchmill.backends import Tuning
 from batchmill.core import ort
 from batchmill.errors import ConfigError
 from batchmill.registry import config_pbtxt, model_config
@@ -46,20 +47,22 @@ parameters { key: "intra_op_thread_count" value { string_value: "3" } }
 
 def test_what_has_a_meaning_is_taken_over(tmp_path):
     got = read(tmp_path, WHOLE)
-    assert (got.versions, got.batching, got.max_batch_size) == (VersionPolicy("specific", numbers=(1, 3)), "auto", 8)
-    assert (got.max_queue_delay_us, got.default_timeout_us, got.max_queue_rows) == (100, 5000, 77)
-    assert (got.instances, got.intra_op_threads, got.notes) == (3, 3, ())
+    assert (got.versions, got.batching, got.tuning.max_batch_size) == (VersionPolicy("specific", numbers=(1, 3)), "auto", 8)
+    assert (got.tuning.max_queue_delay_us, got.tuning.default_timeout_us, got.tuning.max_queue_rows) == (100, 5000, 77)
+    assert (got.tuning.instances, got.intra_op_threads, got.notes) == (3, 3, ())
     assert [(one.kind, one.name, one.datatype, one.dims, one.batch) for one in got.declared] == [
         ("input", "x", "FP32", (8,), "with"), ("output", "y", "FP32", (4,), "with")]
 
 
 @pytest.mark.parametrize(("text", "changed"), [
-    ("", {}), ("max_batch_size: 0", {"batching": "off"}), ("max_batch_size: 3", {"max_batch_size": 3}), ('backend: "onnxruntime"', {}),
+    ("", {}), ("max_batch_size: 0", {"batching": "off"}), ("max_batch_size: 3", {"tuning": Tuning(max_batch_size=3)}), ('backend: "onnxruntime"', {}),
     ("version_policy: { all {} }", {"versions": VersionPolicy("all")}), ("version_policy { latest { } }", {"versions": VersionPolicy()}),
     ("version_policy { latest { num_versions: 2 } }", {"versions": VersionPolicy("latest", 2)}), ("instance_group { }", {}),
-    ("dynamic_batching { priority_levels: 3 default_priority_level: 3 }", {"priority_levels": 3, "default_priority_level": 3}),
-    ("dynamic_batching { priority_levels: 5 }", {"priority_levels": 5, "default_priority_level": 3}),
-    ("dynamic_batching { default_queue_policy { max_queue_size: 0 } }", {"max_queue_rows": 10**9}), ("dynamic_batching { }", {}),
+    ("dynamic_batching { priority_levels: 3 default_priority_level: 3 }", {"tuning": Tuning(priority_levels=3, default_priority_level=3)}),
+    ("dynamic_batching { priority_levels: 5 }", {"tuning": Tuning(priority_levels=5, default_priority_level=3)}),
+    ("dynamic_batching { default_queue_policy { max_queue_size: 0 } }", {"tuning": Tuning(max_queue_rows=10**9)}), ("dynamic_batching { }", {}),
+    ("dynamic_batching { preferred_batch_size: [ 8, 4 ] }", {"tuning": Tuning(preferred_batch_sizes=(4, 8))}),
+    ("dynamic_batching { default_queue_policy { timeout_action: DELAY } }", {"tuning": Tuning(timeout_action="delay")}),
     ('parameters { key: "intra_op_thread_count" value { string_value: "0" } }', {}),
 ])
 def test_what_is_not_given_is_as_without_a_file(tmp_path, text, changed):
@@ -73,11 +76,9 @@ def test_what_is_not_given_is_as_without_a_file(tmp_path, text, changed):
     ("model_warmup [ { name: \"}\" batch_size: 1 } ]\nresponse_cache { enable: true }",
      ["1:1: model_warmup has no effect in this release", "2:1: response_cache has no effect in this release"]),
     ("dynamic_batching {\n preferred_batch_size: [ 4, 8 ]\n max_queue_delay_microsecond: 3 }",
-     ["3:2: dynamic_batching.max_queue_delay_microsecond: unknown field; did you mean 'max_queue_delay_microseconds'?",
-      "2:2: dynamic_batching.preferred_batch_size has no effect in this release"]),
+     ["3:2: dynamic_batching.max_queue_delay_microsecond: unknown field; did you mean 'max_queue_delay_microseconds'?"]),
     ("dynamic_batching { preserve_ordering: true default_queue_policy { timeout_action: DELAY } }",
-     ["1:20: dynamic_batching.preserve_ordering true has no effect in this release",
-      "1:67: dynamic_batching.default_queue_policy.timeout_action DELAY has no effect in this release"]),
+     ["1:20: dynamic_batching.preserve_ordering true has no effect in this release"]),
     ("dynamic_batching { preserve_ordering: false }", []),
     ("instance_group { count: 2 kind: KIND_GPU host_policy: \"a\" }",
      ["1:42: instance_group.host_policy has no effect in this release", "1:27: instance_group.kind KIND_GPU has no effect in this release"]),
@@ -115,7 +116,7 @@ def test_what_is_wrong_is_told_with_its_place(tmp_path, text, reason):
 
 def test_a_model_yaml_beside_it_counts_alone(tmp_path):
     (tmp_path / "model.yaml").write_text("batching: {max_batch_size: 3}")
-    assert read(tmp_path, "max_batch_size: 5").max_batch_size == 3
+    assert read(tmp_path, "max_batch_size: 5").tuning.max_batch_size == 3
 
 
 def test_one_file_causes_so_many_lines_and_no_more(tmp_path):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from onnx import helper, numpy_helper
 
+from batchmill.backends import Tuning
 from batchmill.core import ort
 from batchmill.errors import GoldenFailed
 from batchmill.registry import golden, model_config
@@ -153,7 +154,7 @@ def test_rows_of_a_model_with_a_fixed_first_axis_are_run_in_turns(tmp_path):
 
 def test_a_batched_version_is_run_in_batches_as_large_as_it_serves(tmp_path):
     rows = np.random.default_rng(0).random((100, 8), dtype=np.float32)
-    assert loaded(linear(tmp_path), ModelSettings(max_batch_size=7), in_x=rows, out_y=rows @ W).state == "READY"
+    assert loaded(linear(tmp_path), ModelSettings(tuning=Tuning(max_batch_size=7)), in_x=rows, out_y=rows @ W).state == "READY"
 
 
 def test_batching_is_proved_with_golden_rows_where_made_up_ones_do_not_run(tmp_path):

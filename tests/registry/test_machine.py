@@ -31,7 +31,6 @@ from e2e import models
 
 MODELS, NUMBERS = ("a", "b"), (1, 2, 3)
 LABELLED = "b"          # has label "stable" on version 1
-LIMITS = {"max_batch_size": 8, "instances": 1, "max_queue_rows": 64, "max_queue_delay_us": 0, "default_timeout_us": 0, "run_timeout_ms": 1000}
 model = st.sampled_from(MODELS)
 number = st.sampled_from(NUMBERS)
 any_one = st.integers(0, 100)
@@ -45,7 +44,7 @@ class Generation(Version):
     """
 
     def __new__(cls, name: str, number: int, native: ort.Model, generation: int, half: bool) -> Generation:
-        made = super().__new__(cls, name, str(number), native, batched=False, fast_ok=False, **LIMITS)
+        made = super().__new__(cls, name, str(number), native, batched=False, fast_ok=False)
         made.number, made.generation, made.half, made.may_end = number, generation, half, False
         return made
 

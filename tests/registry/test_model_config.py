@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from batchmill.backends import Tuning
 from batchmill.errors import ConfigError
 from batchmill.registry import model_config
 from batchmill.registry.policy import VersionPolicy
@@ -23,6 +24,9 @@ from batchmill.registry.policy import VersionPolicy
     ("batching: {max_batch_size: true}", ":1:12: batching.max_batch_size: True given, "),
     ("batching: {mode: sometimes}", ":1:12: batching.mode: 'sometimes' given, 'auto', 'on' or 'off' wanted"),
     ("batching:\n  preferred_batch_sizes:\n  - 4\n  - 0", ":4:5: batching.preferred_batch_sizes.1: 0 given, "),
+    ("batching: {preferred_batch_sizes: 4}", ":1:12: batching.preferred_batch_sizes: 4 given, a list of at most 8 batch sizes wanted"),
+    ("batching: {preferred_batch_sizes: [1, 2, 3, 4, 5, 6, 7, 8, 9]}", ":1:12: batching.preferred_batch_sizes: "),
+    ("instances: {weight: 0}", ":1:13: instances.weight: 0 given, "),
     ("instances: {count: 0}", ":1:13: instances.count: 0 given, a whole number from 1 to 1024, or auto, wanted"),
     ("instances: {intra_op_threads: 1025}", ":1:13: instances.intra_op_threads: 1025 given, "),
     ("instances: {count: some}", ":1:13: instances.count: 'some' given, "),
@@ -89,11 +93,18 @@ def read(tmp_path, text):
 def test_a_file_is_read(tmp_path):
     got = read(tmp_path, "versions: {policy: [1, 3]}\nlabels: {stable: 1}\nbatching: {mode: off}\nqueue: {max_rows: 5}\ninstances: {count: auto}\n")
     assert (got.versions, got.labels, got.batching) == (VersionPolicy("specific", numbers=(1, 3)), {"stable": "1"}, "off")
-    assert (got.max_queue_rows, got.instances) == (5, 0)
+    assert (got.tuning.max_queue_rows, got.tuning.instances) == (5, 0)
+
+
+def test_how_a_model_is_batched_and_queued_is_read(tmp_path):
+    got = read(tmp_path, "batching: {max_batch_size: 32, preferred_batch_sizes: [64, 8, 16, 8], max_queue_delay_us: 7}\n"
+                         "queue: {max_wait_ms: 50, timeout_action: delay}\ninstances: {run_on: io, weight: 2.5}\nslo: {latency_ms: 20}\n")
+    assert got.tuning == Tuning(max_batch_size=32, preferred_batch_sizes=(8, 16), max_queue_delay_us=7, max_wait_ms=50, timeout_action="delay",
+                                run_on="io", weight=2.5, latency_ms=20)
 
 
 @pytest.mark.parametrize(("text", "without_effect"), [
-    ("slo: {latency_ms: 20}\nbatching: {preferred_batch_sizes: [4]}\nqueue: {max_rows: 5}", ("slo", "batching.preferred_batch_sizes")),
+    ("slo: {latency_ms: 20, target: 0.9}\nbatching: {preferred_batch_sizes: [4]}\nqueue: {max_rows: 5}", ("slo.target",)),
     ("parameters: {team: vision}", ("parameters",)),
     ("lineage: {note: first}", ("lineage",)),
     ("warmup: {runs: 1}", ()),

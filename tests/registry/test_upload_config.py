@@ -42,7 +42,8 @@ TRITON = {
 def test_tritons_json_becomes_a_config_pbtxt_that_says_the_same(tmp_path):
     name, found = read(tmp_path, TRITON)
     assert name == "config.pbtxt"
-    assert (found.max_batch_size, found.versions, found.instances, found.max_queue_delay_us, found.max_queue_rows, found.intra_op_threads) == (
+    assert (found.tuning.max_batch_size, found.versions, found.tuning.instances, found.tuning.max_queue_delay_us, found.tuning.max_queue_rows,
+            found.intra_op_threads) == (
         8, VersionPolicy("specific", numbers=(1, 3)), 3, 100, 7, 2)
     assert [(one.name, one.datatype, one.dims) for one in found.declared] == [("x \"'\\\n\u00e9", "FP32", None), ("y", "FP32", (4,))]
 
@@ -54,7 +55,7 @@ def test_a_max_batch_size_of_0_says_that_there_is_no_batch_axis_and_one_that_is_
 
 def test_what_the_server_tells_as_a_models_config_it_takes_as_one(tmp_path):
     _, found = read(tmp_path, Catalog(lambda: MODELS).config("m"))
-    assert found.max_batch_size == 64
+    assert found.tuning.max_batch_size == 64
 
 
 def test_an_empty_version_policy_of_all_is_told(tmp_path):

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "ort.hpp"
-#include "router.hpp"
+#include "turns.hpp"
 
 namespace batchmill {
 
@@ -74,7 +74,7 @@ struct FailedBatch {
 struct ExecutorPool {
     std::mutex mutex;
     std::condition_variable work;
-    std::vector<Version*> due;             // have rows and a free instance
+    Turns turns;
     std::deque<InferRequest*> errands;     // bodies to parse and answers to compress that would hold up an I/O thread
     std::deque<FailedBatch> failed;
     std::vector<Scratch*> scratches;       // the executors'

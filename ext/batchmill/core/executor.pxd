@@ -1,5 +1,5 @@
 # The shared pool: takes a batch, runs it, completes it.
-from libc.stdint cimport int64_t
+from libc.stdint cimport int32_t, int64_t
 from libcpp cimport bool as cpp_bool
 from libcpp.deque cimport deque
 from libcpp.vector cimport vector
@@ -8,6 +8,7 @@ from batchmill.core.batch cimport Scratch
 from batchmill.core.message cimport InferRequest
 from batchmill.core.router cimport ModelVersion
 from batchmill.core.tensor cimport MemoryBudget
+from batchmill.core.turns cimport Turns
 
 cdef extern from "<pthread.h>" nogil:
     ctypedef unsigned long pthread_t
@@ -24,7 +25,7 @@ cdef extern from "executor.hpp" namespace "batchmill" nogil:
         InferRequest* requests
 
     cdef cppclass ExecutorPool:
-        vector[ModelVersion*] due
+        Turns turns
         deque[InferRequest*] errands
         deque[FailedBatch] failed
         vector[Scratch*] scratches
@@ -53,6 +54,12 @@ cdef void send_on_errand(ExecutorPool* pool, InferRequest* request) noexcept nog
 
 # Tells runs that take too long to end. To be called every now and then.
 cdef void end_overdue_runs(ExecutorPool* pool, int64_t now) noexcept nogil
+
+# Answers those in a version's queue for whom nobody waits any more, and gives their places free. To be called every now and then.
+cdef void sweep_queue(ExecutorPool* pool, ModelVersion* version, int64_t now) noexcept nogil
+
+# Batches of a version that may run at once.
+cdef int32_t parallel_of(ExecutorPool* pool, ModelVersion* version) noexcept nogil
 
 # Runs what waits for a version on the calling thread, if that is known to be fast and an instance is free.
 # The answered requests (linked by next), or NULL: offer() to the pool what still waits.

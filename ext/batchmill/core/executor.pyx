@@ -8,14 +8,17 @@ A request's lease outlives its stay here: the I/O thread that delivers it ends t
 from libc.stdint cimport int64_t
 
 from batchmill.core cimport json_codec
-from batchmill.core.batcher cimport BatchLimits, LastBatch, Plan, plan
 from batchmill.core.clock cimport now_ns
 from batchmill.core.compression cimport compress_answer, decompress_body
+from batchmill.core.histogram cimport CloseReason
 from batchmill.core.message cimport Encoding, Errand
 from batchmill.core.notes cimport Coding
 from batchmill.core.ort cimport delete_run_options
-from batchmill.core.queue cimport Taken, take
-from batchmill.core.runner cimport batch_limit, end_overdue, predicted_ns, rerun_halves, run_batch
+from batchmill.core.predictor cimport expected_ns, find
+from batchmill.core.queue cimport Rules, Taken, sweep, take
+from batchmill.core.router cimport Place
+from batchmill.core.runner cimport end_overdue, rerun_halves, run_batch
+from batchmill.core.turns cimport ended, line_up, next_turn, rules_of, started, step_out
 
 cdef extern from * nogil:
     """
@@ -47,84 +50,21 @@ cdef void complete(ExecutorPool* pool, InferRequest* answered) noexcept nogil:
         pool.completions[first.reply_to.io_thread].push(first, last)
 
 
-cdef Plan plan_of(ModelVersion* version, int64_t now) noexcept nogil:
-    cdef BatchLimits limits
-    cdef LastBatch last
-    cdef int64_t rows = version.queue.rows.load()
-    limits.max_batch_size = batch_limit(version, now)
-    limits.max_queue_delay_ns = version.max_queue_delay_ns.load()
-    last.expected_rows = version.expected_rows
-    last.ended_ns = version.last_ended_ns
-    last.run_ns = predicted_ns(version, min(version.expected_rows, limits.max_batch_size)) if version.expected_rows > 1 else 0
-    return plan(rows, version.queue.oldest_ns.load(), now, limits, last)
-
-
-cdef void offer_locked(ExecutorPool* pool, ModelVersion* version) noexcept nogil:
-    if not version.due and version.running < version.instances.load() and version.queue.rows.load() > 0:
-        version.due = True
-        pool.due.push_back(version)
-
-
 cdef void offer(ExecutorPool* pool, ModelVersion* version) noexcept nogil:
     pool.lock()
-    offer_locked(pool, version)
+    line_up(&pool.turns, version)
     pool.unlock()
     pool.notify()
 
 
 cdef bint forget(ExecutorPool* pool, ModelVersion* version) noexcept nogil:
-    cdef size_t index = 0
     cdef bint idle
     pool.lock()
     idle = version.running == 0 and version.queue.rows.load() == 0
-    while idle and version.due and index < pool.due.size():
-        if pool.due[index] == version:      # an I/O thread took the rows it was offered for
-            pool.due[index] = pool.due.back()
-            pool.due.pop_back()
-            version.due = False
-        index += 1
+    if idle:
+        step_out(&pool.turns, version)      # an I/O thread took the rows it was offered for
     pool.unlock()
     return idle
-
-
-cdef ModelVersion* next_due(ExecutorPool* pool, int64_t* wait_until) noexcept nogil:
-    """Removes and returns the due version with the most urgent request; NULL and a time when all of them linger."""
-    cdef size_t index = 0
-    cdef ModelVersion* version
-    cdef ModelVersion* found = NULL
-    cdef int64_t now = now_ns()
-    cdef Plan decision
-    wait_until[0] = 0
-    while index < pool.due.size():
-        version = pool.due[index]
-        if version.queue.rows.load() == 0:      # an I/O thread took them
-            version.due = False
-            pool.due[index] = pool.due.back()
-            pool.due.pop_back()
-            continue
-        decision = plan_of(version, now)
-        if not decision.close:
-            if wait_until[0] == 0 or decision.wait_until_ns < wait_until[0]:
-                wait_until[0] = decision.wait_until_ns
-        elif found == NULL or version.queue.urgent_ns.load() < found.queue.urgent_ns.load():
-            found = version
-        index += 1
-    if found != NULL:
-        index = 0
-        while pool.due[index] != found:
-            index += 1
-        pool.due[index] = pool.due.back()
-        pool.due.pop_back()
-        found.due = False
-    return found
-
-
-cdef void after_batch(ExecutorPool* pool, ModelVersion* version, int64_t rows) noexcept nogil:
-    """With the pool's mutex held: gives the instance back and lines the version up again."""
-    version.running -= 1
-    version.expected_rows = rows + version.queue.rows.load() if rows else 0
-    version.last_ended_ns = now_ns()
-    offer_locked(pool, version)
 
 
 cdef void run_errand(ExecutorPool* pool, InferRequest* request) noexcept nogil:
@@ -160,21 +100,27 @@ cdef bint do_odd_job(ExecutorPool* pool, Scratch* scratch) noexcept nogil:
     return True
 
 
-cdef void run_due(ExecutorPool* pool, ModelVersion* version, Scratch* scratch) noexcept nogil:
+cdef void run_due(ExecutorPool* pool, ModelVersion* version, CloseReason reason, Scratch* scratch) noexcept nogil:
     """With the pool's mutex held, and held again after."""
     cdef Taken taken
     cdef InferRequest* failed
-    cdef int64_t now
+    cdef int64_t now = now_ns()
+    cdef Rules rules = rules_of(&pool.turns, version, True, now)
     version.running += 1
     pool.unlock()
-    now = now_ns()
-    taken = take(&version.queue, batch_limit(version, now), now)
-    if version.instances.load() > 1 and version.queue.rows.load() > 0:
-        offer(pool, version)
+    taken = take(&version.queue, rules, now)
+    if taken.reason == CloseReason.kIdle:
+        taken.reason = reason
+    pool.lock()
+    started(&pool.turns, version, taken, now)
+    if version.instances.load() > version.running:
+        line_up(&pool.turns, version)
+        pool.notify()
+    pool.unlock()
     complete(pool, run_batch(version, taken, scratch, &failed))
     pool.lock()
-    after_batch(pool, version, taken.rows)
-    if pool.due.size() > 1:
+    ended(&pool.turns, version, taken, taken.rows, now, now_ns())
+    if pool.turns.due.size() > 1:
         pool.notify()
 
 
@@ -184,6 +130,7 @@ cdef void* work(void* argument) noexcept nogil:
     cdef Scratch* scratch = new Scratch(worker.slot)
     cdef ModelVersion* version
     cdef int64_t until
+    cdef CloseReason reason
     cdef bint odd_job_first = True      # they take turns with batches: neither waits for all of the others
     scratch.is_executor = True
     pool.lock()
@@ -193,9 +140,9 @@ cdef void* work(void* argument) noexcept nogil:
             odd_job_first = False
             continue
         odd_job_first = True
-        version = next_due(pool, &until)
+        version = next_turn(&pool.turns, now_ns(), &until, &reason)
         if version != NULL:
-            run_due(pool, version, scratch)
+            run_due(pool, version, reason, scratch)
         elif not do_odd_job(pool, scratch):
             pool.wait(until)
     pool.unlock()
@@ -218,33 +165,49 @@ cdef void end_overdue_runs(ExecutorPool* pool, int64_t now) noexcept nogil:
     pool.unlock()
 
 
+cdef void sweep_queue(ExecutorPool* pool, ModelVersion* version, int64_t now) noexcept nogil:
+    complete(pool, sweep(&version.queue, now))
+
+
+cdef int32_t parallel_of(ExecutorPool* pool, ModelVersion* version) noexcept nogil:
+    return max(1, min(version.instances.load(), <int32_t> pool.threads.size()))
+
+
+cdef bint runs_inline(ModelVersion* version, int64_t now) noexcept nogil:
+    """Whether an I/O thread shall run what waits: where that is fixed, or else where the run is known to be short."""
+    cdef double predicted
+    cdef Place place = version.place.load()
+    if place != Place.kAuto or version.max_queue_delay_ns.load():
+        return place == Place.kIoThread
+    if not version.fast_ok or now < version.inline_again_ns.load():
+        return False
+    predicted = expected_ns(find(&version.times, 0), min(version.queue.rows.load(), version.max_batch_size.load()))
+    return 0 < predicted <= INLINE_NS
+
+
 cdef InferRequest* run_inline(ExecutorPool* pool, ModelVersion* version, Scratch* scratch) noexcept nogil:
-    cdef int64_t rows = version.queue.rows.load(), predicted, now
+    cdef int64_t now = now_ns()
     cdef Taken taken
     cdef FailedBatch failed
     cdef InferRequest* answered
-    if not version.fast_ok or rows == 0 or version.max_queue_delay_ns.load():
-        return NULL
-    if rows > version.max_batch_size.load():
-        rows = version.max_batch_size.load()
-    predicted = predicted_ns(version, rows)
-    if predicted == 0 or predicted > INLINE_NS:
-        return NULL
-    now = now_ns()
-    if now < version.inline_again_ns.load():
+    cdef Rules rules
+    if version.queue.rows.load() == 0 or not runs_inline(version, now):
         return NULL
     pool.lock()
     if version.running >= version.instances.load():
         pool.unlock()
         return NULL
     version.running += 1
+    rules = rules_of(&pool.turns, version, False, now)
     pool.unlock()
-    taken = take(&version.queue, batch_limit(version, now), now)
+    taken = take(&version.queue, rules, now)
     answered = run_batch(version, taken, scratch, &failed.requests)
     if now_ns() - now > OVERRUN_NS:
         version.inline_again_ns.store(now + OVERRUN_PAUSE_NS)
     pool.lock()
-    after_batch(pool, version, 0)       # no linger: the callers come back to this very thread
+    version.running -= 1
+    version.expected_rows = 0           # no linger: the callers come back to this very thread
+    line_up(&pool.turns, version)
     if failed.requests != NULL:
         failed.version = version
         pool.failed.push_back(failed)

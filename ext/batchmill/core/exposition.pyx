@@ -9,7 +9,7 @@ from libcpp.string cimport string
 from libcpp.vector cimport vector
 
 from batchmill.core.clock cimport now_ns
-from batchmill.core.histogram cimport kCodes
+from batchmill.core.histogram cimport kCodes, kCloseReasons
 from batchmill.core.router cimport ModelVersion, Version, VersionPointer
 from batchmill.core.status cimport kCancelled, kInternal, kResourceExhausted, kUnavailable
 
@@ -24,7 +24,10 @@ cdef extern from "exposition.hpp" namespace "batchmill" nogil:
         const ModelVersion* version
         MergedHistogram* stages
         uint64_t* outcome
-        uint64_t bytes_in, bytes_out, rows, batch_failures, queue_ns, assembly_ns, compute_ns, encode_ns
+        uint64_t bytes_in, bytes_out, rows, batch_failures, queue_ns, assembly_ns, compute_ns, encode_ns, inline_batches
+        uint64_t* closed_batches    # by CloseReason
+        uint64_t* closed_rows
+        uint64_t* closed_wait_ns
         vector[ReasonSum] reasons
         uint64_t requests()
 
@@ -42,7 +45,7 @@ ctypedef vector[MergedStats] Everything
 
 # What one number of a version is; the last eight as Triton counts, where each request has its batch's whole time.
 cdef enum Figure:
-    kRows, kBatches, kFailedBatches, kBytesIn, kBytesOut, kQueueRows, kQueueRequests, kLeases, kSuccess
+    kRows, kBatches, kFailedBatches, kInlineBatches, kBytesIn, kBytesOut, kQueueRows, kQueueRequests, kLeases, kSuccess
     kRequestUs, kQueueUs, kAssemblyUs, kComputeUs, kEncodeUs
 
 cdef const char** OUTCOMES = [
@@ -75,6 +78,7 @@ cdef bytes text_of(const vector[VersionPointer]& versions, bint triton):
                 everything.pop_back()
         write_outcomes(text, everything)
         write_figures(text, everything)
+        write_closes(text, everything)
         write_histograms(text, everything)
         if triton:
             write_triton(text, everything)
@@ -107,6 +111,28 @@ cdef void write_outcomes(PrometheusText& text, const Everything& all) noexcept n
             text.integer(b"batchmill_request_failures_total", all[at].labels, extra.c_str(), all[at].reasons[which].second)
 
 
+cdef void write_closes(PrometheusText& text, const Everything& all) noexcept nogil:
+    cdef const char** reasons = [b',reason="full"', b',reason="idle"', b',reason="linger"', b',reason="deadline"', b',reason="delay"',
+                                 b',reason="shape"', b',reason="turn"', b',reason="drain"']
+    cdef size_t at
+    cdef int which
+    text.family(b"batchmill_closed_batches_total", b"counter", b"Batches, by why no more rows were in them")
+    for at in range(all.size()):
+        for which in range(kCloseReasons):
+            if all[at].closed_batches[which]:
+                text.integer(b"batchmill_closed_batches_total", all[at].labels, reasons[which], all[at].closed_batches[which])
+    text.family(b"batchmill_closed_rows_total", b"counter", b"Rows of those batches")
+    for at in range(all.size()):
+        for which in range(kCloseReasons):
+            if all[at].closed_batches[which]:
+                text.integer(b"batchmill_closed_rows_total", all[at].labels, reasons[which], all[at].closed_rows[which])
+    text.family(b"batchmill_closed_wait_seconds_total", b"counter", b"How long the first request of each of those batches waited")
+    for at in range(all.size()):
+        for which in range(kCloseReasons):
+            if all[at].closed_batches[which]:
+                text.seconds(b"batchmill_closed_wait_seconds_total", all[at].labels, reasons[which], all[at].closed_wait_ns[which])
+
+
 cdef string lower(const char* reason) noexcept nogil:
     cdef string text = string(reason)
     cdef size_t at
@@ -130,6 +156,7 @@ cdef void write_figures(PrometheusText& text, const Everything& all) noexcept no
     write_figure(text, all, kRows, b"batchmill_rows_total", b"counter", b"Rows computed")
     write_figure(text, all, kBatches, b"batchmill_batches_total", b"counter", b"Batches run")
     write_figure(text, all, kFailedBatches, b"batchmill_failed_batches_total", b"counter", b"Batches that failed and ran again in parts")
+    write_figure(text, all, kInlineBatches, b"batchmill_inline_batches_total", b"counter", b"Batches run on an I/O thread")
     write_figure(text, all, kBytesIn, b"batchmill_request_bytes_total", b"counter", b"Bytes of request bodies")
     write_figure(text, all, kBytesOut, b"batchmill_response_bytes_total", b"counter", b"Bytes of answers")
     write_figure(text, all, kQueueRows, b"batchmill_queue_rows", b"gauge", b"Rows that wait now")
@@ -148,6 +175,8 @@ cdef uint64_t figure(const MergedStats& one, Figure which) noexcept nogil:
         return one.stages[3].count
     if which == kFailedBatches:
         return one.batch_failures
+    if which == kInlineBatches:
+        return one.inline_batches
     if which == kBytesIn:
         return one.bytes_in
     if which == kBytesOut:

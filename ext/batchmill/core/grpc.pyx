@@ -5,7 +5,7 @@ Source: grpc/doc/PROTOCOL-HTTP2.md; google/rpc/status.proto and error_details.pr
 
 from libc.stdint cimport INT64_MAX, uint8_t, uint32_t
 
-from batchmill.core.status cimport retry_after_secs
+from batchmill.core.status cimport retry_after_ms
 
 cdef const char* HEX = b"0123456789ABCDEF"
 cdef const char* BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
@@ -97,17 +97,22 @@ cdef void put_detail(string& target, string_view type_url, const string& message
 
 
 cdef void put_status(string& target, const Status& status) noexcept nogil:
-    """google.rpc.Status {code=1, message=2, details=3 Any}: ErrorInfo{reason=1, domain=2}, RetryInfo{retry_delay=1 {seconds=1}}."""
+    """google.rpc.Status {code=1, message=2, details=3 Any}: ErrorInfo{reason=1, domain=2}, RetryInfo{retry_delay=1
+    {seconds=1, nanos=2}}.
+    """
     cdef string info, delay, retry
+    cdef int64_t wait_ms = retry_after_ms(status)
     put_field(info, 10, string_view(status.reason))
     put_field(info, 18, string_view(b"batchmill"))
     target.push_back(8)
     put_varint(target, <size_t> status.code)
     put_field(target, 18, whole(status.message))
     put_detail(target, string_view(b"type.googleapis.com/google.rpc.ErrorInfo"), info)
-    if retry_after_secs(status):
+    if wait_ms:
         delay.push_back(8)
-        put_varint(delay, <size_t> retry_after_secs(status))
+        put_varint(delay, <size_t> (wait_ms // 1000))
+        delay.push_back(16)
+        put_varint(delay, <size_t> (wait_ms % 1000 * 1000000))
         put_field(retry, 10, whole(delay))
         put_detail(target, string_view(b"type.googleapis.com/google.rpc.RetryInfo"), retry)
 

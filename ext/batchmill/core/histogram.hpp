@@ -43,6 +43,17 @@ struct Histogram {
 constexpr int kCodes = 17;    // gRPC status codes 0..16
 constexpr int kReasons = 24;  // different reasons of refusals that are told apart
 
+// Why a batch was closed: it was as large as is worth while; nobody else waited; nobody came back in time; the most urgent had no
+// time for more; the queue delay had passed; only other shapes waited; other models wait for their turn; no more will come.
+enum class CloseReason { kFull, kIdle, kLinger, kDeadline, kDelay, kShape, kTurn, kDrain };
+constexpr int kCloseReasons = 8;
+constexpr int kPreferredSizes = 8;  // that a version may have
+
+// Batches closed for one reason. wait_ns: of the request that had waited longest in each, summed.
+struct CloseCounts {
+    Counter batches{0}, rows{0}, wait_ns{0};
+};
+
 // Batches of one size; times in ns, summed over the batches.
 struct BatchCounts {
     Counter batches{0}, assembly_ns{0}, compute_ns{0}, encode_ns{0};
@@ -91,6 +102,8 @@ struct VersionStats {
     Counter failed_ns{0}, queue_ns{0}, assembly_ns{0}, compute_ns{0}, encode_ns{0};  // queue_ns: of those answered well
     Counter last_ns{0};                     // when the last request was answered; monotonic
     BatchSizes sizes;
+    CloseCounts closed[kCloseReasons];
+    Counter inline_batches{0};              // run on an I/O thread
 
     void count_reason(const char* reason) {
         for (ReasonCount& one : reasons) {
@@ -98,6 +111,12 @@ struct VersionStats {
             if (!known) one.reason.store(known = reason, std::memory_order_release);
             if (!std::strcmp(known, reason)) return add(one.count, 1);
         }
+    }
+    void count_close(CloseReason reason, int64_t batch_rows, int64_t wait_ns) {
+        CloseCounts& counts = closed[static_cast<int>(reason)];
+        add(counts.batches, 1);
+        add(counts.rows, static_cast<uint64_t>(batch_rows));
+        add(counts.wait_ns, static_cast<uint64_t>(wait_ns > 0 ? wait_ns : 0));
     }
     void count_batch(int64_t batch_rows, int64_t requests, int64_t assembly, int64_t run, int64_t encoding) {
         this->assembly.record(assembly);

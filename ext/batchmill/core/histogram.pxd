@@ -21,6 +21,15 @@ cdef extern from "histogram.hpp" namespace "batchmill" nogil:
 
     int kReasons
 
+    int kCloseReasons
+    int kPreferredSizes
+
+    enum class CloseReason:
+        kFull, kIdle, kLinger, kDeadline, kDelay, kShape, kTurn, kDrain
+
+    cdef cppclass CloseCounts:
+        Counter batches, rows, wait_ns
+
     cdef cppclass BatchCounts:
         Counter batches, assembly_ns, compute_ns, encode_ns
 
@@ -40,6 +49,9 @@ cdef extern from "histogram.hpp" namespace "batchmill" nogil:
         ReasonCount* reasons
         Counter bytes_in, bytes_out, rows, batch_failures, failed_ns, last_ns, queue_ns, assembly_ns, compute_ns, encode_ns
         BatchSizes sizes
+        CloseCounts* closed         # by CloseReason
+        Counter inline_batches
+        void count_close(CloseReason reason, int64_t rows, int64_t wait_ns)
         void count_reason(const char* reason)
         void count_batch(int64_t rows, int64_t requests, int64_t assembly_ns, int64_t compute_ns, int64_t encode_ns)
 

@@ -13,6 +13,7 @@ cdef uint64_t COUNT_MASK = (<uint64_t> 1 << COUNT_BITS) - 1
 CODE_NAMES = ("OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",
               "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED",
               "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED")
+CLOSE_REASONS = ("full", "idle", "linger", "deadline", "delay", "shape", "turn", "drain")    # by CloseReason
 STAGES = ("decode", "queue", "assembly", "compute", "encode", "total_grpc", "total_rest")
 
 
@@ -124,8 +125,9 @@ cdef dict statistics(atomic[VersionStats*]* slots, int slot_count):
     cdef int slot, code, stage, reason
     cdef int64_t rows
     sums = dict.fromkeys(("success", "rows", "batch_failures", "bytes_in", "bytes_out", "failed_ns", "queue_ns", "assembly_ns",
-                          "compute_ns", "encode_ns"), 0)
+                          "compute_ns", "encode_ns", "inline_batches"), 0)
     failure, reasons, sizes, stages = {}, {}, {}, {}
+    closed = dict.fromkeys(CLOSE_REASONS, (0, 0, 0))
     last_ns = 0
     for slot in range(slot_count):
         part = slots[slot].load()
@@ -135,7 +137,7 @@ cdef dict statistics(atomic[VersionStats*]* slots, int slot_count):
             ("success", part.outcome[0].load()), ("rows", part.rows.load()), ("batch_failures", part.batch_failures.load()),
             ("bytes_in", part.bytes_in.load()), ("bytes_out", part.bytes_out.load()), ("failed_ns", part.failed_ns.load()),
             ("queue_ns", part.queue_ns.load()), ("assembly_ns", part.assembly_ns.load()), ("compute_ns", part.compute_ns.load()),
-            ("encode_ns", part.encode_ns.load()),
+            ("encode_ns", part.encode_ns.load()), ("inline_batches", part.inline_batches.load()),
         ):
             sums[name] += value
         last_ns = max(last_ns, part.last_ns.load())
@@ -147,6 +149,10 @@ cdef dict statistics(atomic[VersionStats*]* slots, int slot_count):
                 break
             name = part.reasons[reason].reason.load().decode()
             reasons[name] = reasons.get(name, 0) + part.reasons[reason].count.load()
+        for reason in range(kCloseReasons):
+            name, before = CLOSE_REASONS[reason], closed[CLOSE_REASONS[reason]]
+            closed[name] = (before[0] + part.closed[reason].batches.load(), before[1] + part.closed[reason].rows.load(),
+                            before[2] + part.closed[reason].wait_ns.load())
         for rows in range(1, kCountedRows + 1):
             size = part.sizes.find(rows)
             if size != NULL and size.batches.load():
@@ -156,7 +162,7 @@ cdef dict statistics(atomic[VersionStats*]* slots, int slot_count):
     for stage in range(7):
         stages[STAGES[stage]] = summed(parts, gather(slots, slot_count, stage, parts))
     return {**sums, "last_ns": last_ns, "batches": stages["compute"]["count"], "failure": failure, "reasons": reasons,
-            "batch_sizes": dict(sorted(sizes.items())), "stages": stages}
+            "closed": closed, "batch_sizes": dict(sorted(sizes.items())), "stages": stages}
 
 
 def recorded(values_ns) -> bytes:

@@ -15,7 +15,7 @@ from batchmill.core.nghttp2 cimport *
 from batchmill.core.notes cimport Coding, name_of
 from batchmill.core.rest cimport append_error_json
 from batchmill.core.router cimport ModelVersion
-from batchmill.core.status cimport http_status_of, kUnimplemented, retry_after_secs
+from batchmill.core.status cimport http_status_of, kUnimplemented, retry_after_ms, retry_after_secs
 
 cdef extern from * nogil:
     """
@@ -78,7 +78,7 @@ cdef void refuse(Http2Stream* stream, const Status& status) noexcept nogil:
 cdef void submit_status(Http2Stream* stream, const Status& status, bint begun) noexcept nogil:
     """gRPC's status: as the whole answer, or as the trailers of one that has begun."""
     cdef string code = to_string(<long> status.code), message, details
-    cdef string retry = to_string(<long> retry_after_secs(status))
+    cdef string retry = to_string(<long> retry_after_ms(status))
     cdef nghttp2_nv block[8]
     cdef size_t count = 5
     percent_encode(message, string_view(status.message.data(), status.message.size()))
@@ -88,8 +88,7 @@ cdef void submit_status(Http2Stream* stream, const Status& status, bint begun) n
     block[2] = pair_of(b"grpc-status", 11, code.data(), code.size(), 0)
     block[3] = pair_of(b"grpc-message", 12, message.data(), message.size(), 0)
     block[4] = pair_of(b"grpc-status-details-bin", 23, details.data(), details.size(), 0)
-    if retry_after_secs(status):
-        retry.append(b"000")
+    if retry_after_ms(status):
         block[count] = pair_of(b"grpc-retry-pushback-ms", 22, retry.data(), retry.size(), 0)
         count += 1
     if begun:

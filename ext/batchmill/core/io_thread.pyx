@@ -11,7 +11,7 @@ from libc.string cimport memcpy
 from batchmill.core cimport http1, http2
 from batchmill.core.bridge cimport drop
 from batchmill.core.clock cimport now_ns
-from batchmill.core.executor cimport end_overdue_runs
+from batchmill.core.executor cimport end_overdue_runs, sweep_queue
 from batchmill.core.front cimport ColdReply, ColdReplyKind
 from batchmill.core.http1 cimport Http1Connection
 from batchmill.core.http2_exchange cimport refuse_slow
@@ -27,6 +27,7 @@ from batchmill.core.io_socket cimport (
 from batchmill.core.message cimport InferRequest
 from batchmill.core.notes cimport Coding
 from batchmill.core.pacer cimport begin as begin_pacing, end as end_pacing, look as look_at_pacing
+from batchmill.core.router cimport ModelRoute
 
 cdef extern from * nogil:
     """
@@ -162,6 +163,19 @@ cdef void watch_listener(IoThread* thread, size_t index) noexcept nogil:
           <void*> (<uint64_t> index << 1 | LISTENER))
 
 
+cdef void sweep_queues(IoThread* thread, int64_t now) noexcept nogil:
+    """Of the versions that serve: who has gone or is late gives his place free before his turn."""
+    cdef size_t index, at
+    cdef const ModelRoute* route
+    if thread.table == NULL:
+        return
+    for index in range(thread.table.routes.size()):
+        route = thread.table.routes[index].get()
+        for at in range(route.versions.size()):
+            if route.versions[at].second.queue.requests.load():
+                sweep_queue(&thread.shared.pool, route.versions[at].second, now)
+
+
 cdef void tick(IoThread* thread) noexcept nogil:
     cdef Socket* socket = thread.sockets
     cdef Socket* following
@@ -192,6 +206,7 @@ cdef void tick(IoThread* thread) noexcept nogil:
     look_at_pacing(&thread.pacer, now)
     if thread.index == 0:
         end_overdue_runs(&thread.shared.pool, now)
+        sweep_queues(thread, now)
     thread.next_tick_ns = now + TICK_NS
 
 

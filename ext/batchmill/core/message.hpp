@@ -32,6 +32,7 @@ struct Status {
     int32_t http_status = 0;
     const char* reason = "";
     std::string message;
+    int64_t retry_ms = 0;                  // when to come back; 0: the reason's usual time
 
     bool ok() const { return code == kOk; }
     void set(Code c, const char* why, std::string text) {
@@ -39,12 +40,14 @@ struct Status {
         http_status = 0;
         reason = why;
         message = std::move(text);
+        retry_ms = 0;
     }
     void clear() {
         code = kOk;
         http_status = 0;
         reason = "";
         message.clear();
+        retry_ms = 0;
     }
 };
 
@@ -98,6 +101,8 @@ struct InferRequest {
     int64_t rows = 1;                      // along axis 0 when the version is batched
     int64_t answer_by_ns = 0;              // the caller's own deadline; deadline_ns may be earlier, for the queue
     int64_t deadline_ns = 0;               // monotonic; 0: none
+    int64_t objective_ns = 0;              // when its version's objective wants it answered; monotonic; 0: none
+    int64_t predicted_wait_ns = 0;
     std::atomic<bool> cancelled{false};    // set by the front end; read before the run
     InferRequest* next = nullptr;          // intrusive: queue, batch, completion list, free list
 
@@ -142,7 +147,7 @@ struct InferRequest {
         notes = nullptr;
         version = nullptr;
         rows = 1;
-        answer_by_ns = deadline_ns = 0;
+        answer_by_ns = deadline_ns = objective_ns = predicted_wait_ns = 0;
         cancelled.store(false, std::memory_order_relaxed);
         next = nullptr;
         status.clear();

@@ -8,13 +8,17 @@ from libcpp.string_view cimport string_view
 from libcpp.utility cimport pair
 from libcpp.vector cimport vector
 
+from batchmill.core.admission cimport Ahead, Entry, Terms, judge, kTaken, predict
+from batchmill.core.batcher cimport Size, limits_of, size_of
 from batchmill.core.clock cimport now_ns as clock_ns
 from batchmill.core.exposition cimport text_of
 from batchmill.core.intake cimport IoThread, Shared, count
-from batchmill.core.histogram cimport VersionStats, add
+from batchmill.core.histogram import CLOSE_REASONS
+from batchmill.core.histogram cimport CloseReason, VersionStats, add
 from batchmill.core.message cimport InferRequest, NativeVersion, RequestedOutput
 from batchmill.core.pacer cimport Pacer as NativePacer, begin, end, look, read_account
-from batchmill.core.queue cimport RequestQueue, Taken, put, take
+from batchmill.core.predictor cimport Curve as NativeCurve, Estimate, RunTimes, expected_ns, find, guarded_ns, kKnots, learn
+from batchmill.core.queue cimport RequestQueue, Rules, Taken, put, sweep, take
 from batchmill.core.reactor cimport Server
 from batchmill.core.runner cimport stamp
 from batchmill.core.router cimport (
@@ -43,16 +47,72 @@ cdef int fill(TensorView* tensor, bytes name, bytes datatype, shape, bytes raw) 
     return 0
 
 
+cdef class Curve:
+    """Run times by rows of one width."""
+
+    cdef NativeCurve curve
+
+    cdef Estimate known(self, double scale):
+        cdef Estimate known
+        known.curve, known.scale = &self.curve, scale
+        return known
+
+    def learn(self, int64_t rows, double run_ns, int64_t now_ns=0) -> None:
+        learn(&self.curve, rows, run_ns, now_ns)
+
+    def expected_ns(self, int64_t rows, double scale=1) -> float:
+        return expected_ns(self.known(scale), rows)
+
+    def guarded_ns(self, int64_t rows, double scale=1) -> float:
+        return guarded_ns(self.known(scale), rows)
+
+    def state(self) -> tuple:
+        """(knots, spread, row_ns, best_rows, knee_rows, next_rows)."""
+        return ([self.curve.knots[at].load() for at in range(kKnots)], self.curve.spread.load(), self.curve.row_ns.load(),
+                self.curve.best_rows.load(), self.curve.knee_rows.load(), self.curve.next_rows.load())
+
+    def size_of(self, int64_t rows, int64_t max_batch_size, preferred, double slack_ns, double turn_ns) -> tuple:
+        """batcher.size_of(): (rows, reason)."""
+        cdef Size size = size_of(rows, limits_of(max_batch_size, 0, preferred, False), self.known(1), slack_ns, turn_ns)
+        return size.rows, CLOSE_REASONS[<int> size.reason]
+
+    def judge(self, int64_t rows, int64_t ahead_rows, double ahead_ns, int64_t most_rows, int32_t parallel, double busy_ns, double drift,
+              int64_t max_wait_ns, int64_t start_by_ns, int64_t finish_by_ns, int64_t objective_ns, bint fresh) -> tuple:
+        """admission.predict() and judge(): (verdict, wait_ns, run_ns)."""
+        cdef Terms terms
+        cdef Ahead ahead
+        cdef Entry entry
+        terms.known, terms.most_rows, terms.parallel, terms.busy_ns = self.known(1), most_rows, parallel, busy_ns
+        terms.drift, terms.max_wait_ns = drift, max_wait_ns
+        ahead.rows, ahead.work_ns = ahead_rows, ahead_ns
+        entry = predict(rows, ahead, terms)
+        return VERDICTS[<int> judge(entry, ahead, terms, start_by_ns, finish_by_ns, objective_ns, fresh)], entry.wait_ns, entry.run_ns
+
+
+VERDICTS = ("taken", "too many", "too long", "unmeetable")
+
+
 cdef class Queue:
     """The queue of one version. Requests are known by the numbers their maker gives them."""
 
     cdef RequestQueue queue
+    cdef RunTimes times
+    cdef Terms terms
     cdef dict requests
 
-    def __cinit__(self, int64_t max_rows, int32_t priority_levels=0, int32_t default_priority=0):
+    def __cinit__(self, int64_t max_rows, int32_t priority_levels=0, int32_t default_priority=0, bint delays=False, int64_t row_ns=0,
+                  int64_t max_wait_ns=0):
+        """row_ns: what every row of a run costs; 0: unknown."""
         self.queue.max_rows.store(max_rows)
         self.queue.priority_levels.store(priority_levels)
         self.queue.default_priority.store(default_priority)
+        self.queue.delays.store(delays)
+        self.terms.most_rows, self.terms.parallel, self.terms.busy_ns, self.terms.drift = 1, 1, 0, 1
+        self.terms.max_wait_ns = max_wait_ns
+        if row_ns:
+            for at in range(kKnots):
+                learn(self.times.made(0), 1 << at, <double> row_ns * (1 << at), 0)
+            self.terms.known = find(&self.times, 0)
         self.requests = {}
 
     def __dealloc__(self):
@@ -63,31 +123,44 @@ cdef class Queue:
         cdef InferRequest* request = <InferRequest*> <size_t> self.requests.pop(number)
         del request
 
-    def put(self, number: int, int64_t rows, shape, int64_t queued_ns, int64_t deadline_ns, uint64_t priority=0) -> bool:
-        """shape: of the one input's axes but the first. False: full."""
+    def put(self, number: int, int64_t rows, shape, int64_t queued_ns, int64_t deadline_ns, uint64_t priority=0, int64_t answer_by_ns=0,
+            int64_t now_ns=0) -> str:
+        """shape: of the one input's axes but the first. The verdict."""
         cdef InferRequest* request = new InferRequest()
         cdef TensorView tensor
+        cdef Entry entry
         fill(&tensor, b"x", b"FP32", [rows, *shape], b"")
         request.inputs.push_back(tensor)
         request.rows = rows
         request.times.queued = queued_ns
         request.deadline_ns = deadline_ns
+        request.answer_by_ns = answer_by_ns
         request.priority = priority
-        if not put(&self.queue, request):
+        entry = put(&self.queue, request, self.terms, now_ns)
+        if entry.verdict != kTaken:
             del request
-            return False
-        self.requests[number] = <size_t> request
-        return True
+        else:
+            self.requests[number] = <size_t> request
+        return VERDICTS[<int> entry.verdict]
 
     def cancel(self, number: int) -> None:
         (<InferRequest*> <size_t> self.requests[number]).cancelled.store(True)
 
     def take(self, int64_t max_rows, int64_t now_ns) -> tuple:
-        """(numbers of the batch in order, its rows, numbers that were dropped, in order)."""
-        cdef Taken taken = take(&self.queue, max_rows, now_ns)
+        """(numbers of the batch in order, its rows, why no more, numbers that were dropped, in order)."""
+        cdef Rules rules
+        cdef Taken taken
+        rules.limits = limits_of(max_rows, 0, (), False)
+        rules.times = &self.times if self.terms.known.curve != NULL else NULL
+        rules.first_axis, rules.slack_share, rules.turn_ns = -1, 1, -1
+        taken = take(&self.queue, rules, now_ns)
         batch, dropped = self.numbers(taken.batch), self.numbers(taken.dropped)
         assert len(batch) == taken.count
-        return batch, taken.rows, sorted(dropped)
+        return batch, taken.rows, CLOSE_REASONS[<int> taken.reason], sorted(dropped)
+
+    def sweep(self, int64_t now_ns) -> list:
+        """Numbers of those for whom nobody waits any more, in order."""
+        return sorted(self.numbers(sweep(&self.queue, now_ns)))
 
     cdef list numbers(self, InferRequest* request):
         cdef InferRequest* following
@@ -104,6 +177,10 @@ cdef class Queue:
     @property
     def rows(self) -> int:
         return self.queue.rows.load()
+
+    @property
+    def work_ns(self) -> int:
+        return self.queue.work_ns.load()
 
     @property
     def oldest_ns(self) -> int:
@@ -249,7 +326,8 @@ def division_bytes(bytes code) -> tuple:
 
 def metrics_text(versions, bint triton) -> bytes:
     """What a scrape tells of (name, version, requests, batches) each: requests of (thread, code, reason, protocol, decode_ns, queue_ns,
-    total_ns, bytes_in, bytes_out), batches of (thread, rows, requests, assembly_ns, compute_ns, encode_ns). protocol: 0 gRPC, 1 REST.
+    total_ns, bytes_in, bytes_out), batches of (thread, rows, requests, assembly_ns, compute_ns, encode_ns, close reason, wait_ns).
+    protocol: 0 gRPC, 1 REST.
     """
     cdef vector[VersionPointer] made
     cdef VersionStats* stats
@@ -273,8 +351,9 @@ def metrics_text(versions, bint triton) -> bytes:
                 else:
                     stats.total[protocol].record(total_ns)
                     add(stats.queue_ns, queue_ns)
-            for thread, rows, count, assembly_ns, compute_ns, encode_ns in batches:
+            for thread, rows, count, assembly_ns, compute_ns, encode_ns, reason, wait_ns in batches:
                 one.stats_of(thread).count_batch(rows, count, assembly_ns, compute_ns, encode_ns)
+                one.stats_of(thread).count_close(<CloseReason> <int> reason, rows, wait_ns)
         return text_of(made, triton)
     finally:
         for one in made:

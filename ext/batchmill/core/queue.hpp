@@ -11,6 +11,7 @@ namespace batchmill {
 struct Waiting {
     int64_t urgency_ns = 0;            // when it is due; by its priority later than that
     uint64_t number = 0;               // of its arrival: among equals the first comes first
+    int64_t cost_ns = 0;               // its share of a batch's run, as predicted
     InferRequest* request = nullptr;
 
     bool operator<(const Waiting& other) const {  // less urgent: the standard library's heaps have the greatest on top
@@ -27,6 +28,7 @@ struct SubQueue {
     bool alone = false;                // of requests without rows: each runs by itself
     bool ordered = true;
     size_t head = 0;                   // how many of an ordered one have been taken
+    int64_t rows = 0;
     std::vector<Waiting> waiting;
 
     size_t size() const { return waiting.size() - head; }
@@ -64,11 +66,16 @@ struct RequestQueue {
     std::atomic<int64_t> requests{0};  // as rows, for those who look on
     std::atomic<int64_t> oldest_ns{0}; // when the one that waits longest was queued; 0: empty
     std::atomic<int64_t> urgent_ns{0}; // the urgency of the one on top of all
+    std::atomic<int64_t> work_ns{0};   // what all that wait will cost, as predicted when each came
+    int64_t swept_ns = 0;              // when those for whom nobody waits any more were last looked for
+    InferRequest* swept = nullptr;     // of them, to be handed out with the next that are taken
     std::atomic<int64_t> max_rows{4096};             // these may change at any time
+    std::atomic<bool> delays{false};                 // who has waited too long lets others go first, and is not refused
     std::atomic<int32_t> priority_levels{0};         // 0: priorities do not count
     std::atomic<int32_t> default_priority{0};        // the level of those who ask for none or for one there is not
 
-    void count(int64_t more_rows, int64_t more_requests) {
+    void count(int64_t more_rows, int64_t more_requests, int64_t more_ns) {
+        work_ns.store(work_ns.load(std::memory_order_relaxed) + more_ns, std::memory_order_relaxed);
         rows.store(rows.load(std::memory_order_relaxed) + more_rows, std::memory_order_relaxed);
         requests.store(requests.load(std::memory_order_relaxed) + more_requests, std::memory_order_relaxed);
     }

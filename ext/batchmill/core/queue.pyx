@@ -3,13 +3,17 @@
 Urgency is a point in time, fixed on arrival: the deadline (earliest deadline first; Liu and Layland, 1973), or for those who have
 none a fixed time after they came, which is first come, first served. Each level of priority counts as due a step later. So who
 waits becomes more urgent than whoever comes later, and no level starves.
-What has expired or been cancelled is dropped when its turn comes, never run.
+What has expired, has been cancelled or cannot be answered in time any more is dropped, never run.
 """
 
 from libc.stdint cimport uint8_t
 from libc.string cimport memcmp
 from libcpp.string cimport string
 
+from batchmill.core.admission cimport Ahead, judge, kTaken, kTooMany, predict
+from batchmill.core.batcher cimport Size, size_of
+from batchmill.core.histogram cimport CloseReason
+from batchmill.core.predictor cimport Estimate, expected_ns, find, is_fresh, row_ns, width_of
 from batchmill.core.status cimport kCancelled, kDeadlineExceeded
 from batchmill.core.tensor cimport TensorView
 
@@ -28,6 +32,8 @@ cdef int64_t HORIZON_NS = 2000000000        # when those are due who name no dea
 cdef int64_t PRIORITY_STEP_NS = 100000000
 cdef size_t SHAPES_KEPT = 8                 # sub-queues that stay when they are empty
 cdef size_t SKIPS = 8                       # requests too large for the rest of a batch that are passed over
+cdef int64_t SAMPLES = 256                  # requests that are looked at to tell how many are more urgent than one
+cdef int64_t SWEEP_NS = 1000000             # a full queue is not searched more often
 cdef uint64_t MIX = 0x9E3779B97F4A7C15      # Fibonacci hashing (Knuth, vol. 3, 6.4)
 
 
@@ -36,10 +42,12 @@ cdef inline int64_t rows_of(const InferRequest* request) noexcept nogil:
 
 
 cdef int64_t urgency_of(RequestQueue* queue, const InferRequest* request) noexcept nogil:
-    cdef int64_t due = request.deadline_ns if request.deadline_ns else request.times.queued + HORIZON_NS
+    cdef int64_t due = earlier(request.deadline_ns, request.objective_ns)
     cdef int32_t levels = queue.priority_levels.load()
     cdef uint64_t level = request.priority
-    queue.mixed = queue.mixed or request.deadline_ns != 0 or levels > 0
+    queue.mixed = queue.mixed or due != 0 or levels > 0
+    if due == 0:
+        due = request.times.queued + HORIZON_NS
     if levels == 0:
         return due
     if level == 0 or level > <uint64_t> levels:
@@ -138,29 +146,70 @@ cdef void look_again(RequestQueue* queue) noexcept nogil:
     forget_empty(queue)
 
 
-# In and out.
-cdef bint put(RequestQueue* queue, InferRequest* request) noexcept nogil:
-    cdef bint accepted, first
+# In.
+cdef Ahead ahead_of(RequestQueue* queue, int64_t urgency_ns) noexcept nogil:
+    """The rows that are served before one that comes now, and their work. Of many requests only some are looked at, evenly spread."""
+    cdef Ahead ahead = Ahead(0, 0)
+    cdef int64_t step = queue.requests.load() // SAMPLES + 1, at = 0
+    cdef const Waiting* one
+    cdef size_t index
+    if not queue.mixed:
+        return Ahead(queue.rows.load(), <double> queue.work_ns.load())
+    for index in range(queue.shapes.size()):
+        while at < <int64_t> queue.shapes[index].size():
+            one = &queue.shapes[index].at(<size_t> at)
+            if one.urgency_ns <= urgency_ns:
+                ahead.rows += rows_of(one.request) * step
+                ahead.work_ns += <double> (one.cost_ns * step)
+            at += step
+        at -= <int64_t> queue.shapes[index].size()
+    return ahead
+
+
+cdef void enter(RequestQueue* queue, const Waiting& one) noexcept nogil:
+    cdef SubQueue* sub = sub_queue_of(queue, one.request)
+    cdef bint first = queue.requests.load() == 0
+    one.request.next = NULL
+    sub.push(one)
+    sub.rows += rows_of(one.request)
+    queue.count(rows_of(one.request), 1, one.cost_ns)
+    if first or one.request.times.queued < queue.oldest_ns.load():
+        queue.oldest_ns.store(one.request.times.queued)
+    if first or one.urgency_ns < queue.urgent_ns.load():
+        queue.urgent_ns.store(one.urgency_ns)
+
+
+cdef inline int64_t left(int64_t until_ns, int64_t now_ns) noexcept nogil:
+    """0: none; a time that has passed is left the shortest."""
+    return max(1, until_ns - now_ns) if until_ns else 0
+
+
+cdef Entry put(RequestQueue* queue, InferRequest* request, const Terms& terms, int64_t now_ns) noexcept nogil:
+    """An empty queue takes one request of any size: what is larger than the bound would otherwise never be served."""
     cdef int64_t rows = rows_of(request)
+    cdef Entry entry
+    cdef Ahead ahead
     cdef Waiting one
     lock(queue)
-    # An empty queue takes any one request: what is larger than the bound would otherwise never be served.
-    first = queue.requests.load() == 0
-    accepted = first or queue.rows.load() + rows <= queue.max_rows.load()
-    if accepted:
-        request.next = NULL
+    one.urgency_ns, one.number, one.request = urgency_of(queue, request), queue.arrivals + 1, request
+    one.cost_ns = <int64_t> (row_ns(terms.known) * <double> rows)
+    if queue.rows.load() + rows > queue.max_rows.load() and now_ns - queue.swept_ns > SWEEP_NS:
+        sweep_locked(queue, now_ns)
+    ahead = ahead_of(queue, one.urgency_ns)
+    entry = predict(rows, ahead, terms)
+    if queue.requests.load() and queue.rows.load() + rows > queue.max_rows.load():
+        entry.verdict = kTooMany
+    else:
+        entry.verdict = judge(entry, ahead, terms, left(request.deadline_ns, now_ns), left(request.answer_by_ns, now_ns),
+                              left(request.objective_ns, now_ns), is_fresh(terms.known, now_ns))
+    if entry.verdict == kTaken:
         queue.arrivals += 1
-        one.urgency_ns, one.number, one.request = urgency_of(queue, request), queue.arrivals, request
-        sub_queue_of(queue, request).push(one)
-        if first or request.times.queued < queue.oldest_ns.load():
-            queue.oldest_ns.store(request.times.queued)
-        if first or one.urgency_ns < queue.urgent_ns.load():
-            queue.urgent_ns.store(one.urgency_ns)
-        queue.count(rows, 1)
+        enter(queue, one)
     unlock(queue)
-    return accepted
+    return entry
 
 
+# Out.
 cdef bint is_dead(InferRequest* request, int64_t now_ns) noexcept nogil:
     if request.cancelled.load():
         request.status.set(kCancelled, b"CANCELLED", string(b"the caller has gone"))
@@ -171,16 +220,35 @@ cdef bint is_dead(InferRequest* request, int64_t now_ns) noexcept nogil:
     return False
 
 
+cdef bint is_too_late(InferRequest* request, const Estimate& known, int64_t now_ns) noexcept nogil:
+    """Whether its run, as predicted by one that is not long ago, would end after its deadline (early drop: Nexus, SOSP 2019)."""
+    if request.answer_by_ns == 0 or not is_fresh(known, now_ns):
+        return False
+    if now_ns + <int64_t> expected_ns(known, rows_of(request)) <= request.answer_by_ns:
+        return False
+    request.status.set(kDeadlineExceeded, b"DEADLINE_EXCEEDED", string(b"the deadline would have passed before the run ended"))
+    return True
+
+
 cdef void let_go(RequestQueue* queue, SubQueue* sub) noexcept nogil:
-    queue.count(-rows_of(sub.top().request), -1)
+    queue.count(-rows_of(sub.top().request), -1, -sub.top().cost_ns)
+    sub.rows -= rows_of(sub.top().request)
     sub.pop()
 
 
-cdef void drop_top(RequestQueue* queue, SubQueue* sub, Taken* taken) noexcept nogil:
-    cdef InferRequest* request = sub.top().request
+cdef void drop_top(RequestQueue* queue, SubQueue* sub, int64_t now_ns) noexcept nogil:
+    """To those that are handed out unserved. Where the queue's time only delays, who has waited too long goes behind those who wait now."""
+    cdef Waiting one = sub.top()
     let_go(queue, sub)
-    request.next = taken.dropped
-    taken.dropped = request
+    if one.request.status.code == kDeadlineExceeded and queue.delays.load() and one.request.deadline_ns != one.request.answer_by_ns:
+        one.request.status.clear()
+        one.request.deadline_ns = one.request.answer_by_ns
+        one.urgency_ns = earlier(one.request.answer_by_ns, now_ns + HORIZON_NS)
+        queue.mixed = True
+        enter(queue, one)
+        return
+    one.request.next = queue.swept
+    queue.swept = one.request
 
 
 cdef void fill(RequestQueue* queue, SubQueue* sub, int64_t max_rows, int64_t now_ns, Taken* taken) noexcept nogil:
@@ -192,7 +260,7 @@ cdef void fill(RequestQueue* queue, SubQueue* sub, int64_t max_rows, int64_t now
     while sub.size() and taken.rows < max_rows and skipped.size() < SKIPS:
         request = sub.top().request
         if is_dead(request, now_ns):
-            drop_top(queue, sub, taken)
+            drop_top(queue, sub, now_ns)
         elif last == NULL or (not sub.alone and taken.rows + request.rows <= max_rows):
             let_go(queue, sub)
             request.next = NULL
@@ -212,19 +280,77 @@ cdef void fill(RequestQueue* queue, SubQueue* sub, int64_t max_rows, int64_t now
         sub.push(skipped[index])
 
 
-cdef Taken take(RequestQueue* queue, int64_t max_rows, int64_t now_ns) noexcept nogil:
+cdef Estimate known_of(const Rules& rules, const InferRequest* request) noexcept nogil:
+    cdef Estimate nothing
+    return nothing if rules.times == NULL else find(rules.times, width_of(request.inputs, rules.first_axis))
+
+
+cdef void fill_from(RequestQueue* queue, SubQueue* sub, const Estimate& known, const Rules& rules, int64_t now_ns,
+                    Taken* taken) noexcept nogil:
+    cdef InferRequest* top = sub.top().request
+    cdef int64_t finish_by_ns = earlier(top.answer_by_ns, top.objective_ns)
+    cdef double slack_ns = <double> left(finish_by_ns, now_ns) * rules.slack_share if finish_by_ns else -1
+    cdef Size size = size_of(sub.rows, rules.limits, known, slack_ns, rules.turn_ns)
+    fill(queue, sub, size.rows, now_ns, taken)
+    taken.expected_ns = expected_ns(known, taken.rows)
+    taken.reason = size.reason
+    if taken.reason == CloseReason.kIdle and queue.requests.load() > <int64_t> sub.size():
+        taken.reason = CloseReason.kShape
+
+
+cdef Taken take(RequestQueue* queue, const Rules& rules, int64_t now_ns) noexcept nogil:
     cdef Taken taken
     cdef SubQueue* sub
-    taken.batch = taken.dropped = NULL
+    cdef Estimate known
+    taken.batch = NULL
     taken.rows = taken.count = 0
+    taken.expected_ns = 0
+    taken.reason = CloseReason.kIdle
     lock(queue)
     sub = most_urgent(queue)
     while sub != NULL and taken.batch == NULL:
-        if is_dead(sub.top().request, now_ns):
-            drop_top(queue, sub, &taken)
+        known = known_of(rules, sub.top().request)
+        if is_dead(sub.top().request, now_ns) or is_too_late(sub.top().request, known, now_ns):
+            drop_top(queue, sub, now_ns)
             sub = most_urgent(queue)
         else:
-            fill(queue, sub, max_rows, now_ns, &taken)
+            fill_from(queue, sub, known, rules, now_ns, &taken)
+    taken.dropped = queue.swept
+    queue.swept = NULL
     look_again(queue)
     unlock(queue)
     return taken
+
+
+cdef void sweep_locked(RequestQueue* queue, int64_t now_ns) noexcept nogil:
+    cdef vector[Waiting] all
+    cdef size_t index, at
+    cdef SubQueue* sub
+    queue.swept_ns = now_ns
+    for index in range(queue.shapes.size()):
+        sub = &queue.shapes[index]
+        all.clear()
+        for at in range(sub.size()):
+            if is_dead(sub.at(at).request, now_ns):
+                break
+        else:
+            continue
+        while sub.size():       # in their order, so that it stays in order
+            if is_dead(sub.top().request, now_ns):
+                drop_top(queue, sub, now_ns)
+            else:
+                all.push_back(sub.top())
+                sub.pop()
+        for at in range(all.size()):
+            sub.push(all[at])
+    look_again(queue)
+
+
+cdef InferRequest* sweep(RequestQueue* queue, int64_t now_ns) noexcept nogil:
+    cdef InferRequest* found
+    lock(queue)
+    sweep_locked(queue, now_ns)
+    found = queue.swept
+    queue.swept = NULL
+    unlock(queue)
+    return found

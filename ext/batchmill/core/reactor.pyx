@@ -287,6 +287,7 @@ cdef class Server:
     def drain(self, bint final=False) -> None:
         """Accepts what has connected, closes the listeners, sends GOAWAY: the notice, or with final the last word."""
         self.shared.draining.store(True)
+        self.shared.pool.turns.draining.store(True)
         self.shared.drain_step.store(2 if final else 1)
         self.wake()
 

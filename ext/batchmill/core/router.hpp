@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "histogram.hpp"
+#include "predictor.hpp"
 #include "queue.hpp"
 
 namespace batchmill {
@@ -13,7 +14,9 @@ namespace batchmill {
 struct OrtModel;  // ort.hpp
 
 constexpr int kMaxThreads = 128;       // data-plane threads that may record
-constexpr int kSizeClasses = 16;       // batch sizes 1, 2, 4, ... rows
+
+// Where a version's batches run. kAuto: by their predicted run time.
+enum class Place : int32_t { kAuto, kExecutor, kIoThread };
 
 // One version of one model, while it serves. Owned by Python's Version object; requests hold leases.
 struct Version {
@@ -30,10 +33,18 @@ struct Version {
     std::atomic<int64_t> default_timeout_ns{0};
     std::atomic<int64_t> run_timeout_ns{0};       // a longer run is ended; 0: never
     std::atomic<int32_t> instances{1};            // batches of it that may run at once
+    std::atomic<int32_t> preferred[kPreferredSizes] = {};  // batch sizes, ascending; 0: no more
+    std::atomic<int64_t> max_wait_ns{0};          // predicted; a request that would wait longer is refused; 0: none
+    std::atomic<int64_t> objective_ns{0};         // from its arrival, a request shall be answered by then; 0: none
+    std::atomic<double> weight{1};                // its share of the executors beside others that have work
+    std::atomic<Place> place{Place::kAuto};
 
     RequestQueue queue;                // and its max_rows
     std::atomic<int64_t> leases{0};
-    std::atomic<int64_t> run_ns[kSizeClasses] = {};   // smoothed run time by size class; 0: not measured
+    RunTimes times;
+    std::atomic<double> drift{1};                     // how much longer than predicted requests waited, of late
+    std::atomic<double> slack_share{1};               // of the time the most urgent has, what its batch may take
+    std::atomic<int64_t> busy_until_ns{0};            // when the batch that was started last is expected to end
     std::atomic<int64_t> inline_again_ns{0};          // an overrun ends running on I/O threads until then
     std::atomic<int32_t> batch_failures{0};           // up with each batch that fails, down with each that does not
     std::atomic<bool> shrinks{false};                 // the runtime's arena, after the next run
@@ -42,12 +53,16 @@ struct Version {
 
     // Guarded by the executor pool's mutex.
     int32_t running = 0;
+    double served_ns = 0;              // run time it has had, by its weight; never less than that of who was served last when it was idle
+    int last_width = 0;                // of the last batch's rows
     bool due = false;                  // in the pool's list
     int64_t expected_rows = 0, last_ended_ns = 0;   // who may be there soon after the last batch: its callers and who waited then
 
     ~Version() {
         for (auto& one : stats) delete one.load();
     }
+    // That counts for the width of a row; below 0: all rows are equally wide.
+    int first_axis() const { return fast_ok ? -1 : batched ? 1 : 0; }
     VersionStats* stats_of(int thread) {
         VersionStats* mine = stats[thread].load(std::memory_order_relaxed);
         if (!mine) stats[thread].store(mine = new VersionStats(), std::memory_order_release);

@@ -2,6 +2,7 @@
 from libc.stdint cimport int32_t, int64_t
 from libcpp cimport bool as cpp_bool
 from libcpp.atomic cimport atomic
+from libcpp.memory cimport unique_ptr
 from libcpp.string cimport string
 from libcpp.string_view cimport string_view
 from libcpp.utility cimport pair
@@ -9,12 +10,15 @@ from libcpp.vector cimport vector
 
 from batchmill.core.histogram cimport VersionStats
 from batchmill.core.message cimport InferRequest, NativeVersion
+from batchmill.core.predictor cimport RunTimes
 from batchmill.core.queue cimport RequestQueue
 from batchmill.core.tensor cimport TensorSpec
 
 cdef extern from "router.hpp" namespace "batchmill" nogil:
     int kMaxThreads
-    int kSizeClasses
+
+    enum class Place(int32_t):
+        kAuto, kExecutor, kIoThread
 
     cdef cppclass OrtModel:
         pass
@@ -27,16 +31,25 @@ cdef extern from "router.hpp" namespace "batchmill" nogil:
         cpp_bool batched, fast_ok, due
         atomic[int64_t] max_batch_size, max_queue_delay_ns, default_timeout_ns, run_timeout_ns
         atomic[int32_t] instances
+        atomic[int32_t]* preferred
+        atomic[int64_t] max_wait_ns, objective_ns
+        atomic[double] weight
+        atomic[Place] place
         int32_t running
+        double served_ns
+        int last_width
         RequestQueue queue
         atomic[int64_t] leases
-        atomic[int64_t]* run_ns
+        RunTimes times
+        atomic[double] drift, slack_share
+        atomic[int64_t] busy_until_ns
         atomic[int64_t] inline_again_ns
         atomic[int32_t] batch_failures
         atomic[int64_t] unbatched_until_ns
         atomic[cpp_bool] shrinks
         atomic[VersionStats*]* stats
         int64_t expected_rows, last_ended_ns
+        int first_axis()
         VersionStats* stats_of(int thread)
 
     ctypedef ModelVersion* VersionPointer   # Cython takes no '*' inside a nested template
@@ -47,6 +60,7 @@ cdef extern from "router.hpp" namespace "batchmill" nogil:
         ModelVersion* standard
 
     cdef cppclass RouteTable:
+        vector[unique_ptr[ModelRoute]] routes
         cpp_bool complete
         void insert(ModelRoute* route)
         const ModelRoute* find(string_view name)

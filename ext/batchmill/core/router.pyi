@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import TypedDict, type_check_only
 
 from typing_extensions import disjoint_base
@@ -25,6 +26,8 @@ class VersionStats(TypedDict):
     assembly_ns: int
     compute_ns: int
     encode_ns: int
+    inline_batches: int
+    closed: dict[str, tuple[int, int, int]]
     batch_sizes: dict[int, tuple[int, int, int, int]]
     stages: dict[str, HistogramSnapshot]
 
@@ -37,25 +40,26 @@ class Version:
         model: Model,
         *,
         batched: bool,
-        max_batch_size: int,
-        instances: int,
-        max_queue_rows: int,
-        max_queue_delay_us: int,
-        default_timeout_us: int,
-        run_timeout_ms: int,
         fast_ok: bool,
     ) -> Version: ...
-    def set_limits(
+    def tune(
         self,
         *,
         max_batch_size: int,
-        instances: int,
-        max_queue_rows: int,
+        preferred_batch_sizes: Sequence[int],
         max_queue_delay_us: int,
-        default_timeout_us: int,
+        instances: int,
+        run_on: str,
+        weight: float,
         run_timeout_ms: int,
+        max_queue_rows: int,
+        max_wait_ms: int,
+        default_timeout_us: int,
+        timeout_action: str,
+        priority_levels: int,
+        default_priority_level: int,
+        latency_ms: float,
     ) -> None: ...
-    def set_priorities(self, levels: int, default_level: int) -> None: ...
     @property
     def name(self) -> str: ...
     @property

@@ -6,7 +6,7 @@ Who gets a request: an exact version, a label, otherwise the model's standard ve
 from libc.stdint cimport uint8_t
 
 from batchmill.core.clock cimport now_ns
-from batchmill.core.histogram cimport answered, snapshot, statistics
+from batchmill.core.histogram cimport answered, kPreferredSizes, snapshot, statistics
 from batchmill.core.ort cimport Model
 from batchmill.core.status cimport append_echo, kInvalidArgument, kNotFound, kUnavailable
 from batchmill.core.tensor cimport (
@@ -289,8 +289,7 @@ cdef class Version:
     batched: axis 0 of all inputs and outputs is the batch. fast_ok: its other axes are static, so its run time can be known.
     """
 
-    def __cinit__(self, str name, str version, Model model, *, bint batched, int64_t max_batch_size, int32_t instances,
-                  int64_t max_queue_rows, int64_t max_queue_delay_us, int64_t default_timeout_us, int64_t run_timeout_ms, bint fast_ok):
+    def __cinit__(self, str name, str version, Model model, *, bint batched, bint fast_ok):
         self.native = new ModelVersion()
         self.model = model
         self.native.name = name.encode()
@@ -300,26 +299,34 @@ cdef class Version:
         self.native.outputs = &model.model.outputs
         self.native.batched = batched
         self.native.fast_ok = fast_ok and all_ranked(&model.model.inputs)
-        self.set_limits(max_batch_size=max_batch_size, instances=instances, max_queue_rows=max_queue_rows,
-                        max_queue_delay_us=max_queue_delay_us, default_timeout_us=default_timeout_us, run_timeout_ms=run_timeout_ms)
+        self.native.max_batch_size.store(64 if batched else 1)
 
     def __dealloc__(self):
         del self.native
 
-    def set_limits(self, *, int64_t max_batch_size, int32_t instances, int64_t max_queue_rows, int64_t max_queue_delay_us,
-                   int64_t default_timeout_us, int64_t run_timeout_ms) -> None:
-        """Also while it serves: they count from the next batch on, those of the queue from the next request on."""
-        self.native.max_batch_size.store(max_batch_size if self.native.batched else 1)
-        self.native.instances.store(instances)
-        self.native.queue.max_rows.store(max_queue_rows)
-        self.native.max_queue_delay_ns.store(max_queue_delay_us * 1000)
-        self.native.default_timeout_ns.store(default_timeout_us * 1000)
-        self.native.run_timeout_ns.store(run_timeout_ms * 1000000)
+    def tune(self, *, int64_t max_batch_size, preferred_batch_sizes, int64_t max_queue_delay_us, int32_t instances, str run_on,
+             double weight, int64_t run_timeout_ms, int64_t max_queue_rows, int64_t max_wait_ms, int64_t default_timeout_us,
+             str timeout_action, int32_t priority_levels, int32_t default_priority_level, double latency_ms) -> None:
+        """Also while it serves: what is about runs counts from the next batch on, what is about the queue from the next request on.
 
-    def set_priorities(self, int32_t levels, int32_t default_level) -> None:
-        """Also while it serves. levels: 0: priorities do not count; else 1 is the highest."""
-        self.native.queue.default_priority.store(default_level)
-        self.native.queue.priority_levels.store(levels)
+        preferred_batch_sizes: ascending, 8 at most. priority_levels: 0: priorities do not count; else 1 is the highest.
+        """
+        cdef int at
+        self.native.max_batch_size.store(max_batch_size if self.native.batched else 1)
+        for at in range(kPreferredSizes):
+            self.native.preferred[at].store(preferred_batch_sizes[at] if at < len(preferred_batch_sizes) else 0)
+        self.native.max_queue_delay_ns.store(max_queue_delay_us * 1000)
+        self.native.instances.store(instances)
+        self.native.place.store({"auto": Place.kAuto, "executor": Place.kExecutor, "io": Place.kIoThread}[run_on])
+        self.native.weight.store(weight)
+        self.native.run_timeout_ns.store(run_timeout_ms * 1000000)
+        self.native.queue.max_rows.store(max_queue_rows)
+        self.native.max_wait_ns.store(max_wait_ms * 1000000)
+        self.native.default_timeout_ns.store(default_timeout_us * 1000)
+        self.native.queue.delays.store(timeout_action == "delay")
+        self.native.queue.default_priority.store(default_priority_level)
+        self.native.queue.priority_levels.store(priority_levels)
+        self.native.objective_ns.store(<int64_t> (latency_ms * 1000000))
 
     @property
     def name(self) -> str:

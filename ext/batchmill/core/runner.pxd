@@ -13,12 +13,6 @@ cdef InferRequest* run_batch(ModelVersion* version, Taken taken, Scratch* scratc
 # Runs the requests of a failed batch again by halves. All of them, answered or failed, linked by next.
 cdef InferRequest* rerun_halves(ModelVersion* version, InferRequest* batch, Scratch* scratch) noexcept nogil
 
-# The smoothed run time of the next size class up that was measured, ns; 0: unknown.
-cdef int64_t predicted_ns(ModelVersion* version, int64_t rows) noexcept nogil
-
-# Rows that a batch may have now: 1 for a while after batches kept failing.
-cdef int64_t batch_limit(ModelVersion* version, int64_t now) noexcept nogil
-
 # Tells the run that a thread has in hand to end, if it has taken too long. From any thread.
 cdef void end_overdue(Scratch* scratch, int64_t now) noexcept nogil
 

@@ -11,8 +11,8 @@ from batchmill.core.batch cimport gather, scatter
 from batchmill.core.clock cimport now_ns
 from batchmill.core.histogram cimport VersionStats, add
 from batchmill.core.ort cimport OrtModel, OrtRunOptions, new_run_options, run, set_terminate, shrink_arena_after
+from batchmill.core.predictor cimport learn, width_of
 from batchmill.core.queue cimport is_dead
-from batchmill.core.router cimport kSizeClasses
 from batchmill.core.status cimport Status, kDeadlineExceeded, kInternal, kResourceExhausted
 
 cdef extern from * nogil:
@@ -21,31 +21,11 @@ cdef extern from * nogil:
 cdef int32_t FAILURE_WEIGHT = 4             # one failed batch weighs as much as so many good ones
 cdef int32_t FAILURES_MAX = 16
 cdef int64_t UNBATCHED_NS = 1000000000
-
-
-cdef inline int size_class(int64_t rows) noexcept nogil:
-    cdef int found = 0
-    while rows > 1 and found < kSizeClasses - 1:
-        rows = (rows + 1) >> 1
-        found += 1
-    return found
-
-
-cdef int64_t predicted_ns(ModelVersion* version, int64_t rows) noexcept nogil:
-    """A class that was not measured is guessed from a smaller one as if time grew in proportion: never too low."""
-    cdef int wanted = size_class(rows), at
-    cdef int64_t found
-    for at in range(wanted, -1, -1):
-        found = version.run_ns[at].load()
-        if found:
-            return found << (wanted - at)
-    return 0
-
-
-cdef void measured(ModelVersion* version, int64_t rows, int64_t run_ns) noexcept nogil:
-    cdef int at = size_class(rows)
-    cdef int64_t before = version.run_ns[at].load()
-    version.run_ns[at].store(run_ns if before == 0 else before + (run_ns - before) // 8)
+cdef int64_t DRIFT_FROM_NS = 1000000        # shorter waits say nothing about the predictor
+cdef double DRIFT_RATE = 0.0625
+cdef double SLACK_BACK_OFF = 0.8
+cdef double SLACK_STEP = 0.01
+cdef double SLACK_LEAST = 0.25
 
 
 # The options of a run: its time limit, and whether the runtime's arena shrinks after it.
@@ -133,8 +113,8 @@ cdef bint run_once(ModelVersion* version, InferRequest* batch, int64_t rows, int
         ran = now_ns()
         done = scatter(version, batch, rows, scratch)
         if done:
-            measured(version, rows, ran - gathered)
             written = now_ns()
+            learn(version.times.made(width_of(scratch.inputs, version.first_axis())), rows, <double> (ran - gathered), written)
             version.stats_of(scratch.thread).count_batch(rows, count, gathered - began, ran - gathered, written - ran)
             stamp(batch, gathered, ran, written)
             if any_refused(batch):      # its outputs were too large: the arena has grown to hold them, and would stay so
@@ -143,10 +123,6 @@ cdef bint run_once(ModelVersion* version, InferRequest* batch, int64_t rows, int
             status.set(kInternal, b"WRONG_ROWS", string(b"the model's outputs do not have the batch's rows"))
     scratch.outputs.clear()
     return done
-
-
-cdef int64_t batch_limit(ModelVersion* version, int64_t now) noexcept nogil:
-    return 1 if now < version.unbatched_until_ns.load() else version.max_batch_size.load()
 
 
 cdef void judge(ModelVersion* version, bint failed, int64_t now) noexcept nogil:
@@ -162,24 +138,53 @@ cdef void judge(ModelVersion* version, bint failed, int64_t now) noexcept nogil:
         version.unbatched_until_ns.store(now + UNBATCHED_NS)
 
 
+# What predictions turned out to be. Threads may overwrite each other's corrections: another follows.
+cdef void correct_drift(ModelVersion* version, const InferRequest* first) noexcept nogil:
+    """By the wait of the batch's first request, where one of some length was predicted."""
+    cdef double drift = version.drift.load(), seen
+    if first.predicted_wait_ns >= DRIFT_FROM_NS:
+        seen = drift * <double> (first.times.started - first.times.queued) / <double> first.predicted_wait_ns
+        version.drift.store(max(0.25, min(8.0, drift + (seen - drift) * DRIFT_RATE)))
+
+
+cdef void correct_slack(ModelVersion* version, const Taken& taken, int64_t started) noexcept nogil:
+    """A batch that should have ended in time and did not makes the next ones smaller (additive increase, multiplicative decrease)."""
+    cdef const InferRequest* first = taken.batch
+    cdef int64_t due = first.answer_by_ns
+    cdef double share = version.slack_share.load()
+    if due == 0 or 0 < first.objective_ns < due:
+        due = first.objective_ns
+    if due == 0 or started + <int64_t> taken.expected_ns > due:
+        return
+    share = share * SLACK_BACK_OFF if first.times.encoded > due else share + SLACK_STEP
+    version.slack_share.store(max(SLACK_LEAST, min(1.0, share)))
+
+
 cdef InferRequest* run_batch(ModelVersion* version, Taken taken, Scratch* scratch, InferRequest** failed) noexcept nogil:
     cdef InferRequest* request = taken.batch
     cdef InferRequest* last = NULL
     cdef VersionStats* stats = version.stats_of(scratch.thread)
-    cdef int64_t now = now_ns()
+    cdef int64_t now = now_ns(), waited = 0
     cdef Status status
     cdef bint done
     failed[0] = NULL
     while request != NULL:
         request.times.started = now
         stats.queue.record(now - request.times.queued)
+        waited = max(waited, now - request.times.queued)
         last = request
         request = request.next
     if taken.batch == NULL:
         return taken.dropped
+    stats.count_close(taken.reason, taken.rows, waited)
+    if not scratch.is_executor:
+        add(stats.inline_batches, 1)
+    correct_drift(version, taken.batch)
     done = run_once(version, taken.batch, taken.rows, taken.count, scratch, &status)
     if taken.count > 1:
         judge(version, not done, now)
+    if done:
+        correct_slack(version, taken, now)
     if done or taken.count == 1 or status.code == kDeadlineExceeded:
         if not done:
             fail(version, taken.batch, status)

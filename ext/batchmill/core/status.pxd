@@ -14,12 +14,15 @@ cdef extern from "message.hpp" namespace "batchmill" nogil:
         int32_t http_status         # 0: the code's usual one
         const char* reason          # a static string such as "QUEUE_FULL"
         string message
+        int64_t retry_ms            # when to come back; 0: the reason's usual time
         bint ok()
         void set(Code, const char*, string)
         void clear()
 
 cdef int http_status_of(const Status& status) noexcept nogil
-cdef int retry_after_secs(const Status& status) noexcept nogil     # when to come back; 0: the same would be refused again
+# When to come back; 0: the same would be refused again. In seconds: rounded up.
+cdef int64_t retry_after_ms(const Status& status) noexcept nogil
+cdef int64_t retry_after_secs(const Status& status) noexcept nogil
 
 # An answer over the server's limit. tensors: bytes of its outputs.
 cdef void set_too_large(Status& status, int64_t tensors, int64_t limit) noexcept nogil

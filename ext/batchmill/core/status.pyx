@@ -37,10 +37,14 @@ cdef int http_status_of(const Status& status) noexcept nogil:
     return 500
 
 
-cdef int retry_after_secs(const Status& status) noexcept nogil:
-    if http_status_of(status) == 503 or string_view(status.reason) == string_view(b"QUEUE_FULL"):
-        return 1
-    return 0
+cdef int64_t retry_after_ms(const Status& status) noexcept nogil:
+    if status.retry_ms:
+        return status.retry_ms
+    return 1000 if http_status_of(status) == 503 else 0
+
+
+cdef int64_t retry_after_secs(const Status& status) noexcept nogil:
+    return (retry_after_ms(status) + 999) // 1000
 
 
 cdef void set_too_large(Status& status, int64_t tensors, int64_t limit) noexcept nogil:

@@ -17,19 +17,23 @@ Signature = Sequence[tuple[str, str, list[int], list[str]]]  # name, datatype, s
 
 
 @dataclass(frozen=True, slots=True)
-class ServingLimits:
-    """How the data plane runs one version. max_batch_size, max_queue_rows in rows."""
+class Tuning:
+    """How a version is batched and queued. A version in service takes it over at once: from the next request or batch on."""
 
-    batched: bool
-    max_batch_size: int
-    instances: int
-    max_queue_rows: int
-    max_queue_delay_us: int
-    default_timeout_us: int
-    run_timeout_ms: int
-    priority_levels: int
-    default_priority_level: int
-    fast_ok: bool
+    max_batch_size: int = 64  # rows
+    preferred_batch_sizes: tuple[int, ...] = ()  # rows, ascending
+    max_queue_delay_us: int = 0  # how long the oldest row may wait for company
+    instances: int = 0  # batches at once; 0: one for each executor
+    run_on: str = "auto"  # where batches run: executor, io (an I/O thread), or by their predicted run time
+    weight: float = 1.0  # its share of the executors beside other models that have work
+    run_timeout_ms: int = 30000  # a longer run is ended; 0: never
+    max_queue_rows: int = 4096
+    max_wait_ms: int = 2000  # predicted; 0: any
+    default_timeout_us: int = 0  # 0: none
+    timeout_action: str = "reject"  # or delay: who has waited too long lets others go first
+    priority_levels: int = 0  # 0: priorities do not count
+    default_priority_level: int = 0
+    latency_ms: float = 0.0  # the objective; 0: none
 
 
 class LoadedModel(Protocol):
@@ -57,11 +61,11 @@ class Backend(Protocol):
     def load(self, path: Path, *, intra_op_threads: int, providers: Sequence[str]) -> LoadedModel:
         """Raises RuntimeError or ValueError when the file cannot be loaded."""
 
-    def serve(self, name: str, version: str, model: LoadedModel, limits: ServingLimits) -> Version:
-        """Makes the version that a route table can name."""
+    def serve(self, name: str, version: str, model: LoadedModel, tuning: Tuning, *, batched: bool, fast_ok: bool) -> Version:
+        """Makes the version that a route table can name. tuning.instances: as many, at least 1. fast_ok: its runs' time follows from their rows."""
 
-    def adjust(self, version: Version, limits: ServingLimits) -> None:
-        """Gives a version that may be in service other limits, from its next batch on. batched and fast_ok stay as they are."""
+    def tune(self, version: Version, tuning: Tuning) -> None:
+        """Of a version that may be in service."""
 
     def close(self, raw_a: bytes, raw_b: bytes, datatype: str, rtol: float, atol: float) -> bool:
         """Whether two tensors are element-wise close; NaN equals NaN."""

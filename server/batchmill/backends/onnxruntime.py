@@ -6,10 +6,11 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import cast
 
-from batchmill.backends import LoadedModel, ServingLimits
+from batchmill.backends import LoadedModel, Tuning
 from batchmill.backends.onnx_file import external_locations, unloadable
 from batchmill.core import ort
 from batchmill.core.router import Version
@@ -55,21 +56,13 @@ class OnnxRuntime:
                 shutil.copyfile(path.parent / name, copy)
             return ort.Model(str(Path(folder, path.name)), intra_op_threads=intra_op_threads, providers=tuple(providers))
 
-    def serve(self, name: str, version: str, model: LoadedModel, limits: ServingLimits) -> Version:
-        served = Version(
-            name, version, cast(ort.Model, model), batched=limits.batched, max_batch_size=limits.max_batch_size,
-            instances=limits.instances, max_queue_rows=limits.max_queue_rows, max_queue_delay_us=limits.max_queue_delay_us,
-            default_timeout_us=limits.default_timeout_us, run_timeout_ms=limits.run_timeout_ms, fast_ok=limits.fast_ok,
-        )  # fmt: skip
-        served.set_priorities(limits.priority_levels, limits.default_priority_level)
+    def serve(self, name: str, version: str, model: LoadedModel, tuning: Tuning, *, batched: bool, fast_ok: bool) -> Version:
+        served = Version(name, version, cast(ort.Model, model), batched=batched, fast_ok=fast_ok)
+        self.tune(served, tuning)
         return served
 
-    def adjust(self, version: Version, limits: ServingLimits) -> None:
-        version.set_limits(
-            max_batch_size=limits.max_batch_size, instances=limits.instances, max_queue_rows=limits.max_queue_rows,
-            max_queue_delay_us=limits.max_queue_delay_us, default_timeout_us=limits.default_timeout_us, run_timeout_ms=limits.run_timeout_ms,
-        )  # fmt: skip
-        version.set_priorities(limits.priority_levels, limits.default_priority_level)
+    def tune(self, version: Version, tuning: Tuning) -> None:
+        version.tune(**{field.name: getattr(tuning, field.name) for field in fields(tuning)})
 
     def close(self, raw_a: bytes, raw_b: bytes, datatype: str, rtol: float, atol: float) -> bool:
         return ort.close(raw_a, raw_b, datatype, rtol, atol)

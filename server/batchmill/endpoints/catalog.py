@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import batchmill
+from batchmill.backends import Tuning
 from batchmill.errors import InvalidRequest, NotFound, NotReady
 from batchmill.observe.windows import WINDOWS, Windows
 from batchmill.registry.status import ModelStatus, VersionStatus
@@ -79,7 +80,7 @@ class Catalog:
             "max_batch_size": version.max_batch_size,
             "input": [{"name": n, "data_type": config_type(d), "dims": list(s[skip:])} for n, d, s, _ in version.inputs],
             "output": [{"name": n, "data_type": config_type(d), "dims": list(s[skip:])} for n, d, s, _ in version.outputs],
-            **({"dynamic_batching": {"max_queue_delay_microseconds": model.settings.max_queue_delay_us}} if version.batched else {}),
+            **({"dynamic_batching": dynamic_batching(model.settings.tuning)} if version.batched else {}),
         }
 
     def statistics(self, name: str = "", number: str = "") -> list[dict[str, Any]]:
@@ -155,6 +156,14 @@ def config_type(datatype: str) -> str:
     return _CONFIG_TYPES.get(datatype, f"TYPE_{datatype}")
 
 
+def dynamic_batching(tuning: Tuning) -> dict[str, Any]:
+    """In the words of Triton's model_config."""
+    return {
+        "max_queue_delay_microseconds": tuning.max_queue_delay_us,
+        **({"preferred_batch_size": list(tuning.preferred_batch_sizes)} if tuning.preferred_batch_sizes else {}),
+    }
+
+
 def statistics_of(name: str, version: VersionStatus) -> dict[str, Any]:
     """The v2 statistics extension with Triton's meaning; durations in ns. Those of inference_stats but fail are summed over the
     requests answered well, each of which counts its batch's whole time, those of batch_stats over batches. compute_input
@@ -192,5 +201,8 @@ def statistics_of(name: str, version: VersionStatus) -> dict[str, Any]:
             }
             for rows, (batches, assembly_ns, compute_ns, encode_ns) in stats["batch_sizes"].items()
         ],
+        "batch_closes": {
+            reason: {"count": batches, "rows": rows, "wait_ns": wait_ns} for reason, (batches, rows, wait_ns) in stats["closed"].items() if batches
+        },
         "memory_usage": [{"type": "CPU", "id": 0, "byte_size": version.memory_bytes}],
     }

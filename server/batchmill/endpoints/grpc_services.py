@@ -22,8 +22,8 @@ SERVICE = "inference.GRPCInferenceService"
 
 
 def filled(message: Any, content: dict[str, Any]) -> Any:
-    """Our own dictionary as a message; never a caller's JSON."""
-    return json_format.ParseDict(content, message)
+    """Our own dictionary as a message; never a caller's JSON. What the protocol has no field for is told over REST alone."""
+    return json_format.ParseDict(content, message, ignore_unknown_fields=True)
 
 
 class InferenceServicer(inference_pb2_grpc.GRPCInferenceServiceServicer):

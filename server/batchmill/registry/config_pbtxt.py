@@ -28,9 +28,9 @@ _NO_EFFECT: dict[str, tuple[str, ...]] = {
     "input.format": ("FORMAT_NONE",), "input.reshape": (), "input.is_shape_tensor": ("false",), "input.allow_ragged_batch": ("false",),
     "input.optional": ("false",), "output.label_filename": ('""',), "output.reshape": (), "output.is_shape_tensor": ("false",),
     "instance_group.name": (), "instance_group.gpus": (), "instance_group.kind": ("KIND_AUTO", "KIND_CPU"),
-    "dynamic_batching.preferred_batch_size": (), "dynamic_batching.preserve_ordering": ("false",),
-    "dynamic_batching.priority_queue_policy": (), "dynamic_batching.default_queue_policy.timeout_action": ("REJECT",),
-    "dynamic_batching.default_queue_policy.allow_timeout_override": ("true",), "parameters.key": ('"intra_op_thread_count"',),
+    "dynamic_batching.preserve_ordering": ("false",),
+    "dynamic_batching.priority_queue_policy": (), "dynamic_batching.default_queue_policy.allow_timeout_override": ("true",),
+    "parameters.key": ('"intra_op_thread_count"',),
 }  # fmt: skip
 # Fields of Triton's that the parser does not know: valid, and without effect.
 ELSEWHERE = {
@@ -45,6 +45,8 @@ _ORIGINS = {
     "batching.max_queue_delay_us": "dynamic_batching.max_queue_delay_microseconds",
     "queue.max_rows": "dynamic_batching.default_queue_policy.max_queue_size",
     "queue.default_timeout_us": "dynamic_batching.default_queue_policy.default_timeout_microseconds",
+    "batching.preferred_batch_sizes": "dynamic_batching.preferred_batch_size",
+    "queue.timeout_action": "dynamic_batching.default_queue_policy.timeout_action",
     "queue.priority_levels": "dynamic_batching.priority_levels", "queue.default_priority_level": "dynamic_batching.default_priority_level",
     "instances.count": "instance_group.count", "instances.intra_op_threads": "parameters.value.string_value",
 }  # fmt: skip
@@ -159,6 +161,10 @@ def settings_given(config: Any, fields: list[Field]) -> dict[str, Any]:
     if "max_batch_size" in names:  # 0 says that there is no batch axis
         batching = {"max_batch_size": config.max_batch_size} if config.max_batch_size else {"mode": "off"}
     policy = config.dynamic_batching.default_queue_policy
+    if "dynamic_batching.preferred_batch_size" in names:
+        batching["preferred_batch_sizes"] = list(config.dynamic_batching.preferred_batch_size)
+    if "dynamic_batching.default_queue_policy.timeout_action" in names:
+        queue["timeout_action"] = "delay" if policy.timeout_action == policy.DELAY else "reject"
     if "dynamic_batching.max_queue_delay_microseconds" in names:
         batching["max_queue_delay_us"] = config.dynamic_batching.max_queue_delay_microseconds
     if "dynamic_batching.default_queue_policy.max_queue_size" in names:

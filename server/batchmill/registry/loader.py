@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batchmill import backends
-from batchmill.backends import Backend, LoadedModel, ServingLimits
+from batchmill.backends import Backend, LoadedModel, Tuning
 from batchmill.errors import BatchmillError, ModelError
 from batchmill.logs import Log
 from batchmill.registry.layout import ModelFolder
@@ -56,31 +57,21 @@ def open_version(
         raise ModelError(contradiction)
     proof = validated(backend, model, path, settings, proof)
     warm_up(model, settings.warmup_runs, proof.batched)
-    served = backend.serve(name, number, model, limits_of(model, proof.batched, settings, executors))
-    batch = settings.max_batch_size if proof.batched else 0
+    fast_ok = has_static_runs(model, proof.batched)
+    served = backend.serve(name, number, model, tuning_of(settings, executors), batched=proof.batched, fast_ok=fast_ok)
+    batch = settings.tuning.max_batch_size if proof.batched else 0
     return VersionStatus(number, "READY", "", proof.batched, proof.reason, batch, served, model)
 
 
 def adjust_version(version: VersionStatus, settings: ModelSettings, executors: int) -> None:
     """What of the settings needs no loading takes effect on a version that is loaded."""
-    if version.served is not None and version.model is not None:
-        backends.find("onnxruntime").adjust(version.served, limits_of(version.model, version.batched, settings, executors))
-        version.max_batch_size = settings.max_batch_size if version.batched else 0
+    if version.served is not None:
+        backends.find("onnxruntime").tune(version.served, tuning_of(settings, executors))
+        version.max_batch_size = settings.tuning.max_batch_size if version.batched else 0
 
 
-def limits_of(model: LoadedModel, batched: bool, settings: ModelSettings, executors: int) -> ServingLimits:
-    return ServingLimits(
-        batched=batched,
-        max_batch_size=settings.max_batch_size,
-        instances=settings.instances or executors,
-        max_queue_rows=settings.max_queue_rows,
-        max_queue_delay_us=settings.max_queue_delay_us,
-        default_timeout_us=settings.default_timeout_us,
-        run_timeout_ms=settings.run_timeout_ms,
-        priority_levels=settings.priority_levels,
-        default_priority_level=settings.default_priority_level,
-        fast_ok=has_static_runs(model, batched),
-    )
+def tuning_of(settings: ModelSettings, executors: int) -> Tuning:
+    return replace(settings.tuning, instances=settings.tuning.instances or executors)
 
 
 def validated(backend: Backend, model: LoadedModel, path: Path, settings: ModelSettings, proof: Proof | None) -> Proof:
@@ -92,7 +83,7 @@ def validated(backend: Backend, model: LoadedModel, path: Path, settings: ModelS
 
     proof = declared(settings, proof or prove(backend, model, settings.batching, golden.samples(found)))
     limits = golden.Limits(settings.golden_rtol, settings.golden_atol, settings.golden_p99_ms)
-    golden.check(found, model, limits, settings.max_batch_size if proof.batched else 0)
+    golden.check(found, model, limits, settings.tuning.max_batch_size if proof.batched else 0)
     return proof
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
+from batchmill.backends import Tuning
 from batchmill.errors import ConfigError
 from batchmill.registry.policy import VersionPolicy
 from batchmill.registry.settings import ModelSettings
@@ -20,10 +21,10 @@ MAX_DEPTH = 64  # the reader takes minutes for half a million brackets
 MAX_ECHO = 100  # characters of what was given
 MAX_VERSION = 10**19 - 1  # what a folder's name can say
 HOUR_MS = 3_600_000
+PREFERRED_MAX = 8  # batch sizes
 # Valid keys that this release does not act on; a file that has one is told so.
 _NOT_YET = (
-    "slo", "batching.preferred_batch_sizes", "queue.max_wait_ms", "queue.timeout_action", "lineage",
-    "parameters",
+    "slo.target", "lineage", "parameters",
 )  # fmt: skip
 
 
@@ -162,6 +163,11 @@ def make_schema() -> Any:
     def word_of_switch(value: Any) -> Any:
         return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value  # YAML 1.1 reads on and off so
 
+    def eight_at_most(value: Any) -> Any:
+        if isinstance(value, list) and len(value) <= PREFERRED_MAX:
+            return value
+        raise ValueError(f"a list of at most {PREFERRED_MAX} batch sizes")
+
     def one_of_the_policies(value: Any) -> Any:
         numbers = value if isinstance(value, list) else []
         if value in ("latest", "all") or (numbers and all(type(one) is int and 1 <= one <= MAX_VERSION for one in numbers)):
@@ -184,18 +190,18 @@ def make_schema() -> Any:
         """Rows."""
         max_queue_delay_us: Annotated[int, number(0, 1000 * HOUR_MS)] = 0
         """How long the oldest row may wait for company. 0: a batch is what waits when an executor is free."""
-        preferred_batch_sizes: list[Annotated[int, number(1, 65536)]] = []
-        """Without effect in this release."""
+        preferred_batch_sizes: Annotated[list[Annotated[int, number(1, 65536)]], BeforeValidator(eight_at_most)] = []
+        """Rows, 8 sizes at most. What waits is cut to the largest of them that it makes; to wait until it makes one, give a queue delay, too."""
 
     class Queue(Part):
         max_rows: Annotated[int, number(1, 1_000_000_000)] = 4096
         """Rows that may wait; more are refused at once (`--busy-status`, RESOURCE_EXHAUSTED)."""
         max_wait_ms: Annotated[int, number(0, HOUR_MS)] = 2000
-        """Without effect in this release."""
+        """A request that is predicted to wait longer is refused at once (`--busy-status`, RESOURCE_EXHAUSTED). 0: however long."""
         default_timeout_us: Annotated[int, number(0, 1000 * HOUR_MS)] = 0
         """Deadline of a request that brings none. 0: none."""
         timeout_action: Literal["reject", "delay"] = "reject"
-        """Without effect in this release."""
+        """What becomes of a request that has waited longer than its timeout: it is refused, or all who wait now go before it."""
         priority_levels: Annotated[int, number(0, 1000)] = 0
         """How many levels the `priority` of a request has: 1 is the highest; each one further is due 100 ms later. 0: it does not count."""
         default_priority_level: Annotated[int, number(0, 1000)] = 0
@@ -204,12 +210,16 @@ def make_schema() -> Any:
     class Instances(Part):
         count: Annotated[int | Literal["auto"], number(1, 1024, "auto")] = "auto"
         """Batches of this model at once. auto: one for each executor."""
+        run_on: Literal["auto", "executor", "io"] = "auto"
+        """Where batches run: on an executor; on the I/O thread, which saves the hand-over and holds its connections up; auto: by run time."""
+        weight: Annotated[float, number(0.001, 1000.0)] = 1.0
+        """Its share of the executors beside other models that have work."""
         intra_op_threads: Annotated[int | Literal["auto"], number(1, 1024, "auto")] = "auto"
         """Threads of one run. auto: 1."""
 
     class Slo(Part):
         latency_ms: Annotated[float, number(0.001, HOUR_MS)]
-        """Without effect in this release."""
+        """The objective: batches are as large as still leaves their most urgent request in time; who could not be in time is refused at once."""
         target: Annotated[float, number(0.001, 1)] = 0.99
         """Without effect in this release."""
 
@@ -281,22 +291,35 @@ def elsewhere(key: str) -> list[str]:
     return [f"{name}.{key}" for name, part in parts if part is not None and key in part.model_fields][:1] or [key] * (key in schema().model_fields)
 
 
+def tuning_of(model: Any) -> Tuning:
+    batching, queue, instances = model.batching, model.queue, model.instances
+    return Tuning(
+        max_batch_size=batching.max_batch_size,
+        preferred_batch_sizes=tuple(sorted({size for size in batching.preferred_batch_sizes if size <= batching.max_batch_size})),
+        max_queue_delay_us=batching.max_queue_delay_us,
+        instances=0 if instances.count == "auto" else instances.count,
+        run_on=instances.run_on,
+        weight=instances.weight,
+        run_timeout_ms=model.run_timeout_ms,
+        max_queue_rows=queue.max_rows,
+        max_wait_ms=queue.max_wait_ms,
+        default_timeout_us=queue.default_timeout_us,
+        timeout_action=queue.timeout_action,
+        priority_levels=queue.priority_levels,
+        default_priority_level=min(queue.default_priority_level or (queue.priority_levels + 1) // 2, queue.priority_levels),
+        latency_ms=model.slo.latency_ms if model.slo else 0.0,
+    )
+
+
 def settings_of(model: Any) -> ModelSettings:
     policy = model.versions.policy
     versions = VersionPolicy("specific", numbers=tuple(policy)) if isinstance(policy, list) else VersionPolicy(policy, model.versions.count)
-    count, threads = model.instances.count, model.instances.intra_op_threads
+    threads = model.instances.intra_op_threads
     return ModelSettings(
         versions=versions,
         labels={label: str(number) for label, number in model.labels.items()},
         batching=model.batching.mode,
-        max_batch_size=model.batching.max_batch_size,
-        max_queue_rows=model.queue.max_rows,
-        max_queue_delay_us=model.batching.max_queue_delay_us,
-        default_timeout_us=model.queue.default_timeout_us,
-        priority_levels=model.queue.priority_levels,
-        default_priority_level=min(model.queue.default_priority_level or (model.queue.priority_levels + 1) // 2, model.queue.priority_levels),
-        run_timeout_ms=model.run_timeout_ms,
-        instances=0 if count == "auto" else count,
+        tuning=tuning_of(model),
         intra_op_threads=1 if threads == "auto" else threads,
         execution_providers=tuple(model.execution_providers),
         warmup_runs=model.warmup.runs,

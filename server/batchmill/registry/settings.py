@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from batchmill.backends import Tuning
 from batchmill.registry.policy import VersionPolicy
 
 
@@ -27,14 +28,7 @@ class ModelSettings:
     versions: VersionPolicy = VersionPolicy()  # noqa: RUF009  (frozen)
     labels: dict[str, str] = field(default_factory=dict)
     batching: str = "auto"  # auto: proved at load; on: declared, axis 0 of all inputs and outputs; off
-    max_batch_size: int = 64  # rows
-    max_queue_rows: int = 4096
-    max_queue_delay_us: int = 0  # how long the oldest row may wait for company
-    default_timeout_us: int = 0  # 0: none
-    priority_levels: int = 0  # 0: priorities do not count
-    default_priority_level: int = 0
-    run_timeout_ms: int = 30000  # a longer run is ended; 0: never
-    instances: int = 0  # batches at once; 0: one for each executor
+    tuning: Tuning = Tuning()  # noqa: RUF009  (frozen)
     intra_op_threads: int = 1
     execution_providers: tuple[str, ...] = ("CPUExecutionProvider",)
     warmup_runs: int = 3
@@ -47,9 +41,8 @@ class ModelSettings:
     without_effect: tuple[str, ...] = ()  # keys that are valid and that this release does not act on
 
     def for_loading(self) -> ModelSettings:
-        """Without what needs no loading anew when it changes: what is chosen among, and the limits that a version in service takes over."""
+        """Without what needs no loading anew when it changes: what is chosen among, and what a version in service takes over."""
         return replace(
-            self, versions=VersionPolicy(), labels={}, signature_change="hold", notes=(), without_effect=(), max_batch_size=1, max_queue_rows=1,
-            max_queue_delay_us=0, default_timeout_us=0, run_timeout_ms=0, instances=0, warmup_runs=0,
-            priority_levels=0, default_priority_level=0,
+            self, versions=VersionPolicy(), labels={}, signature_change="hold", notes=(), without_effect=(), warmup_runs=0,
+            tuning=Tuning(max_batch_size=1),
         )  # fmt: skip

@@ -1,0 +1,33 @@
+# Whether a request is taken in: pure functions of what waits before it and of what was measured.
+from libc.stdint cimport int32_t, int64_t
+
+from batchmill.core.predictor cimport Estimate
+
+# What is known when a request asks for a place.
+cdef struct Terms:
+    Estimate known              # of its rows
+    int64_t most_rows           # of a batch
+    int32_t parallel            # batches of its version that run at once
+    double busy_ns              # until one of them is expected to end; 0: there is room for another
+    double drift                # how much longer than predicted those who were served had to wait
+    int64_t max_wait_ns         # 0: any
+
+# What waits before it.
+cdef struct Ahead:
+    int64_t rows
+    double work_ns              # in the batch size that serves most rows a second
+
+cdef enum Verdict:
+    kTaken, kTooMany, kTooLong, kUnmeetable
+
+cdef struct Entry:
+    Verdict verdict
+    int64_t rows_ahead
+    double wait_ns, run_ns      # predicted; 0: unknown
+
+# Predicts the wait and the run of so many rows. The run is that of the batch they will be in.
+cdef Entry predict(int64_t rows, Ahead ahead, const Terms& terms) noexcept nogil
+
+# Whether what is predicted fits. start_by_ns, finish_by_ns, budget of an objective: durations from now; 0: none.
+cdef Verdict judge(const Entry& entry, Ahead ahead, const Terms& terms, int64_t start_by_ns, int64_t finish_by_ns, int64_t objective_ns,
+                   bint fresh) noexcept nogil

@@ -1,0 +1,37 @@
+"""Whether a request is taken in: what the predictor says about its wait and its run, beside what it has time for.
+
+Source of the idea: Clockwork (OSDI 2020): who cannot be served in time is told so at once, and costs no run.
+"""
+
+from batchmill.core.predictor cimport expected_ns, guarded_ns, row_ns
+
+
+cdef Entry predict(int64_t rows, Ahead ahead, const Terms& terms) noexcept nogil:
+    """Full batches run before it; what is left of those ahead runs with it."""
+    cdef Entry entry
+    cdef int64_t with_it = ahead.rows % terms.most_rows + rows
+    cdef double before = ahead.work_ns - <double> (ahead.rows % terms.most_rows) * row_ns(terms.known)
+    entry.verdict = kTaken
+    entry.rows_ahead = ahead.rows
+    entry.wait_ns = (max(0.0, before) / terms.parallel + terms.busy_ns) * terms.drift
+    with_it = min(with_it, max(rows, terms.most_rows))
+    entry.run_ns = guarded_ns(terms.known, with_it) if entry.wait_ns > 0 else expected_ns(terms.known, with_it)
+    return entry
+
+
+cdef Verdict judge(const Entry& entry, Ahead ahead, const Terms& terms, int64_t start_by_ns, int64_t finish_by_ns, int64_t objective_ns,
+                   bint fresh) noexcept nogil:
+    """fresh: the prediction rests on a recent run. One that does not refuses nobody who need not wait: it may be wrong for ever.
+
+    An objective refuses only those who would have to wait: one that even a lone run misses is the model's, not theirs.
+    """
+    cdef double ends = entry.wait_ns + entry.run_ns
+    if terms.max_wait_ns and entry.wait_ns > terms.max_wait_ns:
+        return kTooLong
+    if entry.wait_ns == 0 and not fresh:
+        return kTaken
+    if (start_by_ns and entry.wait_ns > start_by_ns) or (finish_by_ns and ends > finish_by_ns):
+        return kUnmeetable
+    if objective_ns and ahead.rows and ends > objective_ns:
+        return kUnmeetable
+    return kTaken

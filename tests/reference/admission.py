@@ -1,0 +1,22 @@
+"""The slow, obvious twin of admission."""
+
+from __future__ import annotations
+
+from reference.predictor import Curve
+
+
+def judge(
+    curve: Curve, rows: int, ahead_rows: int, ahead_ns: float, most_rows: int, parallel: int, busy_ns: float, drift: float,
+    max_wait_ns: int, start_by_ns: int, finish_by_ns: int, objective_ns: int, fresh: bool,
+) -> tuple[str, float, float]:
+    """(verdict, predicted wait, predicted run). Whole batches run before it; the rest of those ahead are in its own."""
+    rest = ahead_rows % most_rows
+    wait_ns = (max(0.0, ahead_ns - rest * curve.row_ns) / parallel + busy_ns) * drift
+    together = min(rest + rows, max(rows, most_rows))
+    run_ns = curve.guarded_ns(together) if wait_ns else curve.expected_ns(together)
+    if max_wait_ns and wait_ns > max_wait_ns:
+        return "too long", wait_ns, run_ns
+    late = (start_by_ns and wait_ns > start_by_ns) or (finish_by_ns and wait_ns + run_ns > finish_by_ns)
+    late = late or (objective_ns and ahead_rows and wait_ns + run_ns > objective_ns)
+    known = wait_ns or fresh
+    return "unmeetable" if late and known else "taken", wait_ns, run_ns
