@@ -125,7 +125,7 @@ class Triton(Column):
 
 class TritonGrpc(Triton):
     module = client_module = tritonclient.grpc
-    statuses = ("NOT_FOUND", "INVALID_ARGUMENT", "Deadline Exceeded")
+    statuses = ("NOT_FOUND", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED")
 
     def plain(self, message: Any) -> Any:
         from google.protobuf.json_format import MessageToDict

@@ -38,7 +38,8 @@ ROW = {2**at: 2 * MS * 2**at for at in range(8)}    # 2 ms a row; guarded 3 ms
 
 @pytest.mark.parametrize(("ahead", "busy_ms", "parallel", "finish_by_ms", "fresh", "expected"), [
     (0, 0, 1, 2, True, "taken"),
-    (0, 0, 1, 1, True, "unmeetable"),       # not even alone
+    (0, 0, 1, 1, True, "hopeless"),         # not even alone
+    (9, 0, 1, 1, False, "hopeless"),
     (0, 0, 1, 1, False, "taken"),           # which nobody has seen for long: another look
     (4, 0, 1, 11, True, "taken"),           # 8 until its turn, 3 for itself
     (4, 0, 1, 10, True, "unmeetable"),

@@ -54,6 +54,8 @@ def flat(statistics):
 
 def test_both_protocols_tell_the_same(used):
     over_grpc, over_rest, *_ = map(flat, used)
+    assert over_rest["batch_closes", "idle", "count"] > 0       # the protocol has no field for these
+    over_rest = {path: value for path, value in over_rest.items() if path[0] != "batch_closes"}
     assert {path: value for path, value in over_grpc.items() if value} == {path: value for path, value in over_rest.items() if value}
 
 

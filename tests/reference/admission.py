@@ -14,9 +14,12 @@ def judge(
     wait_ns = (max(0.0, ahead_ns - rest * curve.row_ns) / parallel + busy_ns) * drift
     together = min(rest + rows, max(rows, most_rows))
     run_ns = curve.guarded_ns(together) if wait_ns else curve.expected_ns(together)
+    if not wait_ns and not fresh:
+        return "taken", wait_ns, run_ns
+    if finish_by_ns and curve.expected_ns(rows) > finish_by_ns:
+        return "hopeless", wait_ns, run_ns
     if max_wait_ns and wait_ns > max_wait_ns:
         return "too long", wait_ns, run_ns
     late = (start_by_ns and wait_ns > start_by_ns) or (finish_by_ns and wait_ns + run_ns > finish_by_ns)
     late = late or (objective_ns and ahead_rows and wait_ns + run_ns > objective_ns)
-    known = wait_ns or fresh
-    return "unmeetable" if late and known else "taken", wait_ns, run_ns
+    return "unmeetable" if late else "taken", wait_ns, run_ns

@@ -71,11 +71,15 @@ class Queue:
         ends_ns = wait_ns + one.counted * self.row_ns * (1 + 2 * FIRST_SPREAD if wait_ns else 1)
         if self.waiting and self.rows + one.counted > self.max_rows:
             return "too many"
+        if not wait_ns and not (self.row_ns and now_ns < FRESH_NS):
+            self.waiting.append(one)
+            return "taken"
+        if answer_by_ns and one.counted * self.row_ns > max(1, answer_by_ns - now_ns):
+            return "hopeless"
         if self.max_wait_ns and wait_ns > self.max_wait_ns:
             return "too long"
-        fresh = self.row_ns and now_ns < FRESH_NS
         late = (deadline_ns and wait_ns > max(1, deadline_ns - now_ns)) or (answer_by_ns and ends_ns > max(1, answer_by_ns - now_ns))
-        if late and (wait_ns or fresh):
+        if late:
             return "unmeetable"
         self.waiting.append(one)
         return "taken"

@@ -18,12 +18,13 @@ cdef struct Ahead:
     double work_ns              # in the batch size that serves most rows a second
 
 cdef enum Verdict:
-    kTaken, kTooMany, kTooLong, kUnmeetable
+    kTaken, kTooMany, kTooLong, kUnmeetable, kHopeless      # kHopeless: not even if nobody were before it
 
 cdef struct Entry:
     Verdict verdict
     int64_t rows_ahead
     double wait_ns, run_ns      # predicted; 0: unknown
+    double alone_ns             # a run of its rows alone
 
 # Predicts the wait and the run of so many rows. The run is that of the batch they will be in.
 cdef Entry predict(int64_t rows, Ahead ahead, const Terms& terms) noexcept nogil

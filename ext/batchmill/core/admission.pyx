@@ -12,6 +12,7 @@ cdef Entry predict(int64_t rows, Ahead ahead, const Terms& terms) noexcept nogil
     cdef int64_t with_it = ahead.rows % terms.most_rows + rows
     cdef double before = ahead.work_ns - <double> (ahead.rows % terms.most_rows) * row_ns(terms.known)
     entry.verdict = kTaken
+    entry.alone_ns = expected_ns(terms.known, rows)
     entry.rows_ahead = ahead.rows
     entry.wait_ns = (max(0.0, before) / terms.parallel + terms.busy_ns) * terms.drift
     with_it = min(with_it, max(rows, terms.most_rows))
@@ -26,10 +27,12 @@ cdef Verdict judge(const Entry& entry, Ahead ahead, const Terms& terms, int64_t 
     An objective refuses only those who would have to wait: one that even a lone run misses is the model's, not theirs.
     """
     cdef double ends = entry.wait_ns + entry.run_ns
-    if terms.max_wait_ns and entry.wait_ns > terms.max_wait_ns:
-        return kTooLong
     if entry.wait_ns == 0 and not fresh:
         return kTaken
+    if finish_by_ns and entry.alone_ns > finish_by_ns:
+        return kHopeless
+    if terms.max_wait_ns and entry.wait_ns > terms.max_wait_ns:
+        return kTooLong
     if (start_by_ns and entry.wait_ns > start_by_ns) or (finish_by_ns and ends > finish_by_ns):
         return kUnmeetable
     if objective_ns and ahead.rows and ends > objective_ns:

@@ -9,7 +9,7 @@ from libcpp.string cimport string
 from libcpp.string_view cimport string_view
 
 from batchmill.core cimport json_codec, pb_request
-from batchmill.core.admission cimport Entry, Terms, kTaken, kTooLong, kUnmeetable
+from batchmill.core.admission cimport Entry, Terms, kHopeless, kTaken, kTooLong, kUnmeetable
 from batchmill.core.bridge cimport ColdQueue, drop, kCancel, kCompressed, kHalfClose, kInferred, kMessage, kOpen
 from batchmill.core.clock cimport now_ns
 from batchmill.core.executor cimport offer, parallel_of, run_inline, send_on_errand
@@ -138,7 +138,8 @@ cdef bint enters(IoThread* thread, ModelVersion* version, InferRequest* request,
         request.predicted_wait_ns = <int64_t> entry.wait_ns
         return True
     refuse_entry(request, version, entry, now)
-    request.status.http_status = thread.shared.limits.busy_status
+    if entry.verdict != kHopeless:
+        request.status.http_status = thread.shared.limits.busy_status
     return False
 
 
@@ -151,7 +152,7 @@ cdef void append_ms(string& text, double ns) noexcept nogil:
 cdef void refuse_entry(InferRequest* request, ModelVersion* version, const Entry& entry, int64_t now) noexcept nogil:
     cdef string text
     cdef double ends = entry.wait_ns + entry.run_ns, budget = <double> version.max_wait_ns.load(), over = entry.wait_ns / 2
-    if entry.verdict == kUnmeetable:
+    if entry.verdict == kUnmeetable or entry.verdict == kHopeless:
         budget = <double> (earlier(earlier(request.deadline_ns, request.answer_by_ns), request.objective_ns) - now)
         over = ends - budget
         text.append(b"the deadline cannot be met: predicted ")
@@ -168,6 +169,9 @@ cdef void refuse_entry(InferRequest* request, ModelVersion* version, const Entry
         text.append(b"the queue of this model is full (queue.max_rows): predicted wait ")
         append_ms(text, entry.wait_ns)
     text.append(b", ").append(to_string(entry.rows_ahead)).append(b" rows ahead")
+    if entry.verdict == kHopeless:
+        request.status.set(kDeadlineExceeded, b"DEADLINE_EXCEEDED", text)   # to come back later would not help
+        return
     if entry.verdict == kUnmeetable:
         request.status.set(kResourceExhausted, b"DEADLINE_UNMEETABLE", text)
     else:

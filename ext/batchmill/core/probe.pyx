@@ -89,7 +89,7 @@ cdef class Curve:
         return VERDICTS[<int> judge(entry, ahead, terms, start_by_ns, finish_by_ns, objective_ns, fresh)], entry.wait_ns, entry.run_ns
 
 
-VERDICTS = ("taken", "too many", "too long", "unmeetable")
+VERDICTS = ("taken", "too many", "too long", "unmeetable", "hopeless")
 
 
 cdef class Queue:
