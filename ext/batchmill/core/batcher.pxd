@@ -25,9 +25,11 @@ cdef struct Size:
     CloseReason reason                  # why no more; kIdle: there are no more
 
 # Says whether to close the batch now, or until when to wait. start_by_ns: when the most urgent would be late otherwise; 0: never.
-cdef Plan plan(int64_t rows, int64_t oldest_ns, int64_t start_by_ns, int64_t now_ns, const BatchLimits& limits, LastBatch last) noexcept nogil
+cdef Plan plan(int64_t rows, int64_t oldest_ns, int64_t start_by_ns, int64_t now_ns, const BatchLimits& limits,
+               LastBatch last) noexcept nogil
 
-# Says how many of the rows that wait may run together. slack_ns: until the most urgent is late; turn_ns: until others shall have their turn.
+# Says how many of the rows that wait may run together. slack_ns: until the most urgent is late; turn_ns: until others shall have
+# their turn.
 cdef Size size_of(int64_t rows, const BatchLimits& limits, const Estimate& known, double slack_ns, double turn_ns) noexcept nogil
 
 # The largest batch that is worth while.
