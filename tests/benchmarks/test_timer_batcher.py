@@ -4,7 +4,7 @@ import limit
 import models
 import numpy as np
 import pytest
-from naive_timer import TimerBatcher
+from timer_batcher import TimerBatcher
 
 NEVER_US = 3600e6
 
