@@ -59,6 +59,13 @@ def test_a_model_that_becomes_slower_is_believed_after_some_tens_of_runs():
     assert curve.expected_ns(8) == pytest.approx(2 * TRUTHS["encoder"](8), rel=0.1)
 
 
+def test_a_first_run_that_was_held_up_is_forgotten_after_a_few():
+    curve = probe.Curve()
+    for run_ns in (20e6, *[1e6] * 8):
+        curve.learn(1, run_ns)
+    assert curve.expected_ns(1) < 1.7e6
+
+
 def test_what_was_never_measured_is_guessed_from_what_was_and_never_for_nothing():
     curve = probe.Curve()
     assert curve.expected_ns(5) == 0

@@ -67,7 +67,7 @@ class Curve:
         most = 4 * self.spread * expected
         error = run_ns - expected
         self.spread = max(0.05, self.spread + (min(abs(error), most) / expected - self.spread) / 16)
-        step = max(-most, min(most, error)) / 8 / (near * near + (1 - near) * (1 - near))
+        step = (error / 2 if run_ns < expected / 2 else max(-most, min(most, error)) / 8) / (near * near + (1 - near) * (1 - near))
         self.knots[low] = max(1.0, self.knots[low] + step * (1 - near))
         if near:
             self.knots[2 * low] = max(1.0, self.knots[2 * low] + step * near)

@@ -3,6 +3,8 @@
 For each width of a row a curve through points at 1, 2, 4 ... rows, with lines between them. A run moves the two points beside it towards
 what it took, in proportion to how near they are (normalised least mean squares; Widrow and Hoff, 1960), and by no more than
 four times the usual deviation (Huber, 1964): one run that the machine held up says little, many say that the model has become slower.
+A run that took less than half of what was expected is believed: nothing makes it faster by accident, and who is taken to be slow is
+refused requests from which one would learn better.
 """
 
 from libc.math cimport fabs
@@ -152,7 +154,8 @@ cdef void adjust(Curve* curve, int at, double near, double run_ns) noexcept nogi
     cdef double spread = curve.spread.load()
     cdef double error = run_ns - expected, most = CLIP * spread * expected, step
     curve.spread.store(max(LEAST_SPREAD, spread + (min(fabs(error), most) / expected - spread) * SPREAD_RATE))
-    step = RATE * max(-most, min(most, error)) / (near * near + (1 - near) * (1 - near))
+    step = error / 2 if run_ns < expected / 2 else RATE * max(-most, min(most, error))
+    step /= near * near + (1 - near) * (1 - near)
     curve.knots[at].store(max(1.0, a + step * (1 - near)))
     if near > 0:
         curve.knots[at + 1].store(max(1.0, b + step * near))
