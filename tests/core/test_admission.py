@@ -4,20 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchmill.core import probe
 from reference import admission as reference
-from reference.predictor import Curve
+from reference.predictor import curves
 
 MS = 1_000_000
 DURATIONS = st.integers(0, 100 * MS)
-
-
-def curves(run_ns_by_rows):
-    curve, twin = probe.Curve(), Curve()
-    for rows, run_ns in run_ns_by_rows.items():
-        curve.learn(rows, run_ns)
-        twin.learn(rows, run_ns)
-    return curve, twin
 
 
 ARGUMENTS = st.tuples(st.integers(1, 100), st.integers(0, 1000), DURATIONS, st.integers(1, 64), st.integers(1, 4), DURATIONS,

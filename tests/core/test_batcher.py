@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchmill.core import batcher, probe
+from batchmill.core import batcher
 from reference import batcher as reference
-from reference.predictor import Curve
+from reference.predictor import curves
 
 TIMES = st.integers(0, 10**12)
 PREFERRED = st.just([]) | st.lists(st.integers(1, 64), max_size=8).map(lambda sizes: sorted(set(sizes)))
@@ -42,14 +42,6 @@ def test_an_idle_instance_starts_at_once_and_lingers_only_for_callers_about_to_r
 ])
 def test_the_queue_delay_is_waited_for_company(rows, now_us, start_by_us, preferred, draining, expected):
     assert batcher.decide(rows, 0, start_by_us * 1000, now_us * 1000, 64, 100_000, preferred, draining, 0, 0, 0) == expected
-
-
-def curves(run_ns_by_rows):
-    curve, twin = probe.Curve(), Curve()
-    for rows, run_ns in run_ns_by_rows.items():
-        curve.learn(rows, run_ns)
-        twin.learn(rows, run_ns)
-    return curve, twin
 
 
 RISING = st.lists(st.integers(1, 10 * MS), min_size=0, max_size=8).map(lambda steps: {2**at: sum(steps[: at + 1]) for at in range(len(steps))})

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from batchmill.core import probe
+
 KNOTS = 16
 
 
@@ -84,3 +86,12 @@ class Curve:
         elif self.learned % 64 == 0:
             self.next_rows = 2 * knee
         self.best_rows, self.knee_rows = best, knee
+
+
+def curves(run_ns_by_rows: dict[int, float]) -> tuple[probe.Curve, Curve]:
+    """A curve and its twin that have learned the same."""
+    curve, twin = probe.Curve(), Curve()
+    for rows, run_ns in run_ns_by_rows.items():
+        curve.learn(rows, run_ns)
+        twin.learn(rows, run_ns)
+    return curve, twin

@@ -119,7 +119,7 @@ cdef void run_due(ExecutorPool* pool, ModelVersion* version, CloseReason reason,
     pool.unlock()
     complete(pool, run_batch(version, taken, scratch, &failed))
     pool.lock()
-    ended(&pool.turns, version, taken, taken.rows, now, now_ns())
+    ended(&pool.turns, version, taken, now, now_ns())
     if pool.turns.due.size() > 1:
         pool.notify()
 

@@ -64,6 +64,7 @@ cdef struct Taken:
     int64_t count
     CloseReason reason          # why there are no more; kIdle: there were no more
     double expected_ns          # its run; 0: unknown
+    int width                   # the predictor's class of its rows
     InferRequest* dropped       # expired or cancelled: never to be run; status is set
 
 # Not taken: the request is untouched.

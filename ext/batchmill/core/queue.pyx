@@ -280,11 +280,6 @@ cdef void fill(RequestQueue* queue, SubQueue* sub, int64_t max_rows, int64_t now
         sub.push(skipped[index])
 
 
-cdef Estimate known_of(const Rules& rules, const InferRequest* request) noexcept nogil:
-    cdef Estimate nothing
-    return nothing if rules.times == NULL else find(rules.times, width_of(request.inputs, rules.first_axis))
-
-
 cdef void fill_from(RequestQueue* queue, SubQueue* sub, const Estimate& known, const Rules& rules, int64_t now_ns,
                     Taken* taken) noexcept nogil:
     cdef InferRequest* top = sub.top().request
@@ -303,13 +298,15 @@ cdef Taken take(RequestQueue* queue, const Rules& rules, int64_t now_ns) noexcep
     cdef SubQueue* sub
     cdef Estimate known
     taken.batch = NULL
-    taken.rows = taken.count = 0
+    taken.rows = taken.count = taken.width = 0
     taken.expected_ns = 0
     taken.reason = CloseReason.kIdle
     lock(queue)
     sub = most_urgent(queue)
     while sub != NULL and taken.batch == NULL:
-        known = known_of(rules, sub.top().request)
+        taken.width = width_of(sub.top().request.inputs, rules.first_axis)
+        if rules.times != NULL:
+            known = find(rules.times, taken.width)
         if is_dead(sub.top().request, now_ns) or is_too_late(sub.top().request, known, now_ns):
             drop_top(queue, sub, now_ns)
             sub = most_urgent(queue)

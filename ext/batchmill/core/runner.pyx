@@ -12,7 +12,7 @@ from batchmill.core.clock cimport now_ns
 from batchmill.core.histogram cimport VersionStats, add
 from batchmill.core.ort cimport OrtModel, OrtRunOptions, new_run_options, run, set_terminate, shrink_arena_after
 from batchmill.core.predictor cimport learn, width_of
-from batchmill.core.queue cimport is_dead
+from batchmill.core.queue cimport earlier, is_dead
 from batchmill.core.status cimport Status, kDeadlineExceeded, kInternal, kResourceExhausted
 
 cdef extern from * nogil:
@@ -150,10 +150,8 @@ cdef void correct_drift(ModelVersion* version, const InferRequest* first) noexce
 cdef void correct_slack(ModelVersion* version, const Taken& taken, int64_t started) noexcept nogil:
     """A batch that should have ended in time and did not makes the next ones smaller (additive increase, multiplicative decrease)."""
     cdef const InferRequest* first = taken.batch
-    cdef int64_t due = first.answer_by_ns
+    cdef int64_t due = earlier(first.answer_by_ns, first.objective_ns)
     cdef double share = version.slack_share.load()
-    if due == 0 or 0 < first.objective_ns < due:
-        due = first.objective_ns
     if due == 0 or started + <int64_t> taken.expected_ns > due:
         return
     share = share * SLACK_BACK_OFF if first.times.encoded > due else share + SLACK_STEP

@@ -27,6 +27,6 @@ cdef ModelVersion* next_turn(Turns* turns, int64_t now, int64_t* wait_until, Clo
 # What a batch of its may be. shares: other models may want their turn.
 cdef Rules rules_of(Turns* turns, ModelVersion* version, bint shares, int64_t now) noexcept nogil
 
-# A batch of its was started; and has ended, after so long. rows: of it, 0 when its callers do not come back to the executors.
+# A batch of its was started, and has ended.
 cdef void started(Turns* turns, ModelVersion* version, const Taken& taken, int64_t now) noexcept nogil
-cdef void ended(Turns* turns, ModelVersion* version, const Taken& taken, int64_t rows, int64_t began, int64_t now) noexcept nogil
+cdef void ended(Turns* turns, ModelVersion* version, const Taken& taken, int64_t began, int64_t now) noexcept nogil

@@ -112,15 +112,16 @@ cdef void started(Turns* turns, ModelVersion* version, const Taken& taken, int64
         turns.changed_ns = now if turns.last != NULL else now - COMPANY_NS
         turns.last = version
     turns.served_ns = max(turns.served_ns, version.served_ns)
+    version.last_width = taken.width
     version.served_ns += taken.expected_ns / version.weight.load()
     if version.running >= version.instances.load():
         version.busy_until_ns.store(now + <int64_t> taken.expected_ns)
 
 
-cdef void ended(Turns* turns, ModelVersion* version, const Taken& taken, int64_t rows, int64_t began, int64_t now) noexcept nogil:
+cdef void ended(Turns* turns, ModelVersion* version, const Taken& taken, int64_t began, int64_t now) noexcept nogil:
     version.running -= 1
     version.busy_until_ns.store(0)
     version.served_ns += (<double> (now - began) - taken.expected_ns) / version.weight.load()
-    version.expected_rows = rows + version.queue.rows.load() if rows else 0
+    version.expected_rows = taken.rows + version.queue.rows.load() if taken.rows else 0
     version.last_ended_ns = now
     line_up(turns, version)
