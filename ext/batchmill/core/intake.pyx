@@ -9,26 +9,20 @@ from libcpp.string cimport string
 from libcpp.string_view cimport string_view
 
 from batchmill.core cimport json_codec, pb_request
-from batchmill.core.admission cimport Entry, Terms, kHopeless, kTaken, kTooLong, kUnmeetable
 from batchmill.core.bridge cimport ColdQueue, drop, kCancel, kCompressed, kHalfClose, kInferred, kMessage, kOpen
 from batchmill.core.clock cimport now_ns
-from batchmill.core.executor cimport offer, parallel_of, run_inline, send_on_errand
+from batchmill.core.entrance cimport enters, set_deadline
+from batchmill.core.executor cimport offer, run_inline, send_on_errand
 from batchmill.core.front cimport ColdCall, ColdReply
 from batchmill.core.histogram cimport VersionStats, add
 from batchmill.core.message cimport Encoding, Errand
 from batchmill.core.notes cimport Coding
-from batchmill.core.predictor cimport find, width_of
-from batchmill.core.queue cimport earlier, put
-from batchmill.core.router cimport check, pick, ready
-from batchmill.core.status cimport Status, http_status_of, kDeadlineExceeded, kInvalidArgument, kOk, kResourceExhausted, kUnavailable
-
-
-cdef extern from * nogil:
-    string to_string "std::to_string"(int64_t)
+from batchmill.core.router cimport pick, ready
+from batchmill.core.signature cimport check
+from batchmill.core.status cimport Status, http_status_of, kDeadlineExceeded, kInvalidArgument, kOk, kUnavailable
 
 cdef size_t INLINE_JSON_BYTES = 64 << 10
 cdef size_t COMPRESS_BYTES = 1 << 10    # a smaller answer fits into a packet as it is
-cdef int64_t MAX_TIMEOUT_US = 1000000 * 3600 * 24 * 365
 
 
 cdef InferRequest* take_request(void* self) noexcept nogil:
@@ -104,81 +98,6 @@ cdef bint refuse_body(IoThread* thread, InferRequest* request) noexcept nogil:
     return False
 
 
-cdef void set_deadline(ModelVersion* version, InferRequest* request) noexcept nogil:
-    """The earliest of the caller's deadline and the time it gives the queue. Beside it the version's objective, which ends nothing."""
-    cdef int64_t budget = version.default_timeout_ns.load(), objective = version.objective_ns.load()
-    request.answer_by_ns = request.deadline_ns
-    request.objective_ns = request.times.received + objective if objective else 0
-    if request.timeout_us > 0 and request.timeout_us < MAX_TIMEOUT_US:
-        budget = request.timeout_us * 1000
-    if budget and (request.deadline_ns == 0 or request.times.received + budget < request.deadline_ns):
-        request.deadline_ns = request.times.received + budget
-
-
-cdef Terms terms_of(IoThread* thread, ModelVersion* version, const InferRequest* request, int64_t now) noexcept nogil:
-    cdef Terms terms
-    cdef int64_t best
-    terms.known = find(&version.times, width_of(request.inputs, version.first_axis()))
-    best = terms.known.curve.best_rows.load() if terms.known.curve != NULL else 0
-    terms.most_rows = version.max_batch_size.load()
-    if 0 < best < terms.most_rows:
-        terms.most_rows = best
-    terms.parallel = parallel_of(&thread.shared.pool, version)
-    terms.busy_ns = <double> max(0, version.busy_until_ns.load() - now) / terms.parallel
-    terms.drift = version.drift.load()
-    terms.max_wait_ns = version.max_wait_ns.load()
-    return terms
-
-
-cdef bint enters(IoThread* thread, ModelVersion* version, InferRequest* request, int64_t now) noexcept nogil:
-    """The queue, or is told why not."""
-    cdef Terms terms = terms_of(thread, version, request, now)
-    cdef Entry entry = put(&version.queue, request, terms, now)
-    if entry.verdict == kTaken:
-        request.predicted_wait_ns = <int64_t> entry.wait_ns
-        return True
-    refuse_entry(request, version, entry, now)
-    if entry.verdict != kHopeless:
-        request.status.http_status = thread.shared.limits.busy_status
-    return False
-
-
-cdef void append_ms(string& text, double ns) noexcept nogil:
-    """With one digit after the point."""
-    cdef int64_t tenths = <int64_t> (ns / 100000 + 0.5)
-    text.append(to_string(tenths // 10)).append(b".").append(to_string(tenths % 10)).append(b" ms")
-
-
-cdef void refuse_entry(InferRequest* request, ModelVersion* version, const Entry& entry, int64_t now) noexcept nogil:
-    cdef string text
-    cdef double ends = entry.wait_ns + entry.run_ns, budget = <double> version.max_wait_ns.load(), over = entry.wait_ns / 2
-    if entry.verdict == kUnmeetable or entry.verdict == kHopeless:
-        budget = <double> (earlier(earlier(request.deadline_ns, request.answer_by_ns), request.objective_ns) - now)
-        over = ends - budget
-        text.append(b"the deadline cannot be met: predicted ")
-        append_ms(text, ends)
-        text.append(b" until the answer, budget ")
-        append_ms(text, budget)
-    elif entry.verdict == kTooLong:
-        over = entry.wait_ns - budget
-        text.append(b"the queue of this model is full: predicted wait ")
-        append_ms(text, entry.wait_ns)
-        text.append(b", queue.max_wait_ms allows ")
-        append_ms(text, budget)
-    else:
-        text.append(b"the queue of this model is full (queue.max_rows): predicted wait ")
-        append_ms(text, entry.wait_ns)
-    text.append(b", ").append(to_string(entry.rows_ahead)).append(b" rows ahead")
-    if entry.verdict == kHopeless:
-        request.status.set(kDeadlineExceeded, b"DEADLINE_EXCEEDED", text)   # to come back later would not help
-        return
-    if entry.verdict == kUnmeetable:
-        request.status.set(kResourceExhausted, b"DEADLINE_UNMEETABLE", text)
-    else:
-        request.status.set(kResourceExhausted, b"QUEUE_FULL", text)
-    request.status.retry_ms = 1 + <int64_t> (over / 1000000) if over > 0 else 1000
-
-
 cdef bint admit(IoThread* thread, InferRequest* request) noexcept nogil:
     cdef ModelVersion* version
     cdef int64_t now
@@ -197,7 +116,7 @@ cdef bint admit(IoThread* thread, InferRequest* request) noexcept nogil:
     request.times.queued = now
     version.stats_of(thread.index).decode.record(now - thread.busy_since_ns)
     thread.busy_since_ns = now
-    if not enters(thread, version, request, now):
+    if not enters(&thread.shared.pool, version, request, thread.shared.limits.busy_status, now):
         return False
     if thread.touched.size() == 0 or thread.touched.back() != version:
         thread.touched.push_back(version)

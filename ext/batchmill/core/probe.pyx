@@ -22,8 +22,9 @@ from batchmill.core.queue cimport RequestQueue, Rules, Taken, put, sweep, take
 from batchmill.core.reactor cimport Server
 from batchmill.core.runner cimport stamp
 from batchmill.core.router cimport (
-    ModelRoute, ModelVersion, RouteTable, Version, VersionPointer, check as check_request, pick as pick_version,
+    ModelRoute, ModelVersion, RouteTable, Version, VersionPointer, pick as pick_version,
 )
+from batchmill.core.signature cimport check as check_request
 from batchmill.core.tensor cimport TensorSpec, TensorView, datatype_of, kMaxRank
 
 cdef extern from "trap.hpp" namespace "batchmill" nogil:

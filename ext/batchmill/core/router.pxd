@@ -68,9 +68,6 @@ cdef extern from "router.hpp" namespace "batchmill" nogil:
 # Picks the version a request asks for and takes a lease on it. False: request.status says why not.
 cdef bint pick(const RouteTable* table, InferRequest* request) noexcept nogil
 
-# Holds the request against the version's signature; sorts its inputs into the signature's order and sets rows.
-cdef bint check(ModelVersion* version, InferRequest* request) noexcept nogil
-
 # 1: serves; 0: known, nothing serves yet; -1: unknown.
 cdef int ready(const RouteTable* table, string_view model, string_view version) noexcept nogil
 

@@ -1,4 +1,4 @@
-# What a tensor is: datatype, shape, bytes and owner; and whether one fits a model's signature.
+# What a tensor is: datatype, shape, bytes and owner.
 from libc.stdint cimport int32_t, int64_t, uint8_t
 from libcpp.atomic cimport atomic
 from libcpp.string cimport string

@@ -1,0 +1,88 @@
+"""Whether a request enters its version's queue, and what it is told if it does not."""
+
+from libcpp.string cimport string
+
+from batchmill.core.admission cimport Entry, Terms, kHopeless, kTaken, kTooLong, kUnmeetable
+from batchmill.core.executor cimport parallel_of
+from batchmill.core.predictor cimport find, width_of
+from batchmill.core.queue cimport earlier, put
+from batchmill.core.status cimport kDeadlineExceeded, kResourceExhausted
+
+cdef extern from * nogil:
+    string to_string "std::to_string"(int64_t)
+
+cdef int64_t MAX_TIMEOUT_US = 1000000 * 3600 * 24 * 365
+
+
+cdef void set_deadline(ModelVersion* version, InferRequest* request) noexcept nogil:
+    """The earliest of the caller's deadline and the time it gives the queue. Beside it the version's objective, which ends nothing."""
+    cdef int64_t budget = version.default_timeout_ns.load(), objective = version.objective_ns.load()
+    request.answer_by_ns = request.deadline_ns
+    request.objective_ns = request.times.received + objective if objective else 0
+    if request.timeout_us > 0 and request.timeout_us < MAX_TIMEOUT_US:
+        budget = request.timeout_us * 1000
+    if budget and (request.deadline_ns == 0 or request.times.received + budget < request.deadline_ns):
+        request.deadline_ns = request.times.received + budget
+
+
+cdef Terms terms_of(ExecutorPool* pool, ModelVersion* version, const InferRequest* request, int64_t now) noexcept nogil:
+    cdef Terms terms
+    cdef int64_t best
+    terms.known = find(&version.times, width_of(request.inputs, version.first_axis()))
+    best = terms.known.curve.best_rows.load() if terms.known.curve != NULL else 0
+    terms.most_rows = version.max_batch_size.load()
+    if 0 < best < terms.most_rows:
+        terms.most_rows = best
+    terms.parallel = parallel_of(pool, version)
+    terms.busy_ns = <double> max(0, version.busy_until_ns.load() - now) / terms.parallel
+    terms.drift = version.drift.load()
+    terms.max_wait_ns = version.max_wait_ns.load()
+    return terms
+
+
+cdef void append_ms(string& text, double ns) noexcept nogil:
+    """With one digit after the point."""
+    cdef int64_t tenths = <int64_t> (ns / 100000 + 0.5)
+    text.append(to_string(tenths // 10)).append(b".").append(to_string(tenths % 10)).append(b" ms")
+
+
+cdef void refuse_entry(InferRequest* request, ModelVersion* version, const Entry& entry, int64_t now) noexcept nogil:
+    cdef string text
+    cdef double ends = entry.wait_ns + entry.run_ns, budget = <double> version.max_wait_ns.load(), over = entry.wait_ns / 2
+    if entry.verdict == kUnmeetable or entry.verdict == kHopeless:
+        budget = <double> (earlier(earlier(request.deadline_ns, request.answer_by_ns), request.objective_ns) - now)
+        over = ends - budget
+        text.append(b"the deadline cannot be met: predicted ")
+        append_ms(text, ends)
+        text.append(b" until the answer, budget ")
+        append_ms(text, budget)
+    elif entry.verdict == kTooLong:
+        over = entry.wait_ns - budget
+        text.append(b"the queue of this model is full: predicted wait ")
+        append_ms(text, entry.wait_ns)
+        text.append(b", queue.max_wait_ms allows ")
+        append_ms(text, budget)
+    else:
+        text.append(b"the queue of this model is full (queue.max_rows): predicted wait ")
+        append_ms(text, entry.wait_ns)
+    text.append(b", ").append(to_string(entry.rows_ahead)).append(b" rows ahead")
+    if entry.verdict == kHopeless:
+        request.status.set(kDeadlineExceeded, b"DEADLINE_EXCEEDED", text)   # to come back later would not help
+        return
+    if entry.verdict == kUnmeetable:
+        request.status.set(kResourceExhausted, b"DEADLINE_UNMEETABLE", text)
+    else:
+        request.status.set(kResourceExhausted, b"QUEUE_FULL", text)
+    request.status.retry_ms = 1 + <int64_t> (over / 1000000) if over > 0 else 1000
+
+
+cdef bint enters(ExecutorPool* pool, ModelVersion* version, InferRequest* request, int32_t busy_status, int64_t now) noexcept nogil:
+    cdef Terms terms = terms_of(pool, version, request, now)
+    cdef Entry entry = put(&version.queue, request, terms, now)
+    if entry.verdict == kTaken:
+        request.predicted_wait_ns = <int64_t> entry.wait_ns
+        return True
+    refuse_entry(request, version, entry, now)
+    if entry.verdict != kHopeless:
+        request.status.http_status = busy_status
+    return False
