@@ -48,12 +48,12 @@ cdef void append_ms(string& text, double ns) noexcept nogil:
 
 cdef void refuse_entry(InferRequest* request, ModelVersion* version, const Entry& entry, int64_t now) noexcept nogil:
     cdef string text
-    cdef double ends = entry.wait_ns + entry.run_ns, budget = <double> version.max_wait_ns.load(), over = entry.wait_ns / 2
+    cdef double budget = <double> version.max_wait_ns.load(), over = entry.wait_ns / 2
     if entry.verdict == kUnmeetable or entry.verdict == kHopeless:
         budget = <double> (earlier(earlier(request.deadline_ns, request.answer_by_ns), request.objective_ns) - now)
-        over = ends - budget
+        over = entry.latest_end_ns - budget
         text.append(b"the deadline cannot be met: predicted ")
-        append_ms(text, ends)
+        append_ms(text, entry.latest_end_ns)
         text.append(b" until the answer, budget ")
         append_ms(text, budget)
     elif entry.verdict == kTooLong:
@@ -80,7 +80,7 @@ cdef bint enters(ExecutorPool* pool, ModelVersion* version, InferRequest* reques
     cdef Terms terms = terms_of(pool, version, request, now)
     cdef Entry entry = put(&version.queue, request, terms, now)
     if entry.verdict == kTaken:
-        request.predicted_wait_ns = <int64_t> entry.wait_ns
+        request.predicted_wait_ns = <int64_t> (entry.wait_ns / terms.drift)
         return True
     refuse_entry(request, version, entry, now)
     if entry.verdict != kHopeless:

@@ -102,7 +102,7 @@ struct InferRequest {
     int64_t answer_by_ns = 0;              // the caller's own deadline; deadline_ns may be earlier, for the queue
     int64_t deadline_ns = 0;               // monotonic; 0: none
     int64_t objective_ns = 0;              // when its version's objective wants it answered; monotonic; 0: none
-    int64_t predicted_wait_ns = 0;
+    int64_t predicted_wait_ns = 0;         // as the predictor has it, without what waits have been longer of late
     std::atomic<bool> cancelled{false};    // set by the front end; read before the run
     InferRequest* next = nullptr;          // intrusive: queue, batch, completion list, free list
 

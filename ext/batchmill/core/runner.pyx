@@ -140,10 +140,12 @@ cdef void judge(ModelVersion* version, bint failed, int64_t now) noexcept nogil:
 
 # What predictions turned out to be. Threads may overwrite each other's corrections: another follows.
 cdef void correct_drift(ModelVersion* version, const InferRequest* first) noexcept nogil:
-    """By the wait of the batch's first request, where one of some length was predicted."""
+    """By the wait of the batch's first request, where one of some length was predicted. Who is served now came long ago, maybe with another
+    drift: held against that one, the same error would be corrected again and again.
+    """
     cdef double drift = version.drift.load(), seen
     if first.predicted_wait_ns >= DRIFT_FROM_NS:
-        seen = drift * <double> (first.times.started - first.times.queued) / <double> first.predicted_wait_ns
+        seen = <double> (first.times.started - first.times.queued) / <double> first.predicted_wait_ns
         version.drift.store(max(0.25, min(8.0, drift + (seen - drift) * DRIFT_RATE)))
 
 
