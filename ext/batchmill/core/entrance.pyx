@@ -4,6 +4,7 @@ from libcpp.string cimport string
 
 from batchmill.core.admission cimport Entry, Terms, kHopeless, kTaken, kTooLong, kUnmeetable
 from batchmill.core.executor cimport parallel_of
+from batchmill.core.parts cimport split
 from batchmill.core.predictor cimport find, width_of
 from batchmill.core.queue cimport earlier, put
 from batchmill.core.status cimport kDeadlineExceeded, kResourceExhausted
@@ -78,7 +79,11 @@ cdef void refuse_entry(InferRequest* request, ModelVersion* version, const Entry
 
 cdef bint enters(ExecutorPool* pool, ModelVersion* version, InferRequest* request, int32_t busy_status, int64_t now) noexcept nogil:
     cdef Terms terms = terms_of(pool, version, request, now)
-    cdef Entry entry = put(&version.queue, request, terms, now)
+    cdef Entry entry
+    cdef int64_t most = version.max_batch_size.load()
+    if version.batched and request.rows > most and not split(version, request, most):
+        return False
+    entry = put(&version.queue, request, terms, now)
     if entry.verdict == kTaken:
         request.predicted_wait_ns = <int64_t> (entry.wait_ns / terms.drift)
         return True

@@ -106,6 +106,24 @@ struct InferRequest {
     std::atomic<bool> cancelled{false};    // set by the front end; read before the run
     InferRequest* next = nullptr;          // intrusive: queue, batch, completion list, free list
 
+    // Of one with more rows than a batch may have: parts.pyx.
+    InferRequest* whole = nullptr;         // of a part: whose
+    InferRequest* parts = nullptr;         // of a whole: its parts, owned, in the order of their rows, linked by next_part
+    InferRequest* next_part = nullptr;
+    std::atomic<int64_t> parts_left{0};    // of a whole: parts that have neither run nor been dropped
+    std::atomic<int64_t> parts_bytes{0};   // of a whole: what its parts hold of its answer
+    std::atomic<bool> broken{false};       // of a whole: a part of it has failed
+
+    bool is_cancelled() const { return cancelled.load() || (whole && (whole->cancelled.load() || whole->broken.load())); }
+    // On whichever thread has the whole request in hand: no part is in a queue or runs any more.
+    void drop_parts() {
+        while (parts) {
+            InferRequest* one = parts;
+            parts = one->next_part;
+            delete one;
+        }
+    }
+
     // What came of it.
     Status status;
     Buffer response;                       // encoded answer: gRPC frame with its 5-byte prefix, or HTTP body
@@ -149,6 +167,11 @@ struct InferRequest {
         rows = 1;
         answer_by_ns = deadline_ns = objective_ns = predicted_wait_ns = 0;
         cancelled.store(false, std::memory_order_relaxed);
+        if (parts) {
+            drop_parts();
+            parts_bytes.store(0, std::memory_order_relaxed);
+            broken.store(false, std::memory_order_relaxed);
+        }
         next = nullptr;
         status.clear();
         response.clear();

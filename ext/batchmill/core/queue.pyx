@@ -179,6 +179,18 @@ cdef void enter(RequestQueue* queue, const Waiting& one) noexcept nogil:
         queue.urgent_ns.store(one.urgency_ns)
 
 
+cdef void enter_parts(RequestQueue* queue, const Waiting& whole, double row_ns) noexcept nogil:
+    """As if they had come one right after the other."""
+    cdef Waiting one = whole
+    cdef InferRequest* part = whole.request.parts
+    while part != NULL:
+        queue.arrivals += 1
+        one.number, one.request = queue.arrivals, part
+        one.cost_ns = <int64_t> (row_ns * <double> part.rows)
+        enter(queue, one)
+        part = part.next_part
+
+
 cdef inline int64_t left(int64_t until_ns, int64_t now_ns) noexcept nogil:
     """0: none; a time that has passed is left the shortest."""
     return max(1, until_ns - now_ns) if until_ns else 0
@@ -202,16 +214,18 @@ cdef Entry put(RequestQueue* queue, InferRequest* request, const Terms& terms, i
     else:
         entry.verdict = judge(entry, ahead, terms, left(request.deadline_ns, now_ns), left(request.answer_by_ns, now_ns),
                               left(request.objective_ns, now_ns), is_fresh(terms.known, now_ns))
-    if entry.verdict == kTaken:
+    if entry.verdict == kTaken and request.parts == NULL:
         queue.arrivals += 1
         enter(queue, one)
+    elif entry.verdict == kTaken:
+        enter_parts(queue, one, row_ns(terms.known))
     unlock(queue)
     return entry
 
 
 # Out.
 cdef bint is_dead(InferRequest* request, int64_t now_ns) noexcept nogil:
-    if request.cancelled.load():
+    if request.is_cancelled():
         request.status.set(kCancelled, b"CANCELLED", string(b"the caller has gone"))
         return True
     if request.deadline_ns and request.deadline_ns <= now_ns:

@@ -170,7 +170,8 @@ cdef InferRequest* run_batch(ModelVersion* version, Taken taken, Scratch* scratc
     failed[0] = NULL
     while request != NULL:
         request.times.started = now
-        stats.queue.record(now - request.times.queued)
+        if request.whole == NULL or request.whole.parts == request:     # once for each request
+            stats.queue.record(now - request.times.queued)
         waited = max(waited, now - request.times.queued)
         last = request
         request = request.next
