@@ -114,7 +114,10 @@ cdef Size size_of(int64_t rows, const BatchLimits& limits, const Estimate& known
 
 
 cdef double moved_share(double share, bint late, double target) noexcept nogil:
-    """Stands still on average when a share of 1 - target of the batches is late (a quantile by stochastic approximation: Robbins and Monro, 1951)."""
+    """Stands still on average when a share of 1 - target of the batches is late.
+
+    Source: Robbins and Monro (1951), stochastic approximation, here of a quantile.
+    """
     share += -SHARE_STEP * target if late else max(SHARE_UP_LEAST, SHARE_STEP * (1 - target))
     return max(SHARE_LEAST, min(1.0, share))
 
