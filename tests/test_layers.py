@@ -59,4 +59,4 @@ def test_a_plain_serve_does_not_load_what_it_does_not_need():
 
     code = "import sys, batchmill.cli, batchmill.app; print(*sorted({m.split('.')[0] for m in sys.modules}))"
     loaded = set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
-    assert not loaded & {"numpy", "onnx", "onnxruntime", "scipy", "pyarrow", "grpc", "starlette", "pydantic", "yaml", "prometheus_client", "opentelemetry"}
+    assert not loaded & {"numpy", "onnx", "onnxruntime", "scipy", "pyarrow", "grpc", "starlette", "pydantic", "yaml", "prometheus_client", "opentelemetry", "sqlite3"}

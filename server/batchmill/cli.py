@@ -263,7 +263,7 @@ def add_tune(command: argparse.ArgumentParser) -> None:
     command.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="such as batching.max_batch_size=32; none: shows what is in force")
     command.add_argument("--clear", nargs="*", metavar="KEY", help="take back what was set of these keys; without one, of all")
     add_remote(command)
-    command.add_argument("--admin-key-file", type=Path, default=os.environ.get("BATCHMILL_ADMIN_KEY_FILE"), metavar="PATH",
+    command.add_argument("--admin-key-file", type=Path, default=os.environ.get("BATCHMILL_ADMIN_KEY_FILE") or None, metavar="PATH",
                          help="holds the key of a server that wants one (BATCHMILL_ADMIN_KEY_FILE)")  # fmt: skip
 
 
