@@ -32,6 +32,7 @@ from batchmill.registry.safety import SafeLoader
 from batchmill.registry.settings import ModelSettings
 from batchmill.registry.status import ModelStatus, VersionStatus
 from batchmill.state import State
+from batchmill.store import Store
 
 if TYPE_CHECKING:
     from batchmill.endpoints.dispatch import Dispatcher
@@ -60,12 +61,13 @@ class App:
         self._all_loaded = False
         self._server = make_server(config)
         self._changes = Changes()
+        self._store = Store()
         self._reaper = Reaper(self._server.release, self._changes.retired)
         self._loader: SafeLoader | None = None  # from run() on
         self._keeper = Keeper(
             registry, self._load, self._publish, self._reaper.retire, adjust=self._adjust,
             poll_secs=config.poll_secs, watched=config.model_control == "auto",
-            only=config.load_model if config.model_control == "explicit" else None,
+            only=config.load_model if config.model_control == "explicit" else None, store=self._store,
         )  # fmt: skip
 
     def run(self) -> int:
@@ -87,6 +89,7 @@ class App:
         # Threads inherit the niceness of their maker and cannot take it back: the data plane's are made by now.
         if os.getpriority(os.PRIO_PROCESS, 0) < NICE:
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+        self._store.open(state.folder)
         try:
             try:
                 version = ort.initialise()
@@ -98,6 +101,7 @@ class App:
             self._keeper.published.wait(FIRST_MODEL_SECS)
             code = self._serve_and_log()
             self._loader.close()
+            self._store.close()
             threads = [thread for thread in threading.enumerate() if not thread.daemon]
             if self._keeper.stop() or len(threads) > 1 or not self._server.idle():
                 # Inside of a run, a load or a plain handler, which nothing can break off: the end does not wait for them.
@@ -105,11 +109,12 @@ class App:
                 os._exit(code)
             return code
         finally:
+            self._store.close()
             self._server.stop()
 
     def _warn(self) -> None:
         if self._config.admin_open:
-            what = "load, unload and upload" if self._config.allow_upload else "load and unload"
+            what = "load, unload, tune and upload" if self._config.allow_upload else "load, unload and tune"
             log.warning("admin_open", note=f"everybody who can reach the server may {what} models")
 
     def _reload(self) -> None:
@@ -149,6 +154,8 @@ class App:
 
     def _adjust(self, version: VersionStatus, settings: ModelSettings) -> None:
         adjust_version(version, settings, self._config.executor_count())
+        if version.served:
+            self._server.look_again(version.served)
 
     def _load(self, name: str, number: int, path: Path, settings: ModelSettings) -> VersionStatus:
         assert self._loader
@@ -232,7 +239,8 @@ class App:
         catalog = Catalog(lambda: self._models, windows, self._config.server_name, lambda: self._complete)
         server = GrpcServer(self._config.max_body_mib * MIB)
         uploads = Uploads(self._registry, self._keeper, lambda: self._models)
-        repository = Repository(self._keeper.load, self._keeper.unload, self._guard(), uploads, offered=self._config.model_control != "none")
+        repository = Repository(self._keeper.load, self._keeper.unload, self._keeper.tune, self._guard(), uploads,
+                                offered=self._config.model_control != "none")  # fmt: skip
         self._repository = repository
         self._let_in()  # by settings that may have changed meanwhile
         metrics = Metrics(self._server, lambda: served(self._models), self._changes, triton=self._config.triton_metrics)

@@ -8,6 +8,7 @@ from libc.stdint cimport int32_t
 from libcpp.string cimport string
 
 from batchmill.core.batch cimport gather, scatter
+from batchmill.core.batcher cimport moved_share
 from batchmill.core.clock cimport now_ns
 from batchmill.core.histogram cimport VersionStats, add
 from batchmill.core.ort cimport OrtModel, OrtRunOptions, new_run_options, run, set_terminate, shrink_arena_after
@@ -23,9 +24,6 @@ cdef int32_t FAILURES_MAX = 16
 cdef int64_t UNBATCHED_NS = 1000000000
 cdef int64_t DRIFT_FROM_NS = 1000000        # shorter waits say nothing about the predictor
 cdef double DRIFT_RATE = 0.0625
-cdef double SLACK_BACK_OFF = 0.8
-cdef double SLACK_STEP = 0.01
-cdef double SLACK_LEAST = 0.25
 
 
 # The options of a run: its time limit, and whether the runtime's arena shrinks after it.
@@ -150,14 +148,12 @@ cdef void correct_drift(ModelVersion* version, const InferRequest* first) noexce
 
 
 cdef void correct_slack(ModelVersion* version, const Taken& taken, int64_t started) noexcept nogil:
-    """A batch that should have ended in time and did not makes the next ones smaller (additive increase, multiplicative decrease)."""
+    """A batch that should have ended in time and did not makes the next ones smaller, one that did makes them larger."""
     cdef const InferRequest* first = taken.batch
     cdef int64_t due = earlier(first.answer_by_ns, first.objective_ns)
-    cdef double share = version.slack_share.load()
     if due == 0 or started + <int64_t> taken.expected_ns > due:
         return
-    share = share * SLACK_BACK_OFF if first.times.encoded > due else share + SLACK_STEP
-    version.slack_share.store(max(SLACK_LEAST, min(1.0, share)))
+    version.slack_share.store(moved_share(version.slack_share.load(), first.times.encoded > due, version.target.load()))
 
 
 cdef InferRequest* run_batch(ModelVersion* version, Taken taken, Scratch* scratch, InferRequest** failed) noexcept nogil:
