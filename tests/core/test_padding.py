@@ -22,7 +22,7 @@ def tensor(drawn):
     """(datatype, shape of a row with a place for the length, axis; 0: none)."""
     datatype, sizes, axis = drawn
     axis = min(axis, len(sizes))
-    return datatype, sizes[: axis - 1] + [None] + sizes[axis:] if axis else sizes, axis
+    return datatype, [*sizes[: axis - 1], None, *sizes[axis:]] if axis else sizes, axis
 
 
 def array(random, datatype, sizes, rows, length):

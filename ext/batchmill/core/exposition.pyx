@@ -157,7 +157,7 @@ cdef void write_figures(PrometheusText& text, const Everything& all) noexcept no
     write_figure(text, all, kBatches, b"batchmill_batches_total", b"counter", b"Batches run")
     write_figure(text, all, kFailedBatches, b"batchmill_failed_batches_total", b"counter", b"Batches that failed and ran again in parts")
     write_figure(text, all, kInlineBatches, b"batchmill_inline_batches_total", b"counter", b"Batches run on an I/O thread")
-    write_figure(text, all, kPaddingBytes, b"batchmill_padding_bytes_total", b"counter", b"Bytes that rows were filled up with to share batches")
+    write_figure(text, all, kPaddingBytes, b"batchmill_padding_bytes_total", b"counter", b"Bytes that rows were filled up with")
     write_figure(text, all, kBytesIn, b"batchmill_request_bytes_total", b"counter", b"Bytes of request bodies")
     write_figure(text, all, kBytesOut, b"batchmill_response_bytes_total", b"counter", b"Bytes of answers")
     write_figure(text, all, kQueueRows, b"batchmill_queue_rows", b"gauge", b"Rows that wait now")

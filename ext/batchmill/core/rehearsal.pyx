@@ -131,7 +131,7 @@ def run_batch(inputs, outputs, padding, requests, model) -> tuple:
             raise ValueError((<bytes> status.message).decode())
         answers = []
         for request in made.requests:
-            answers.append(<bytes> (<const char*> request.response.data + request.response_start)[:request.response.size - request.response_start])
+            answers.append(<bytes> (<const char*> request.response.data)[request.response_start:request.response.size])
         return answers, scratch.padding_bytes
     finally:
         del scratch

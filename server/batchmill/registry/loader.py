@@ -13,7 +13,7 @@ from batchmill.backends import Backend, LoadedModel, Padding, Tuning
 from batchmill.errors import BatchmillError, ModelError
 from batchmill.logs import Log
 from batchmill.registry.layout import ModelFolder
-from batchmill.registry.padding import padding_of, prove_padding
+from batchmill.registry.lengths import padding_of, prove_padding
 from batchmill.registry.prove import Proof, Samples, prove, sample
 from batchmill.registry.settings import ModelSettings
 from batchmill.registry.signature import contradicted

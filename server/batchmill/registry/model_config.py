@@ -175,6 +175,11 @@ def make_schema() -> Any:
             return value
         raise ValueError(f"at most {EDGES_MAX} ascending whole numbers from 1 to {LONGEST}")
 
+    def not_empty(value: Any) -> Any:
+        if value:
+            return value
+        raise ValueError("names of inputs")
+
     def one_element(value: Any) -> Any:
         if isinstance(value, bool | int | float):
             return value
@@ -203,10 +208,10 @@ def make_schema() -> Any:
 
     class Padding(Part):
         edges: Annotated[list[int], BeforeValidator(ascending)] | None = None
-        """Lengths: a row is padded to the next; what is longer than the last is not. null: to the longest row of the batch, less than twice its own."""
+        """Lengths: a row is padded to the next, unless it is above the last. null: to the longest row of the batch, less than twice its own."""
         outputs: dict[str, Annotated[int, number(1, 15)]] = {}
         """Outputs that have that length, too, and along which axis: it is cut back to the request's own."""
-        inputs: dict[str, Padded]
+        inputs: Annotated[dict[str, Padded], BeforeValidator(not_empty)]
 
     class Batching(Part):
         mode: Annotated[Literal["auto", "on", "off"], BeforeValidator(word_of_switch)] = "auto"

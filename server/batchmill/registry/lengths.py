@@ -1,4 +1,4 @@
-"""Padding, as model.yaml declares it: held against the model's inputs and outputs, and proved.
+"""Rows of different lengths: the padding that model.yaml declares for them, held against the model's inputs and outputs, and proved.
 
 The proof: rows of different lengths that are filled up to one length and run together come out, cut to their own, as rows that run
 alone. A model that does not look at its mask is caught. Samples are rows of golden.npz where there is one; else ones, small numbers and
@@ -101,52 +101,55 @@ def prove_padding(backend: Backend, model: LoadedModel, padding: Padding, proof:
     """proof: of rows of one length. mode: model.yaml's batching.mode. ModelError where padding changes what a row gives."""
     if not proof.batched:
         return Proof(False, f"{proof.reason}; batching.padding has no effect so")
-    ran, failure = 0, ""
-    for rows, lengths, target in samples(model, padding, golden):
-        try:
-            alone = [model.run(row) for row in rows]
-        except (RuntimeError, ValueError) as error:
-            failure = failure or str(error)
-            continue
-        ran += 1
-        if reason := differs(backend, model, padding, rows, alone, lengths, target):
+    ran, failure = False, ""
+    for rows, target in samples(model, padding, golden):
+        tried = []
+        for row in rows:
+            try:
+                tried.append((row, model.run(row)))
+            except (RuntimeError, ValueError) as error:
+                failure = failure or str(error)
+        ran = ran or len(tried) > 0
+        if tried and (reason := differs(backend, model, padding, tried, target)):
             raise ModelError(f"{_KEY}: {reason}")
     if not ran and mode != "on":
         raise ModelError(f"{_KEY}: not proved: no sample runs; where you know it to be right, declare `mode: on`: {failure}")
     return Proof(True, f"{proof.reason}; {told(padding, model)}{', proved too' if ran else ', as declared'}")
 
 
-def differs(backend: Backend, model: LoadedModel, padding: Padding, rows: list[Row], alone: list[Row], lengths: Lengths, target: int) -> str:
-    """What is not as it shall be when these rows are filled up to one length and run together; empty: nothing."""
+def differs(backend: Backend, model: LoadedModel, padding: Padding, tried: list[tuple[Row, Row]], target: int) -> str:
+    """What is not as it shall be when rows are filled up to one length and run together; empty: nothing. tried: rows, and what they give alone."""
+    lengths = [length_of(model, padding, row) for row, _ in tried]
     try:
-        together = model.run(stack([resized_inputs(model, padding, row, target) for row in rows]))
+        together = model.run(stack([resized_inputs(model, padding, row, target) for row, _ in tried]))
     except (RuntimeError, ValueError) as error:
         return f"rows of {', '.join(map(str, lengths))} padded to {target} do not run together: {error}"
-    for number, length in enumerate(lengths):
+    for number, (length, (_, alone)) in enumerate(zip(lengths, tried, strict=True)):
         for (name, *_), axis in zip(model.outputs, padding.outputs, strict=True):
-            datatype, shape, expected = alone[number][name]
-            _, whole_shape, whole = together[name]
-            if not shape or shape[0] != 1 or not whole_shape or whole_shape[0] != len(rows):
+            datatype, shape, whole = together[name]
+            if not shape or shape[0] != len(tried):
                 return f'output "{name}" does not have one row for each row of the inputs'
-            part: RawTensor = datatype, [1, *whole_shape[1:]], cut(datatype, whole, number, len(rows))
-            if axis and (len(whole_shape) <= axis or whole_shape[axis] != target):
-                return f'output "{name}" of rows padded to {target} does not have that length along axis {axis}: its shape is {whole_shape}'
-            if axis:
-                part = resized(part, axis, length)
-            if part[1] != shape:
-                hint = "" if axis else "; where it has the padded length, name it in batching.padding.outputs"
-                return f'output "{name}" has shape {part[1]} where a row of {length}, run alone, has {shape}{hint}'
-            if not backend.close(part[2], expected, datatype, RTOL, ATOL):
-                return f'padding changes output "{name}"{by_how_much(part, expected)}, of a row of {length} padded to {target}'
+            if axis and (len(shape) <= axis or shape[axis] != target):
+                return f'output "{name}" of rows padded to {target} does not have that length along axis {axis}: its shape is {shape}'
+            part: RawTensor = datatype, [1, *shape[1:]], cut(datatype, whole, number, len(tried))
+            change = change_of(backend, resized(part, axis, length) if axis else part, alone[name])
+            if change:
+                hint = "; where it has the padded length, name it in batching.padding.outputs" if not axis and change.startswith(" from") else ""
+                return f'padding changes output "{name}"{change}, of a row of {length} padded to {target}{hint}'
     return ""
 
 
-def by_how_much(part: RawTensor, expected: bytes) -> str:
-    if part[0] == "BYTES":
+def change_of(backend: Backend, padded: RawTensor, alone: RawTensor) -> str:
+    """How a tensor changed, as the end of a sentence; empty: it has not."""
+    if padded[1] != alone[1]:
+        return f" from shape {alone[1]} to {padded[1]}"
+    if backend.close(padded[2], alone[2], padded[0], RTOL, ATOL):
         return ""
+    if padded[0] == "BYTES":
+        return " to another text"
     from batchmill.registry.golden import decoded  # and numpy, which only a version that fails needs
 
-    return f" by {abs(decoded(part).astype('f8') - decoded((part[0], part[1], expected)).astype('f8')).max():.1e}"
+    return f" by {abs(decoded(padded).astype('f8') - decoded(alone).astype('f8')).max():.1e}"
 
 
 def resized(tensor: RawTensor, axis: int, length: int, filling: bytes = b"") -> RawTensor:
@@ -166,17 +169,17 @@ def resized_inputs(model: LoadedModel, padding: Padding, row: Row, length: int) 
 
 
 # Samples.
-def samples(model: LoadedModel, padding: Padding, golden: Samples | None) -> Iterator[tuple[list[Row], Lengths, int]]:
-    """Rows, their lengths, and what these are to be padded to."""
+def samples(model: LoadedModel, padding: Padding, golden: Samples | None) -> Iterator[tuple[list[Row], int]]:
+    """Rows of different lengths, and what they are to be padded to."""
     if golden is not None and (length := length_of(model, padding, golden.ordinary[0])) > 1:
-        lengths = length, length - 1, (length + 1) // 2
-        rows = [resized_inputs(model, padding, row, size) for row, size in zip(golden.ordinary, lengths, strict=True)]
-        yield rows, lengths, next((edge for edge in padding.edges if edge >= length), length)
+        shorter = zip(golden.ordinary, (length, length - 1, (length + 1) // 2), strict=True)
+        rows = [resized_inputs(model, padding, row, size) for row, size in shorter]
+        yield rows, next((edge for edge in padding.edges if edge >= length), length)
         return
     for lengths in lengths_to_try(padding.edges):
         for kind in ("ones", "small", "negative"):
             with suppress(ValueError):  # a row is too large to sample
-                yield [made_up(model, padding, length, seed, kind) for seed, length in enumerate(lengths)], lengths, lengths[-1]
+                yield [made_up(model, padding, length, seed, kind) for seed, length in enumerate(lengths)], lengths[-1]
 
 
 def length_of(model: LoadedModel, padding: Padding, row: Row) -> int:
@@ -187,7 +190,7 @@ def length_of(model: LoadedModel, padding: Padding, row: Row) -> int:
 
 def lengths_to_try(edges: Lengths) -> Iterator[Lengths]:
     """Of rows of one bucket each time, ascending: of the first, and of the longest that may be tried."""
-    tried = [edge for edge in edges if edge <= _LONGEST] or [_UP_TO]
+    tried = [edge for edge in edges if 1 < edge <= _LONGEST] or [_UP_TO]
     for edge in sorted({tried[0], tried[-1]}):
         shortest = max((one for one in edges if one < edge), default=0 if edges else _UP_TO // 2) + 1
         yield shortest, (shortest + edge) // 2, edge
