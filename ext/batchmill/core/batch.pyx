@@ -19,13 +19,11 @@ from batchmill.core.tensor cimport DataType, append_shape, kKeepScratchBytes
 cdef extern from * nogil:
     """
     #include "executor.hpp"
-    static inline void batchmill_resize(batchmill::Scratch* s, size_t inputs, size_t outputs) {
-        if (s->gathered.size() < inputs) s->gathered = std::vector<batchmill::Buffer>(inputs);
-        if (s->cut.size() < outputs) s->cut = std::vector<batchmill::Buffer>(outputs);
-        s->inputs.resize(inputs);
+    static inline void batchmill_grow(std::vector<batchmill::Buffer>& buffers, size_t count) {
+        if (buffers.size() < count) buffers = std::vector<batchmill::Buffer>(count);
     }
     """
-    void resize "batchmill_resize"(Scratch* scratch, size_t inputs, size_t outputs)
+    void grow "batchmill_grow"(vector[Buffer]& buffers, size_t count)
 
 
 cdef bint gather(ModelVersion* version, InferRequest* batch, int64_t count, Scratch* scratch) noexcept nogil:
@@ -36,7 +34,8 @@ cdef bint gather(ModelVersion* version, InferRequest* batch, int64_t count, Scra
     cdef TensorView* target
     cdef int64_t rows
     cdef int axis = 0
-    resize(scratch, inputs, version.outputs.size())
+    grow(scratch.gathered, inputs)
+    scratch.inputs.resize(inputs)
     if padding != NULL:
         begin_padding(padding, batch, scratch)
     for index in range(inputs):
@@ -77,6 +76,7 @@ cdef bint gather(ModelVersion* version, InferRequest* batch, int64_t count, Scra
 
 
 cdef void begin_padding(const Padding* padding, const InferRequest* batch, Scratch* scratch) noexcept nogil:
+    grow(scratch.cut, padding.output_axes.size())
     scratch.length = run_length(padding, batch)
     scratch.uneven = is_uneven(batch, scratch.length)
     scratch.padding_bytes = 0
