@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from batchmill.core import probe
+from batchmill.core import policy_probe
 
 KNOTS = 16
 
@@ -88,9 +88,9 @@ class Curve:
         self.best_rows, self.knee_rows = best, knee
 
 
-def curves(run_ns_by_rows: dict[int, float]) -> tuple[probe.Curve, Curve]:
+def curves(run_ns_by_rows: dict[int, float]) -> tuple[policy_probe.Curve, Curve]:
     """A curve and its twin that have learned the same."""
-    curve, twin = probe.Curve(), Curve()
+    curve, twin = policy_probe.Curve(), Curve()
     for rows, run_ns in run_ns_by_rows.items():
         curve.learn(rows, run_ns)
         twin.learn(rows, run_ns)
