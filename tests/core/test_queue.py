@@ -5,6 +5,8 @@ from hypothesis import strategies as st
 
 from batchmill.core import policy_probe
 from reference import queue as reference
+from reference.admission import Terms
+from reference.predictor import KNOTS, Curve
 
 ROWS, SHAPES, TIMES = st.integers(0, 9), st.sampled_from([(), (3,), (4,), (3, 2)]), st.integers(0, 20)
 DEADLINES = TIMES | st.just(0) | st.integers(2 * 10**9, 2 * 10**9 + 20)     # some about as late as that of those who have none
@@ -15,23 +17,40 @@ CANCEL = st.tuples(st.just("cancel"), st.integers(0, 30))
 SWEEP = st.tuples(st.just("sweep"), TIMES)
 
 
+def twins(max_rows, levels, default, delays, row_ns, max_wait_ns):
+    """A queue and its twin, to whom every row of a run costs row_ns."""
+    curve = Curve()
+    for at in range(KNOTS if row_ns else 0):
+        curve.learn(2**at, row_ns * 2**at)
+    terms = Terms(curve, max_wait_ns=max_wait_ns)
+    return policy_probe.Queue(max_rows, levels, default, delays, row_ns, max_wait_ns), reference.Queue(max_rows, levels, default, delays), terms
+
+
+def numbers(requests):
+    return [one.number for one in requests]
+
+
 @given(st.integers(1, 40), st.integers(0, 3), st.integers(1, 3), st.booleans(), st.integers(0, 4), st.sampled_from([0, 30]),
        st.lists(PUT | TAKE | CANCEL | SWEEP, max_size=60))
 def test_the_queue_equals_its_obvious_twin(max_rows, levels, default, delays, row_ns, max_wait_ns, steps):
-    queue = policy_probe.Queue(max_rows, levels, default, delays, row_ns, max_wait_ns)
-    twin = reference.Queue(max_rows, levels, default, delays, row_ns, max_wait_ns)
+    queue, twin, terms = twins(max_rows, levels, default, delays, row_ns, max_wait_ns)
     for number, (step, *arguments) in enumerate(steps):
         if step == "put":
-            *arguments, later, now_ns = arguments
-            answer_by_ns = arguments[3] + later if arguments[3] and later is not None else 0
-            assert queue.put(number, *arguments, answer_by_ns, now_ns) == twin.put(number, *arguments, answer_by_ns, now_ns)
+            rows, shape, queued_ns, deadline_ns, priority, later, now_ns = arguments
+            answer_by_ns = deadline_ns + later if deadline_ns and later is not None else 0
+            verdict, *_ = twin.put(reference.Waiting(number, rows, shape, queued_ns, deadline_ns, priority, answer_by_ns), terms, now_ns)
+            assert queue.put(number, rows, shape, queued_ns, deadline_ns, priority, answer_by_ns, now_ns) == verdict
         elif step == "take":
-            assert queue.take(*arguments) == twin.take(*arguments)
+            max_batch_size, now_ns = arguments
+            taken = twin.take(reference.Rules(max_batch_size, lambda _: terms.curve), now_ns)
+            assert queue.take(*arguments) == (numbers(taken.batch), taken.rows, taken.reason, sorted(numbers(taken.dropped)))
         elif step == "sweep":
-            assert queue.sweep(*arguments) == twin.sweep(*arguments)
-        elif any(one.number == arguments[0] for one in twin.waiting):
-            queue.cancel(*arguments)
-            twin.cancel(*arguments)
+            assert queue.sweep(*arguments) == sorted(numbers(twin.sweep(*arguments)))
+        else:
+            for one in twin.waiting:
+                if one.number == arguments[0]:
+                    queue.cancel(one.number)
+                    one.cancelled = True
         assert (queue.rows, queue.work_ns, queue.oldest_ns, queue.urgent_ns) == (twin.rows, twin.work_ns, twin.oldest_ns, twin.urgent_ns)
 
 

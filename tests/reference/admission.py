@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from reference.predictor import Curve
+
+
+@dataclass
+class Terms:
+    """What is known when a request asks for a place, by batchmill.core.admission's names."""
+
+    curve: Curve
+    most_rows: int = 1
+    parallel: int = 1
+    busy_ns: float = 0.0
+    drift: float = 1.0
+    max_wait_ns: int = 0
 
 
 def judge(

@@ -33,16 +33,18 @@ def decide(
     return (True, reason, 0) if until <= now_ns else (False, reason, until)
 
 
+def most_rows(curve: Curve, rows: int, max_batch_size: int, preferred: Sequence[int]) -> int:
+    most = preferred_size(rows, max_batch_size, preferred)
+    if most or not curve.knee_rows:
+        return most or max_batch_size
+    best, knee = min(max_batch_size, curve.best_rows), min(max_batch_size, curve.knee_rows)
+    most = best if rows >= 2 * best else knee
+    return max(most, curve.next_rows) if curve.next_rows <= max_batch_size else most
+
+
 def size_of(curve: Curve, rows: int, max_batch_size: int, preferred: Sequence[int], slack_ns: float, turn_ns: float) -> tuple[int, str]:
     """Every size is tried."""
-    most = preferred_size(rows, max_batch_size, preferred)
-    if not most:
-        most = max_batch_size
-        if curve.knee_rows:
-            best, knee = min(max_batch_size, curve.best_rows), min(max_batch_size, curve.knee_rows)
-            most = best if rows >= 2 * best else knee
-            if curve.next_rows <= max_batch_size:
-                most = max(most, curve.next_rows)
+    most = most_rows(curve, rows, max_batch_size, preferred)
     size, reason = most, "full" if rows >= most else "idle"
     if not curve.knots:
         return size, reason

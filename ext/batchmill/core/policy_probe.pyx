@@ -1,14 +1,24 @@
-"""The batching policy without a server around it: run times, the queue. For tests."""
+"""The batching policy without a server around it: run times, the queue, and all of it together. For tests."""
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
+from libcpp.unordered_map cimport unordered_map
+from libcpp.vector cimport vector
 
 from batchmill.core.admission cimport Ahead, Entry, Terms, judge, kTaken, predict
 from batchmill.core.batcher cimport Size, limits_of, size_of
+from batchmill.core.entrance cimport enters, set_deadline
+from batchmill.core.executor cimport ExecutorPool
 from batchmill.core.histogram import CLOSE_REASONS
-from batchmill.core.message cimport InferRequest
-from batchmill.core.predictor cimport Curve as NativeCurve, Estimate, RunTimes, expected_ns, find, guarded_ns, kKnots, learn
+from batchmill.core.histogram cimport CloseReason, kPreferredSizes
+from batchmill.core.message cimport InferRequest, NativeVersion
+from batchmill.core.predictor cimport Curve as NativeCurve, Estimate, RunTimes, expected_ns, find, guarded_ns, kKnots, learn, width_of
 from batchmill.core.queue cimport RequestQueue, Rules, Taken, put, sweep, take
+from batchmill.core.router cimport ModelVersion, VersionPointer
+from batchmill.core.runner cimport correct_drift, correct_slack, stamp
 from batchmill.core.tensor cimport datatype_of, kMaxRank
+from batchmill.core.turns cimport ended, line_up, next_turn, rules_of, started
+
+ctypedef InferRequest* RequestPointer   # Cython takes no '*' inside a nested template
 
 
 cdef string_view view(bytes text):
@@ -170,3 +180,188 @@ cdef class Queue:
     @property
     def urgent_ns(self) -> int:
         return self.queue.urgent_ns.load()
+
+
+cdef str refusal(const InferRequest* request):
+    """The verdict that its status tells of."""
+    if request.status.reason == b"DEADLINE_EXCEEDED":
+        return "hopeless"
+    if request.status.reason == b"DEADLINE_UNMEETABLE":
+        return "unmeetable"
+    return "too many" if b"queue.max_rows" in <bytes> request.status.message else "too long"
+
+
+cdef class Policy:
+    """The versions of an executor pool that has no threads: what I/O threads and executors do, a step a call, at times that are told.
+
+    Versions are known by their place, requests by the numbers that their maker gives them, and batches by the number of their start.
+    """
+
+    cdef ExecutorPool pool
+    cdef vector[VersionPointer] versions
+    cdef unordered_map[int64_t, RequestPointer] requests    # that wait or run
+    cdef vector[Taken] batches                              # all there ever were
+    cdef vector[int64_t] began_ns                           # of each
+
+    def __cinit__(self, int executors, int64_t turn_ns=20_000_000):
+        self.pool.threads.resize(executors)     # they are only counted
+        self.pool.turns.turn_ns.store(turn_ns)
+
+    def __dealloc__(self):
+        for request in self.requests:
+            del request.second
+        for version in self.versions:
+            del version
+
+    def add(self, bint widths, **limits) -> int:
+        """A version's place. widths: what a row costs depends on its shape."""
+        self.versions.push_back(new ModelVersion())
+        self.versions.back().batched, self.versions.back().fast_ok = True, not widths
+        self.set(self.versions.size() - 1, **limits)
+        return self.versions.size() - 1
+
+    def set(self, int version, *, int64_t max_batch_size=64, int64_t max_queue_delay_ns=0, preferred=(), int32_t instances=1, double weight=1,
+            int64_t max_wait_ns=0, int64_t objective_ns=0, int64_t default_timeout_ns=0, int64_t unbatched_until_ns=0,
+            int64_t max_rows=4096, int32_t priority_levels=0, int32_t default_priority=0, bint delays=False) -> None:
+        cdef ModelVersion* one = self.versions[version]
+        cdef int at
+        one.max_batch_size.store(max_batch_size)
+        one.max_queue_delay_ns.store(max_queue_delay_ns)
+        for at in range(kPreferredSizes):
+            one.preferred[at].store(preferred[at] if at < len(preferred) else 0)
+        one.instances.store(instances)
+        one.weight.store(weight)
+        one.max_wait_ns.store(max_wait_ns)
+        one.objective_ns.store(objective_ns)
+        one.default_timeout_ns.store(default_timeout_ns)
+        one.unbatched_until_ns.store(unbatched_until_ns)
+        one.queue.max_rows.store(max_rows)
+        one.queue.priority_levels.store(priority_levels)
+        one.queue.default_priority.store(default_priority)
+        one.queue.delays.store(delays)
+
+    def drain(self) -> None:
+        self.pool.turns.draining.store(True)
+
+    def learn(self, int version, shape, int64_t rows, double run_ns, int64_t now_ns) -> None:
+        """As if a batch of such rows had been run."""
+        cdef vector[TensorView] inputs
+        inputs.resize(1)
+        fill(&inputs[0], b"x", b"FP32", [rows, *shape], b"")
+        learn(self.versions[version].times.made(width_of(inputs, self.versions[version].first_axis())), rows, run_ns, now_ns)
+
+    def arrive(self, int version, int64_t number, int64_t rows, shape, int64_t now_ns, int64_t deadline_ns=0, int64_t timeout_us=0,
+               uint64_t priority=0) -> tuple:
+        """As intake.admit(): (verdict, predicted wait if taken, ns, when to come back if not, ms)."""
+        cdef ModelVersion* one = self.versions[version]
+        cdef InferRequest* request = new InferRequest()
+        request.inputs.resize(1)
+        fill(&request.inputs[0], b"x", b"FP32", [rows, *shape], b"")
+        request.version, request.rows, request.priority = <NativeVersion*> one, rows, priority
+        request.times.received = request.times.queued = now_ns
+        request.deadline_ns, request.timeout_us = deadline_ns, timeout_us
+        request.reply_to.stream = <void*> <size_t> number       # which goes with the request wherever it goes
+        set_deadline(one, request)
+        if enters(&self.pool, one, request, 0, now_ns):
+            self.requests[number] = request
+            return "taken", request.predicted_wait_ns, 0
+        told = refusal(request), 0, request.status.retry_ms
+        del request
+        return told
+
+    def offer(self, int version) -> None:
+        line_up(&self.pool.turns, self.versions[version])
+
+    def cancel(self, int64_t number) -> None:
+        """Of one that is gone already nothing is known."""
+        if self.requests.count(number):
+            self.requests[number].cancelled.store(True)
+
+    def sweep(self, int version, int64_t now_ns) -> list:
+        """Numbers of those for whom nobody waits any more, in order."""
+        return sorted(self.let_go(sweep(&self.versions[version].queue, now_ns)))
+
+    def next_turn(self, int64_t now_ns) -> tuple:
+        """(version or None, when to look again, why its batch is closed)."""
+        cdef int64_t wait_until
+        cdef CloseReason reason = CloseReason.kIdle
+        cdef ModelVersion* found = next_turn(&self.pool.turns, now_ns, &wait_until, &reason)
+        for place in range(self.versions.size()):
+            if self.versions[place] == found:
+                return place, wait_until, CLOSE_REASONS[<int> reason]
+        return None, wait_until, ""
+
+    def turn_ns(self, int version, int64_t now_ns) -> float:
+        """Of rules_of(): how long its batch may keep others waiting; below 0: for any time."""
+        return rules_of(&self.pool.turns, self.versions[version], True, now_ns).turn_ns
+
+    def start(self, int version, str reason, int64_t now_ns, bint shares=True) -> tuple:
+        """As executor.run_due() until the run: (batch, numbers in order, rows, why no more, expected ns, numbers that were dropped)."""
+        cdef ModelVersion* one = self.versions[version]
+        cdef Rules rules = rules_of(&self.pool.turns, one, shares, now_ns)
+        cdef Taken taken
+        one.running += 1
+        taken = take(&one.queue, rules, now_ns)
+        if shares:
+            started(&self.pool.turns, one, taken, now_ns)
+            if one.instances.load() > one.running:
+                line_up(&self.pool.turns, one)
+        numbers = self.numbers(taken.batch, now_ns)
+        if numbers:
+            correct_drift(one, taken.batch)
+        self.batches.push_back(taken)
+        self.began_ns.push_back(now_ns)
+        why = CLOSE_REASONS[<int> taken.reason] if taken.reason != CloseReason.kIdle else reason
+        return self.batches.size() - 1, numbers, taken.rows, why, taken.expected_ns, sorted(self.let_go(taken.dropped))
+
+    def end(self, int version, int64_t batch, double run_ns, int64_t now_ns) -> None:
+        """As run_due() from there on."""
+        self.learn_from(version, batch, run_ns, now_ns)
+        ended(&self.pool.turns, self.versions[version], self.batches[batch], self.began_ns[batch], now_ns)
+        self.let_go(self.batches[batch].batch)
+
+    def run_here(self, int version, double run_ns, int64_t now_ns) -> tuple:
+        """As executor.run_inline(), on an I/O thread: as start()."""
+        cdef ModelVersion* one = self.versions[version]
+        batch, *told = self.start(version, "idle", now_ns, False)
+        self.learn_from(version, batch, run_ns, now_ns + <int64_t> run_ns)
+        one.running -= 1
+        one.expected_rows = 0
+        line_up(&self.pool.turns, one)
+        self.let_go(self.batches[batch].batch)
+        return batch, *told
+
+    cdef learn_from(self, int version, int64_t batch, double run_ns, int64_t now_ns):
+        """As runner.run_batch() after the run."""
+        cdef ModelVersion* one = self.versions[version]
+        cdef Taken taken = self.batches[batch]
+        if taken.batch != NULL:
+            learn(one.times.made(taken.width), taken.rows, run_ns, now_ns)
+            stamp(taken.batch, self.began_ns[batch], now_ns, now_ns)
+            correct_slack(one, taken, self.began_ns[batch])
+
+    cdef list numbers(self, InferRequest* request, int64_t now_ns):
+        found = []
+        while request != NULL:
+            request.times.started = now_ns
+            found.append(<size_t> request.reply_to.stream)
+            request = request.next
+        return found
+
+    cdef list let_go(self, InferRequest* request):
+        cdef InferRequest* following
+        found = []
+        while request != NULL:
+            following = request.next
+            found.append(<size_t> request.reply_to.stream)
+            self.requests.erase(<int64_t> <size_t> request.reply_to.stream)
+            del request
+            request = following
+        return found
+
+    def state(self, int version) -> tuple:
+        """(rows, work_ns, oldest_ns, urgent_ns, running, due, served_ns, expected_rows, last_width, busy_until_ns, drift, slack_share)."""
+        cdef ModelVersion* one = self.versions[version]
+        return (one.queue.rows.load(), one.queue.work_ns.load(), one.queue.oldest_ns.load(), one.queue.urgent_ns.load(), one.running,
+                bool(one.due), one.served_ns, one.expected_rows, one.last_width, one.busy_until_ns.load(), one.drift.load(),
+                one.slack_share.load())
