@@ -57,6 +57,7 @@ class Simulation:
     runs: int = 0
     busy: int = 0
     busy_ns: Counter[int] = field(default_factory=Counter)  # by version
+    longest_ns: Counter[int] = field(default_factory=Counter)  # of its runs
     wakes_ns: int = 0
     events_seen: int = 0
 
@@ -115,6 +116,7 @@ class Simulation:
             run_ns = self.run_ns(version, rows, self.requests[numbers[0]].shape, self.runs)
         self.busy += 1
         self.busy_ns[version] += int(run_ns)
+        self.longest_ns[version] = max(self.longest_ns[version], int(run_ns))
         self.at(self.now_ns + int(run_ns), self.end, version, batch, numbers, run_ns)
 
     def end(self, version: int, batch: int, numbers: list[int], run_ns: float) -> None:
