@@ -60,4 +60,13 @@ def size_of(curve: Curve, rows: int, max_batch_size: int, preferred: Sequence[in
 
 
 def first_that_does_not_fit(curve: Curve, rows: int, limit_ns: float) -> int:
-    return next((size for size in range(1, rows + 1) if curve.guarded_ns(size) > limit_ns), rows + 1)
+    """Measured curves may fall somewhere: of several such sizes it is the one that halving finds."""
+    too_slow = [size for size in range(1, rows + 1) if curve.guarded_ns(size) > limit_ns]
+    first = min(too_slow, default=rows + 1)
+    if len(too_slow) == rows + 1 - first:
+        return first
+    fits, found = 0, rows + 1
+    while found - fits > 1:
+        middle = (fits + found) // 2
+        fits, found = (fits, middle) if middle in too_slow else (middle, found)
+    return found
