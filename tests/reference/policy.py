@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from reference import admission
 from reference.admission import Terms
 from reference.predictor import Curve
 from reference.queue import Queue, Taken, Waiting, earlier
@@ -51,10 +52,11 @@ class Policy:
         budget_ns = timeout_us * 1000 or version.limits.default_timeout_ns
         one.deadline_ns = earlier(deadline_ns, now_ns + budget_ns if budget_ns else 0)
         one.objective_ns = now_ns + version.limits.objective_ns if version.limits.objective_ns else 0
-        verdict, wait_ns, run_ns = version.queue.put(one, self.terms_of(version, one, now_ns), now_ns)
+        verdict, wait_ns, run_ns = version.queue.put(one, self.terms_of(version, one, now_ns), now_ns, version.limits.max_batch_size)
         if verdict == "taken":
             return verdict, one.predicted_wait_ns, 0
-        return verdict, 0, retry_ms(verdict, wait_ns, wait_ns + run_ns - (earlier(one.deadline_ns, one.finish_by_ns) - now_ns), version.limits)
+        late_ns = admission.MARGIN * wait_ns + run_ns - (earlier(one.deadline_ns, one.finish_by_ns) - now_ns)
+        return verdict, 0, retry_ms(verdict, wait_ns, late_ns, version.limits)
 
     def terms_of(self, version: Version, one: Waiting, now_ns: int) -> Terms:
         curve, limits = version.curve_of(one), version.limits
@@ -66,14 +68,11 @@ class Policy:
         self.turns.line_up(self.versions[place])
 
     def cancel(self, number: int) -> None:
-        for one in [*self.waiting(), *(one for run in self.runs for one in run.taken.batch)]:
+        for one in (one for version in self.versions for one in version.queue.waiting):
             one.cancelled = one.cancelled or one.number == number
 
-    def waiting(self) -> list[Waiting]:
-        return [one for version in self.versions for one in version.queue.waiting]
-
     def sweep(self, place: int, now_ns: int) -> list[int]:
-        return sorted(numbers(self.versions[place].queue.sweep(now_ns)))
+        return self.let_go([], self.versions[place].queue.sweep(now_ns))[1]
 
     def next_turn(self, now_ns: int) -> tuple[int | None, int, str]:
         found, wait_until_ns, reason = self.turns.next_turn(now_ns)
@@ -98,18 +97,31 @@ class Policy:
         reason = reason if taken.reason == "idle" else taken.reason
         return len(self.runs) - 1, numbers(taken.batch), taken.rows, reason, taken.expected_ns, sorted(numbers(taken.dropped))
 
-    def end(self, place: int, batch: int, run_ns: float, now_ns: int) -> None:
+    def end(self, place: int, batch: int, run_ns: float, now_ns: int) -> tuple[list[int], list[int]]:
         version, run = self.versions[place], self.runs[batch]
         self.learn_from(place, run, run_ns, now_ns)
         self.turns.ended(version, run.taken, run.began_ns, now_ns)
+        return self.let_go(run.taken.batch, run.taken.dropped)
 
-    def run_here(self, place: int, run_ns: float, now_ns: int) -> tuple[int, list[int], int, str, float, list[int]]:
+    def run_here(self, place: int, run_ns: float, now_ns: int) -> tuple[Any, ...]:
         version, told = self.versions[place], self.start(place, "idle", now_ns, False)
-        self.learn_from(place, self.runs[told[0]], run_ns, now_ns + int(run_ns))
+        run = self.runs[told[0]]
+        self.learn_from(place, run, run_ns, now_ns + int(run_ns))
         version.running -= 1
         version.expected_rows = 0
         self.turns.line_up(version)
-        return told
+        return *told, self.let_go(run.taken.batch, run.taken.dropped)
+
+    def let_go(self, batch: list[Waiting], dropped: list[Waiting]) -> tuple[list[int], list[int]]:
+        """(answered, failed), of a request in parts when its last part is there."""
+        answered, failed = [], []
+        for one in [*batch, *dropped]:
+            whole = one.whole or one
+            whole.broken = whole.broken or one in dropped
+            whole.parts_left -= 1
+            if whole.parts_left <= 0:
+                (failed if whole.broken else answered).append(whole.number)
+        return sorted(answered), sorted(failed)
 
     def learn_from(self, place: int, run: Run, run_ns: float, now_ns: int) -> None:
         if run.taken.batch:
@@ -136,7 +148,7 @@ def retry_ms(verdict: str, wait_ns: float, late_ns: float, limits: Limits) -> in
 
 def correct_drift(version: Version, first: Waiting, now_ns: int) -> None:
     if first.predicted_wait_ns >= DRIFT_FROM_NS:
-        seen = version.drift * (now_ns - first.queued_ns) / first.predicted_wait_ns
+        seen = (now_ns - first.queued_ns) / first.predicted_wait_ns
         version.drift = max(0.25, min(8.0, version.drift + (seen - version.drift) * DRIFT_RATE))
 
 

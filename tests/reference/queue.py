@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from reference import admission, batcher
 from reference.admission import Terms
@@ -23,7 +23,7 @@ def left(until_ns: int, now_ns: int) -> int:
     return max(1, until_ns - now_ns) if until_ns else 0
 
 
-@dataclass
+@dataclass(eq=False)
 class Waiting:
     number: int
     rows: int
@@ -36,10 +36,26 @@ class Waiting:
     cancelled: bool = False
     urgency_ns: int = 0
     cost_ns: int = 0
-    predicted_wait_ns: int = 0
+    predicted_wait_ns: int = 0  # without drift
+    whole: Waiting | None = None  # of a part: whose
+    place: int = 0  # of a part: which it is
+    parts_left: int = 0  # of a whole
+    broken: bool = False
 
     def is_dead(self, now_ns: int) -> bool:
-        return self.cancelled or 0 < self.deadline_ns <= now_ns
+        return self.is_cancelled or 0 < self.deadline_ns <= now_ns
+
+    def part(self, place: int, rows: int) -> Waiting:
+        return replace(self, rows=rows, whole=self, place=place, cost_ns=0, predicted_wait_ns=0)
+
+    @property
+    def is_cancelled(self) -> bool:
+        return self.cancelled or (self.whole is not None and (self.whole.cancelled or self.whole.broken))
+
+    @property
+    def order(self) -> tuple[int, int, int]:
+        """The least is the most urgent."""
+        return self.urgency_ns, self.number, self.place
 
     def is_like(self, other: Waiting) -> bool:
         return (self.shape, self.rows == 0) == (other.shape, other.rows == 0)
@@ -112,10 +128,9 @@ class Queue:
         level = one.priority if 1 <= one.priority <= self.priority_levels else self.default_priority
         return (due or one.queued_ns + HORIZON_NS) + (level * PRIORITY_STEP_NS if self.priority_levels else 0)
 
-    def put(self, one: Waiting, terms: Terms, now_ns: int) -> tuple[str, float, float]:
-        """(verdict, predicted wait, predicted run)."""
+    def put(self, one: Waiting, terms: Terms, now_ns: int, most: int = 0) -> tuple[str, float, float]:
+        """(verdict, predicted wait, predicted run). most: rows of a part; 0: it is not split."""
         one.urgency_ns = self.urgency_of(one)
-        one.cost_ns = int(terms.curve.row_ns * one.counted)
         if self.rows + one.counted > self.max_rows and now_ns - self.swept_ns > SWEEP_NS:
             self.drop_dead(now_ns)
         ahead = [other for other in self.waiting if not self.mixed or other.urgency_ns <= one.urgency_ns]
@@ -127,13 +142,19 @@ class Queue:
         if self.waiting and self.rows + one.counted > self.max_rows:
             verdict = "too many"
         if verdict == "taken":
-            one.predicted_wait_ns = int(wait_ns)
-            self.waiting.append(one)
+            one.predicted_wait_ns = int(wait_ns / terms.drift)
+            parts = [one]
+            if 0 < most < one.rows:
+                parts = [one.part(first, min(most, one.rows - first)) for first in range(0, one.rows, most)]
+                one.parts_left = len(parts)
+            for part in parts:
+                part.cost_ns = int(terms.curve.row_ns * part.counted)
+            self.waiting += parts
         return verdict, wait_ns, run_ns
 
     def drop(self, one: Waiting, now_ns: int) -> None:
         self.waiting.remove(one)
-        if self.delays and not one.cancelled and one.deadline_ns != one.answer_by_ns:
+        if self.delays and not one.is_cancelled and one.deadline_ns != one.answer_by_ns:
             one.deadline_ns = one.answer_by_ns
             one.urgency_ns = earlier(one.answer_by_ns, now_ns + HORIZON_NS)
             self.mixed = True
@@ -157,14 +178,15 @@ class Queue:
         return found
 
     def most_urgent(self, among: Sequence[Waiting]) -> Waiting:
-        return min(among, key=lambda one: (one.urgency_ns, one.number))
+        return min(among, key=lambda one: one.order)
 
     def top(self, rules: Rules, now_ns: int) -> Waiting | None:
         """The most urgent that is alive and can be answered in time."""
         while self.waiting:
             one = self.most_urgent(self.waiting)
             curve = rules.curve_of(one)
-            too_late = one.answer_by_ns and curve.is_fresh(now_ns) and now_ns + int(curve.expected_ns(one.counted)) > one.answer_by_ns
+            run_ns = curve.guarded_ns(one.counted) if len(self.waiting) > 1 else curve.expected_ns(one.counted)
+            too_late = one.answer_by_ns and curve.is_fresh(now_ns) and now_ns + int(run_ns) > one.answer_by_ns
             if not one.is_dead(now_ns) and not too_late:
                 return one
             self.drop(one, now_ns)

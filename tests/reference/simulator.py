@@ -109,7 +109,7 @@ class Simulation:
         batch, numbers, rows, *told = self.policy.start(version, reason, self.now_ns)
         self.decisions.append((self.now_ns, "start", version, numbers, rows, *told))
         for number in numbers:
-            self.requests[number].started_ns = self.now_ns
+            self.requests[number].started_ns = self.requests[number].started_ns or self.now_ns
         run_ns = 0.0
         if numbers:
             self.runs += 1
@@ -117,10 +117,11 @@ class Simulation:
         self.busy += 1
         self.busy_ns[version] += int(run_ns)
         self.longest_ns[version] = max(self.longest_ns[version], int(run_ns))
-        self.at(self.now_ns + int(run_ns), self.end, version, batch, numbers, run_ns)
+        self.at(self.now_ns + int(run_ns), self.end, version, batch, run_ns)
 
-    def end(self, version: int, batch: int, numbers: list[int], run_ns: float) -> None:
+    def end(self, version: int, batch: int, run_ns: float) -> None:
         self.busy -= 1
-        self.policy.end(version, batch, run_ns, self.now_ns)
-        for number in numbers:
+        answered, failed = self.policy.end(version, batch, run_ns, self.now_ns)
+        self.decisions.append((self.now_ns, "end", version, answered, failed))
+        for number in answered:
             self.requests[number].answered_ns = self.now_ns

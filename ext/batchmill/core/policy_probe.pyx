@@ -191,6 +191,11 @@ cdef str refusal(const InferRequest* request):
     return "too many" if b"queue.max_rows" in <bytes> request.status.message else "too long"
 
 
+cdef inline int64_t number_of(InferRequest* request):
+    """Of a part: its request's."""
+    return <int64_t> (request.whole if request.whole != NULL else request).reply_to.stream
+
+
 cdef class Policy:
     """The versions of an executor pool that has no threads: what I/O threads and executors do, a step a call, at times that are told.
 
@@ -209,6 +214,7 @@ cdef class Policy:
 
     def __dealloc__(self):
         for request in self.requests:
+            request.second.drop_parts()
             del request.second
         for version in self.versions:
             del version
@@ -266,6 +272,7 @@ cdef class Policy:
             self.requests[number] = request
             return "taken", request.predicted_wait_ns, 0
         told = refusal(request), 0, request.status.retry_ms
+        request.drop_parts()
         del request
         return told
 
@@ -278,8 +285,8 @@ cdef class Policy:
             self.requests[number].cancelled.store(True)
 
     def sweep(self, int version, int64_t now_ns) -> list:
-        """Numbers of those for whom nobody waits any more, in order."""
-        return sorted(self.let_go(sweep(&self.versions[version].queue, now_ns)))
+        """Numbers of those that are told that nobody waits for them any more, in order."""
+        return self.let_go(sweep(&self.versions[version].queue, now_ns))[1]
 
     def next_turn(self, int64_t now_ns) -> tuple:
         """(version or None, when to look again, why its batch is closed)."""
@@ -296,7 +303,10 @@ cdef class Policy:
         return rules_of(&self.pool.turns, self.versions[version], True, now_ns).turn_ns
 
     def start(self, int version, str reason, int64_t now_ns, bint shares=True) -> tuple:
-        """As executor.run_due() until the run: (batch, numbers in order, rows, why no more, expected ns, numbers that were dropped)."""
+        """As executor.run_due() until the run: (batch, numbers in order, rows, why no more, expected ns, numbers that were dropped).
+
+        A number is there once for each part of its request.
+        """
         cdef ModelVersion* one = self.versions[version]
         cdef Rules rules = rules_of(&self.pool.turns, one, shares, now_ns)
         cdef Taken taken
@@ -306,30 +316,30 @@ cdef class Policy:
             started(&self.pool.turns, one, taken, now_ns)
             if one.instances.load() > one.running:
                 line_up(&self.pool.turns, one)
-        numbers = self.numbers(taken.batch, now_ns)
+        numbers, dropped = self.numbers(taken.batch, now_ns), self.numbers(taken.dropped, now_ns)
         if numbers:
             correct_drift(one, taken.batch)
         self.batches.push_back(taken)
         self.began_ns.push_back(now_ns)
         why = CLOSE_REASONS[<int> taken.reason] if taken.reason != CloseReason.kIdle else reason
-        return self.batches.size() - 1, numbers, taken.rows, why, taken.expected_ns, sorted(self.let_go(taken.dropped))
+        return self.batches.size() - 1, numbers, taken.rows, why, taken.expected_ns, sorted(dropped)
 
-    def end(self, int version, int64_t batch, double run_ns, int64_t now_ns) -> None:
-        """As run_due() from there on."""
+    def end(self, int version, int64_t batch, double run_ns, int64_t now_ns) -> tuple:
+        """As run_due() from there on: numbers of those that are answered, and of those that are told that they will not be, in order."""
         self.learn_from(version, batch, run_ns, now_ns)
+        told = self.let_go(self.batches[batch].batch, self.batches[batch].dropped)
         ended(&self.pool.turns, self.versions[version], self.batches[batch], self.began_ns[batch], now_ns)
-        self.let_go(self.batches[batch].batch)
+        return told
 
     def run_here(self, int version, double run_ns, int64_t now_ns) -> tuple:
-        """As executor.run_inline(), on an I/O thread: as start()."""
+        """As executor.run_inline(), on an I/O thread: what start() and end() say."""
         cdef ModelVersion* one = self.versions[version]
         batch, *told = self.start(version, "idle", now_ns, False)
         self.learn_from(version, batch, run_ns, now_ns + <int64_t> run_ns)
         one.running -= 1
         one.expected_rows = 0
         line_up(&self.pool.turns, one)
-        self.let_go(self.batches[batch].batch)
-        return batch, *told
+        return batch, *told, self.let_go(self.batches[batch].batch, self.batches[batch].dropped)
 
     cdef learn_from(self, int version, int64_t batch, double run_ns, int64_t now_ns):
         """As runner.run_batch() after the run."""
@@ -344,20 +354,30 @@ cdef class Policy:
         found = []
         while request != NULL:
             request.times.started = now_ns
-            found.append(<size_t> request.reply_to.stream)
+            found.append(number_of(request))
             request = request.next
         return found
 
-    cdef list let_go(self, InferRequest* request):
+    cdef tuple let_go(self, InferRequest* first, InferRequest* second=NULL):
+        """As executor.complete(): (answered, failed), of a request in parts when its last part is there."""
+        answered, failed = [], []
+        self.settle(first, answered, failed)
+        self.settle(second, answered, failed)
+        return sorted(answered), sorted(failed)
+
+    cdef settle(self, InferRequest* request, list answered, list failed):
         cdef InferRequest* following
-        found = []
+        cdef InferRequest* whole
         while request != NULL:
             following = request.next
-            found.append(<size_t> request.reply_to.stream)
-            self.requests.erase(<int64_t> <size_t> request.reply_to.stream)
-            del request
+            whole = request.whole if request.whole != NULL else request
+            whole.broken.store(whole.broken.load() or not request.status.ok())
+            if request == whole or whole.parts_left.fetch_sub(1) == 1:
+                (failed if whole.broken.load() else answered).append(number_of(whole))
+                self.requests.erase(number_of(whole))
+                whole.drop_parts()
+                del whole
             request = following
-        return found
 
     def state(self, int version) -> tuple:
         """(rows, work_ns, oldest_ns, urgent_ns, running, due, served_ns, expected_rows, last_width, busy_until_ns, drift, slack_share)."""
