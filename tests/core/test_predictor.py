@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchmill.core import probe
+from batchmill.core import policy_probe
 from reference.predictor import Curve
 
 RUNS = st.lists(st.tuples(st.integers(1, 40_000), st.integers(0, 10**10)), max_size=80)
@@ -14,7 +14,7 @@ RUNS = st.lists(st.tuples(st.integers(1, 40_000), st.integers(0, 10**10)), max_s
 
 @given(RUNS, st.integers(1, 40_000))
 def test_a_curve_equals_its_obvious_twin(runs, rows):
-    curve, twin = probe.Curve(), Curve()
+    curve, twin = policy_probe.Curve(), Curve()
     for size, run_ns in runs:
         curve.learn(size, run_ns)
         twin.learn(size, run_ns)
@@ -27,7 +27,7 @@ def test_a_curve_equals_its_obvious_twin(runs, rows):
 
 def served(truth, runs, noise=0.05, outliers=0.0, seed=1):
     """A curve that has learned from so many runs of 1 to 64 rows."""
-    chance, curve = random.Random(seed), probe.Curve()
+    chance, curve = random.Random(seed), policy_probe.Curve()
     for _ in range(runs):
         rows = chance.randint(1, 64)
         run_ns = truth(rows) * chance.uniform(1 - noise, 1 + noise)
@@ -60,14 +60,14 @@ def test_a_model_that_becomes_slower_is_believed_after_some_tens_of_runs():
 
 
 def test_a_first_run_that_was_held_up_is_forgotten_after_a_few():
-    curve = probe.Curve()
+    curve = policy_probe.Curve()
     for run_ns in (20e6, *[1e6] * 8):
         curve.learn(1, run_ns)
     assert curve.expected_ns(1) < 1.7e6
 
 
 def test_what_was_never_measured_is_guessed_from_what_was_and_never_for_nothing():
-    curve = probe.Curve()
+    curve = policy_probe.Curve()
     assert curve.expected_ns(5) == 0
     curve.learn(4, 1000)
     assert (curve.expected_ns(1), curve.expected_ns(8)) == (1000, 2000)     # no more, and in proportion
@@ -78,6 +78,6 @@ def test_what_was_never_measured_is_guessed_from_what_was_and_never_for_nothing(
 
 
 def test_wider_rows_cost_what_the_scale_says():
-    curve = probe.Curve()
+    curve = policy_probe.Curve()
     curve.learn(4, 1000)
     assert curve.expected_ns(4, 2.5) == 2500
