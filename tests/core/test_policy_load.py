@@ -79,6 +79,20 @@ def test_overload_without_deadlines_keeps_nobody_waiting_for_much_longer_than_ma
     assert outcome.longest_ms <= 2500
 
 
+@pytest.mark.xfail(strict=False, reason="rows ahead that will not share its run count as no wait, and then a wait of 20 ms corrects a predicted one of 1 ms")
+@CURVES
+@EXECUTORS
+@pytest.mark.parametrize("share", [0.5, 0.8])
+def test_below_capacity_hardly_anybody_is_refused_whose_deadline_is_twenty_runs_away(curve, executors, share):
+    """By chance alone one in ten thousand would wait so long."""
+    requests = arrivals(share * executors * SERVED_A_SECOND[curve], 30, random.Random(9), deadline_ms=200)
+    served(requests, CURVES_MS[curve], executors)
+    assert not any(one.is_late for one in requests)
+    refused = sum(not one.is_taken for one in requests) / len(requests)
+    print(curve, executors, share, f"refused {refused:.4f}")
+    assert refused < 0.005
+
+
 @CURVES
 @pytest.mark.parametrize(("deadline_ms", "again_s"), [(100, 1), (0, 5)], ids=["deadlines", "two seconds of work wait"])
 def test_after_an_overload_nobody_waits_longer_than_without_it(curve, deadline_ms, again_s):
@@ -88,7 +102,7 @@ def test_after_an_overload_nobody_waits_longer_than_without_it(curve, deadline_m
     calm = [arrivals(half, 15, random.Random(2), START_NS + 5 * SECOND, deadline_ms=deadline_ms) for _ in range(2)]
     after, alone = (served(requests, CURVES_MS[curve], max_wait_ns=2 * SECOND) for requests in (over + calm[0], calm[1]))
     since_ns = START_NS + (5 + again_s) * SECOND
-    longest = [max((one.started_ns - one.at_ns for one in requests if one.started_ns and one.at_ns >= since_ns)) / MS for requests in (after, alone)]
+    longest = [max(one.started_ns - one.at_ns for one in requests if one.started_ns and one.at_ns >= since_ns) / MS for requests in (after, alone)]
     print(curve, deadline_ms, longest)
     assert longest[0] <= 1.5 * longest[1]       # the noise of the runs
 
