@@ -15,7 +15,8 @@ MS, SECOND = 1_000_000, 1_000_000_000
 VERSIONS = st.lists(st.fixed_dictionaries({}, optional={
     "max_batch_size": st.sampled_from([1, 4, 8]), "max_queue_delay_ns": st.sampled_from([2 * MS, 30 * MS]), "preferred": st.sampled_from([(2,), (2, 6)]),
     "instances": st.integers(1, 3), "weight": st.sampled_from([0.5, 2.0]), "max_wait_ns": st.sampled_from([10 * MS, 50 * MS]),
-    "objective_ns": st.sampled_from([15 * MS, 40 * MS]), "default_timeout_ns": st.sampled_from([20 * MS, 100 * MS]), "max_rows": st.integers(1, 40),
+    "objective_ns": st.sampled_from([15 * MS, 40 * MS]), "target": st.sampled_from([0.5, 1.0]), "max_rows": st.integers(1, 40),
+    "default_timeout_ns": st.sampled_from([20 * MS, 100 * MS]),
     "unbatched_until_ns": st.just(START_NS + 50 * MS), "priority_levels": st.integers(1, 3), "default_priority": st.integers(1, 3), "delays": st.booleans(),
 }), min_size=1, max_size=3)  # fmt: skip
 LEFT_US = st.sampled_from([0, 0, 0, 1, 5_000, 20_000, 60_000])

@@ -13,7 +13,6 @@ from reference.queue import Queue, Taken, Waiting, earlier
 from reference.turns import Limits, Turns, Version
 
 DRIFT_FROM_NS, DRIFT_RATE = 1_000_000, 0.0625
-TARGET = 0.99
 
 
 @dataclass
@@ -92,17 +91,18 @@ class Policy:
         if shares:
             self.turns.started(version, taken, now_ns)
             self.turns.line_up(version)
+        told = self.let_go([], taken.dropped)[1]
         if taken.batch:
             correct_drift(version, taken.batch[0], now_ns)
         self.runs.append(Run(taken, now_ns))
         reason = reason if taken.reason == "idle" else taken.reason
-        return len(self.runs) - 1, numbers(taken.batch), taken.rows, reason, taken.expected_ns, sorted(numbers(taken.dropped))
+        return len(self.runs) - 1, numbers(taken.batch), taken.rows, reason, taken.expected_ns, told
 
     def end(self, place: int, batch: int, run_ns: float, now_ns: int) -> tuple[list[int], list[int]]:
         version, run = self.versions[place], self.runs[batch]
         self.learn_from(place, run, run_ns, now_ns)
         self.turns.ended(version, run.taken, run.began_ns, now_ns)
-        return self.let_go(run.taken.batch, run.taken.dropped)
+        return self.let_go(run.taken.batch, [])
 
     def run_here(self, place: int, run_ns: float, now_ns: int) -> tuple[Any, ...]:
         version, told = self.versions[place], self.start(place, "idle", now_ns, False)
@@ -111,7 +111,7 @@ class Policy:
         version.running -= 1
         version.expected_rows = 0
         self.turns.line_up(version)
-        return *told, self.let_go(run.taken.batch, run.taken.dropped)
+        return *told, self.let_go(run.taken.batch, [])
 
     def let_go(self, batch: list[Waiting], dropped: list[Waiting]) -> tuple[list[int], list[int]]:
         """(answered, failed), of a request in parts when its last part is there."""
@@ -157,4 +157,4 @@ def correct_slack(version: Version, taken: Taken, began_ns: int, now_ns: int) ->
     due_ns = taken.batch[0].finish_by_ns
     late, left_ns = now_ns > due_ns, due_ns - began_ns
     if due_ns and taken.expected_ns <= left_ns and (not late or 2 * taken.expected_ns >= left_ns):
-        version.slack_share = share_after(version.slack_share, late, TARGET)
+        version.slack_share = share_after(version.slack_share, late, version.limits.target)

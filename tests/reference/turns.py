@@ -22,6 +22,7 @@ class Limits:
     weight: float = 1.0
     max_wait_ns: int = 0
     objective_ns: int = 0
+    target: float = 0.99
     default_timeout_ns: int = 0
     unbatched_until_ns: int = 0
     max_rows: int = 4096

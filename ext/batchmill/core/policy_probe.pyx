@@ -211,7 +211,7 @@ cdef class Policy:
         return self.versions.size() - 1
 
     def set(self, int version, *, int64_t max_batch_size=64, int64_t max_queue_delay_ns=0, preferred=(), int32_t instances=1, double weight=1,
-            int64_t max_wait_ns=0, int64_t objective_ns=0, int64_t default_timeout_ns=0, int64_t unbatched_until_ns=0,
+            int64_t max_wait_ns=0, int64_t objective_ns=0, double target=0.99, int64_t default_timeout_ns=0, int64_t unbatched_until_ns=0,
             int64_t max_rows=4096, int32_t priority_levels=0, int32_t default_priority=0, bint delays=False) -> None:
         cdef ModelVersion* one = self.versions[version]
         cdef int at
@@ -223,6 +223,7 @@ cdef class Policy:
         one.weight.store(weight)
         one.max_wait_ns.store(max_wait_ns)
         one.objective_ns.store(objective_ns)
+        one.target.store(target)
         one.default_timeout_ns.store(default_timeout_ns)
         one.unbatched_until_ns.store(unbatched_until_ns)
         one.queue.max_rows.store(max_rows)
@@ -287,9 +288,8 @@ cdef class Policy:
         return rules_of(&self.pool.turns, self.versions[version], True, now_ns).turn_ns
 
     def start(self, int version, str reason, int64_t now_ns, bint shares=True) -> tuple:
-        """As executor.run_due() until the run: (batch, numbers in order, rows, why no more, expected ns, numbers that were dropped).
-
-        A number is there once for each part of its request.
+        """As executor.run_due() until the run: (batch, its numbers in order, one for each part, rows, why no more, expected ns,
+        numbers of those that are told that they will not be answered).
         """
         cdef ModelVersion* one = self.versions[version]
         cdef Rules rules = rules_of(&self.pool.turns, one, shares, now_ns)
@@ -300,18 +300,19 @@ cdef class Policy:
             started(&self.pool.turns, one, taken, now_ns)
             if one.instances.load() > one.running:
                 line_up(&self.pool.turns, one)
-        numbers, dropped = self.numbers(taken.batch, now_ns), self.numbers(taken.dropped, now_ns)
+        told = self.let_go(taken.dropped)[1]
+        numbers = self.numbers(taken.batch, now_ns)
         if numbers:
             correct_drift(one, taken.batch)
         self.batches.push_back(taken)
         self.began_ns.push_back(now_ns)
         why = CLOSE_REASONS[<int> taken.reason] if taken.reason != CloseReason.kIdle else reason
-        return self.batches.size() - 1, numbers, taken.rows, why, taken.expected_ns, sorted(dropped)
+        return self.batches.size() - 1, numbers, taken.rows, why, taken.expected_ns, told
 
     def end(self, int version, int64_t batch, double run_ns, int64_t now_ns) -> tuple:
         """As run_due() from there on: numbers of those that are answered, and of those that are told that they will not be, in order."""
         self.learn_from(version, batch, run_ns, now_ns)
-        told = self.let_go(self.batches[batch].batch, self.batches[batch].dropped)
+        told = self.let_go(self.batches[batch].batch)
         ended(&self.pool.turns, self.versions[version], self.batches[batch], self.began_ns[batch], now_ns)
         return told
 
@@ -323,7 +324,7 @@ cdef class Policy:
         one.running -= 1
         one.expected_rows = 0
         line_up(&self.pool.turns, one)
-        return batch, *told, self.let_go(self.batches[batch].batch, self.batches[batch].dropped)
+        return batch, *told, self.let_go(self.batches[batch].batch)
 
     cdef learn_from(self, int version, int64_t batch, double run_ns, int64_t now_ns):
         """As runner.run_batch() after the run."""
@@ -342,16 +343,11 @@ cdef class Policy:
             request = request.next
         return found
 
-    cdef tuple let_go(self, InferRequest* first, InferRequest* second=NULL):
+    cdef tuple let_go(self, InferRequest* request):
         """As executor.complete(): (answered, failed), of a request in parts when its last part is there."""
-        answered, failed = [], []
-        self.settle(first, answered, failed)
-        self.settle(second, answered, failed)
-        return sorted(answered), sorted(failed)
-
-    cdef settle(self, InferRequest* request, list answered, list failed):
         cdef InferRequest* following
         cdef InferRequest* whole
+        answered, failed = [], []
         while request != NULL:
             following = request.next
             whole = request.whole if request.whole != NULL else request
@@ -362,6 +358,7 @@ cdef class Policy:
                 whole.drop_parts()
                 del whole
             request = following
+        return sorted(answered), sorted(failed)
 
     def state(self, int version) -> tuple:
         """(rows, work_ns, oldest_ns, urgent_ns, running, due, served_ns, expected_rows, last_width, busy_until_ns, drift, slack_share)."""
