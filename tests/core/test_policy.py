@@ -23,6 +23,7 @@ LEFT_US = st.sampled_from([0, 0, 0, 1, 5_000, 20_000, 60_000])
 COMING = st.lists(st.tuples(
     st.sampled_from([0, 0, 100, 1_000, 4_000, 30_000]), st.integers(0, 5) | st.just(9), st.integers(0, 2), st.sampled_from([(), (3,), (4,), (40,)]),
     LEFT_US, LEFT_US, st.integers(0, 4), LEFT_US), max_size=80)  # fmt: skip
+CHANGES = st.lists(st.tuples(st.integers(0, 100_000), st.integers(0, 2), VERSIONS.map(lambda versions: versions[0])), max_size=3)  # when, of which
 COSTS_US = st.tuples(st.sampled_from([20, 1_000, 5_000]), st.sampled_from([0, 100, 3_000]), st.sampled_from([0.0, 0.1, 0.9]))
 
 
@@ -53,8 +54,7 @@ def simulated(policy, executors, versions, coming, costs_us, changes, seed):
 
 
 @settings(deadline=None, max_examples=150)
-@given(st.integers(1, 3), VERSIONS, COMING, COSTS_US, st.lists(st.tuples(st.integers(0, 100_000), st.integers(0, 2), VERSIONS.map(lambda all: all[0])), max_size=3),
-       st.integers(0, 1000))  # fmt: skip
+@given(st.integers(1, 3), VERSIONS, COMING, COSTS_US, CHANGES, st.integers(0, 1000))
 def test_the_policy_decides_as_its_twin_does(executors, versions, coming, costs_us, changes, seed):
     decisions, states = simulated(policy_probe.Policy(executors), executors, versions, coming, costs_us, changes, seed)
     expected, twins = simulated(reference.Policy(executors), executors, versions, coming, costs_us, changes, seed)

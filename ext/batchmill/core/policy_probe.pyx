@@ -1,6 +1,6 @@
 """The batching policy without a server around it: run times, the queue, and all of it together. For tests."""
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint64_t
 from libcpp.unordered_map cimport unordered_map
 from libcpp.vector cimport vector
 
@@ -13,7 +13,7 @@ from batchmill.core.histogram cimport CloseReason, kPreferredSizes
 from batchmill.core.message cimport InferRequest, NativeVersion
 from batchmill.core.predictor cimport Curve as NativeCurve, Estimate, RunTimes, expected_ns, find, guarded_ns, kKnots, learn, width_of
 from batchmill.core.queue cimport RequestQueue, Rules, Taken, put, sweep, take
-from batchmill.core.rehearsal cimport fill, view
+from batchmill.core.rehearsal cimport fill
 from batchmill.core.router cimport ModelVersion, VersionPointer
 from batchmill.core.runner cimport correct_drift, correct_slack, stamp
 from batchmill.core.tensor cimport TensorView
@@ -210,9 +210,10 @@ cdef class Policy:
         self.set(self.versions.size() - 1, **limits)
         return self.versions.size() - 1
 
-    def set(self, int version, *, int64_t max_batch_size=64, int64_t max_queue_delay_ns=0, preferred=(), int32_t instances=1, double weight=1,
-            int64_t max_wait_ns=0, int64_t objective_ns=0, double target=0.99, int64_t default_timeout_ns=0, int64_t unbatched_until_ns=0,
-            int64_t max_rows=4096, int32_t priority_levels=0, int32_t default_priority=0, bint delays=False) -> None:
+    def set(self, int version, *, int64_t max_batch_size=64, int64_t max_queue_delay_ns=0, preferred=(), int32_t instances=1,
+            double weight=1, int64_t max_wait_ns=0, int64_t objective_ns=0, double target=0.99, int64_t default_timeout_ns=0,
+            int64_t unbatched_until_ns=0, int64_t max_rows=4096, int32_t priority_levels=0, int32_t default_priority=0,
+            bint delays=False) -> None:
         cdef ModelVersion* one = self.versions[version]
         cdef int at
         one.max_batch_size.store(max_batch_size)
