@@ -18,6 +18,7 @@ class Curve:
     best_rows: int = 0
     knee_rows: int = 0
     next_rows: int = 0
+    recalled: bool = False
 
     def expected_ns(self, rows: int) -> float:
         if not self.knots or rows in self.knots:
@@ -38,12 +39,20 @@ class Curve:
     def guarded_ns(self, rows: int) -> float:
         return self.expected_ns(rows) * (1 + 2 * self.spread)
 
+    def recall(self, knots: list[float], spread: float) -> None:
+        self.knots = {2**at: ns for at, ns in enumerate(knots) if ns}
+        self.spread, self.learned, self.recalled = max(0.05, spread), 1, True
+        self.look_for_best()
+
     def learn(self, rows: int, run_ns: float) -> None:
         run_ns = max(run_ns, 1.0)
         if rows > 2 ** (KNOTS - 1):
             run_ns, rows = run_ns * 2 ** (KNOTS - 1) / rows, 2 ** (KNOTS - 1)
         low = max(size for size in (2**at for at in range(KNOTS)) if size <= rows)
         self.spread = self.spread if self.learned else 0.25
+        if self.recalled and (share := run_ns / self.expected_ns(rows)) < 0.5:
+            self.knots = {size: ns * share for size, ns in self.knots.items()}
+        self.recalled = False
         if rows == low and low not in self.knots:
             self.knots[low] = run_ns
         elif rows != low and not {low, 2 * low} <= set(self.knots):

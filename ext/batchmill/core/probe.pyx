@@ -17,7 +17,7 @@ from batchmill.core.histogram import CLOSE_REASONS
 from batchmill.core.histogram cimport CloseReason, VersionStats, add
 from batchmill.core.message cimport InferRequest, NativeVersion, RequestedOutput
 from batchmill.core.pacer cimport Pacer as NativePacer, begin, end, look, read_account
-from batchmill.core.predictor cimport Curve as NativeCurve, Estimate, RunTimes, expected_ns, find, guarded_ns, kKnots, learn
+from batchmill.core.predictor cimport Curve as NativeCurve, Estimate, RunTimes, expected_ns, find, guarded_ns, is_fresh, kKnots, learn, recall
 from batchmill.core.queue cimport RequestQueue, Rules, Taken, put, sweep, take
 from batchmill.core.reactor cimport Server
 from batchmill.core.runner cimport stamp
@@ -60,6 +60,12 @@ cdef class Curve:
 
     def learn(self, int64_t rows, double run_ns, int64_t now_ns=0) -> None:
         learn(&self.curve, rows, run_ns, now_ns)
+
+    def recall(self, knots, double spread) -> None:
+        recall(&self.curve, knots, spread)
+
+    def is_fresh(self, int64_t now_ns) -> bool:
+        return is_fresh(self.known(1), now_ns)
 
     def expected_ns(self, int64_t rows, double scale=1) -> float:
         return expected_ns(self.known(scale), rows)
