@@ -32,6 +32,7 @@ from batchmill.registry.safety import SafeLoader
 from batchmill.registry.settings import ModelSettings
 from batchmill.registry.status import ModelStatus, VersionStatus
 from batchmill.state import State
+from batchmill.store import Store
 
 if TYPE_CHECKING:
     from batchmill.endpoints.dispatch import Dispatcher
@@ -60,6 +61,7 @@ class App:
         self._all_loaded = False
         self._server = make_server(config)
         self._changes = Changes()
+        self._store = Store()
         self._reaper = Reaper(self._server.release, self._changes.retired)
         self._loader: SafeLoader | None = None  # from run() on
         self._keeper = Keeper(
@@ -87,6 +89,7 @@ class App:
         # Threads inherit the niceness of their maker and cannot take it back: the data plane's are made by now.
         if os.getpriority(os.PRIO_PROCESS, 0) < NICE:
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+        self._store.open(state.folder)
         try:
             try:
                 version = ort.initialise()
@@ -98,6 +101,7 @@ class App:
             self._keeper.published.wait(FIRST_MODEL_SECS)
             code = self._serve_and_log()
             self._loader.close()
+            self._store.close()
             threads = [thread for thread in threading.enumerate() if not thread.daemon]
             if self._keeper.stop() or len(threads) > 1 or not self._server.idle():
                 # Inside of a run, a load or a plain handler, which nothing can break off: the end does not wait for them.
@@ -105,6 +109,7 @@ class App:
                 os._exit(code)
             return code
         finally:
+            self._store.close()
             self._server.stop()
 
     def _warn(self) -> None:
