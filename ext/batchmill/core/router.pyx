@@ -216,6 +216,18 @@ cdef class Version:
         """Requests answered since the version was made, well or not."""
         return answered(self.native.stats, kMaxThreads)
 
+    @property
+    def answered_ns(self) -> int:
+        """When the last of them was; monotonic. 0: none was."""
+        cdef VersionStats* part
+        cdef int thread
+        cdef int64_t last = 0
+        for thread in range(kMaxThreads):
+            part = self.native.stats[thread].load()
+            if part != NULL:
+                last = max(last, <int64_t> part.last_ns.load())
+        return last
+
     def snapshot(self) -> bytes:
         """All counts since the version was made, packed: histogram.difference() tells what happened between two of them."""
         return snapshot(self.native.stats, kMaxThreads)

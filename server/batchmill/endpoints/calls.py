@@ -121,7 +121,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         "name": TEXT, "version": TEXT, "last_inference": {"type": "integer", "description": "ms since 1970"}, "inference_count": WHOLE,
         "execution_count": WHOLE, "inference_stats": record(dict.fromkeys(_STAGES, _DURATION)), "batch_stats": listed(ANY),
         "memory_usage": listed(ANY)}))}),
-    "Latency": record({"model_name": TEXT, "versions": listed(record({"version": TEXT, "windows": ANY}))}),
+    "Latency": record({"model_name": TEXT, "versions": listed(record({"version": TEXT, "windows": ANY, "predicted": ANY}))}),
     "Index": listed(record({"name": TEXT, "version": TEXT, "state": {"enum": ["READY", "LOADING", "UNAVAILABLE"]}, "reason": TEXT})),
     "IndexRequest": record({}, {"ready": {"type": "boolean", "description": "those that are ready alone"}}),
     "LoadRequest": record({}, {"parameters": {
