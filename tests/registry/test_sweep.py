@@ -12,6 +12,7 @@ from batchmill.registry.settings import ModelSettings
 from batchmill.registry.sweep import Case, Quiet, Sweep
 
 MS = 1e6
+DEFAULTS = ModelSettings()
 
 
 class Clock(threading.local):
@@ -57,7 +58,7 @@ class Loads:
         return session
 
 
-def settled(narrow_ms=40.0, wide_ms=30.0, *, wide_threads=2, busy=False, memory=None, settings=ModelSettings(), batched=True, loads=None, sweep=None,
+def settled(narrow_ms=40.0, wide_ms=30.0, *, wide_threads=2, busy=False, memory=None, settings=DEFAULTS, batched=True, loads=None, sweep=None,
             clock=None):
     """(what was settled, loads, memory) of a model whose rows take so long in a run with one thread and in a wide one."""
     clock, memory = clock or Clock(), Memory() if memory is None else memory

@@ -36,9 +36,11 @@ _opening = threading.Lock()
 def initialise(path: str | None = None, wide_threads: int = 1) -> str:
     """Opens ONNX Runtime's C library and proves it by running a model; its version. Once a process, before any load; from any thread.
 
-    path: of a libonnxruntime.so.*; None: the installed one. wide_threads: that share a run of a wide model, the calling one among them;
-    1: there shall be no wide models. The pool's threads get the priority of this one, and stay as long as the process. RuntimeError when there is none, or it fails the proof: a function
+    path: of a libonnxruntime.so.*; None: the installed one. RuntimeError when there is none, or it fails the proof: a function
     called by the wrong index would answer something else, in silence.
+
+    wide_threads: that share a run of a wide model, its caller among them; 1: there are no wide models. Their pool's threads have
+    the priority of the thread that calls this, and stay as long as the process.
     """
     global _opened
     with _opening:

@@ -40,7 +40,7 @@ cdef double row_ns(const Estimate& known) noexcept nogil
 # Whether it rests on a run of late: one that does not may have been wrong for ever.
 cdef bint is_fresh(const Estimate& known, int64_t now_ns) noexcept nogil
 
-# Whether a run that was served stands behind it. What is only recalled makes batches, and neither refuses anybody nor holds up an I/O thread.
+# Whether a run that was served stands behind it. What is only recalled makes batches; it refuses nobody and runs nothing on I/O threads.
 cdef bint is_confirmed(const Estimate& known) noexcept nogil
 
 # Begins a curve with run times at 1, 2, 4 ... rows, ns, 0 where one is not known, that were learned elsewhere.

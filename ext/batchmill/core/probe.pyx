@@ -17,7 +17,9 @@ from batchmill.core.histogram import CLOSE_REASONS
 from batchmill.core.histogram cimport CloseReason, VersionStats, add
 from batchmill.core.message cimport InferRequest, NativeVersion, RequestedOutput
 from batchmill.core.pacer cimport Pacer as NativePacer, begin, end, look, read_account
-from batchmill.core.predictor cimport Curve as NativeCurve, Estimate, RunTimes, expected_ns, find, guarded_ns, is_fresh, kKnots, learn, recall
+from batchmill.core.predictor cimport (
+    Curve as NativeCurve, Estimate, RunTimes, expected_ns, find, guarded_ns, is_fresh, kKnots, learn, recall,
+)
 from batchmill.core.queue cimport RequestQueue, Rules, Taken, put, sweep, take
 from batchmill.core.reactor cimport Server
 from batchmill.core.runner cimport stamp
