@@ -83,10 +83,10 @@ class Workload:
         for row in (self.rows[0], self.rows[-1]):
             answers.check(target, payloads.grpc_message(self.model, row), session.run(None, row)[0])
 
-    def row_secs(self) -> float:
-        """Of a run of one row in this process, the mean by weight."""
+    def row_secs(self, core: str = "", seconds: float = 0.05) -> float:
+        """Of a run of one row in this process, on that core, the mean by weight."""
         session = limit.session_of(self.file)
-        costs = [limit.once(session, row, 0.05).cpu_us / 1e6 for row in self.rows]
+        costs = [limit.run(session, row, seconds, core, attempts=1).cpu_us / 1e6 for row in self.rows]
         return float(np.average(costs, weights=self.weights))
 
 

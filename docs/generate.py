@@ -30,11 +30,12 @@ from batchmill.errors import DATA_PLANE, BatchmillError, ConfigError, RemoteErro
 from batchmill.observe.changes import Changes
 from batchmill.observe.metrics import Metrics
 from batchmill.registry import model_config
+from batchmill.registry.settings import TUNABLE
 from batchmill.reload import AT_RUN_TIME
 
 HERE = Path(__file__).resolve().parent
 
-PATHS = {call.path: call.text for call in CALLS}
+PATHS = {path: "; ".join(call.text for call in CALLS if call.path == path) for path in dict.fromkeys(call.path for call in CALLS)}
 PATH_OF = {path: call.path for call in CALLS for path in call.paths()}
 HEADERS = (
     ("x-request-id", "asked, answered", "carried through to the answer and the access log; without one the v2 `id` counts"),
@@ -171,8 +172,12 @@ A flag counts before its variable (`--max-body-mib`: `BATCHMILL_MAX_BODY_MIB`), 
 
 ## `<registry>/<model>/model.yaml`
 
-All of it is optional. When the file is edited, `batching.max_*`, `queue`, `instances.count` and `run_timeout_ms` count from the next batch on,
-and other settings load the versions anew beside themselves. Where there is no model.yaml, Triton's `config.pbtxt` is read.
+All of it is optional. When the file is edited, some keys count from the next batch on, and others load the versions anew beside themselves.
+Where there is no model.yaml, Triton's `config.pbtxt` is read.
+
+From the next batch on: {", ".join(f"`{key}`" for key in TUNABLE)}.
+
+`batchmill tune` and `PATCH /admin/models/{{model}}/tuning` set the same keys. What they set goes before the file, and is kept in `--state-dir`.
 
 {table(["key", "default", "takes", ""], list(keys()))}
 

@@ -8,9 +8,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 CORE = (
     "clock status histogram tensor notes message compression closeness ort_api ort_library ort_run_options ort_session ort pb_wire pb_request pb_response json_scanner json_tensor json_request json_codec "
-    "predictor batcher admission queue router signature exposition batch turns runner executor front bridge grpc rest http1_parser http1_reply http1_exchange http1 nghttp2 http2_stream http2_reply http2_exchange http2 loopback pacer access_log entrance intake io_socket io_thread reactor probe"
+    "predictor batcher admission queue router signature exposition batch parts turns runner executor front bridge grpc rest http1_parser http1_reply http1_exchange http1 nghttp2 http2_stream http2_reply http2_exchange http2 loopback pacer access_log entrance intake io_socket io_thread reactor probe"
 ).split()
-SERVER = "core errors logs config state store proto backends observe registry endpoints remote client listing top reload app check cli __main__".split()
+SERVER = "core errors logs config state store proto backends observe registry endpoints remote client listing top retune reload app check cli __main__".split()
 IMPORT = re.compile(r"^\s*(?:from\s+(batchmill[\w.]*)\s+c?import\s+\(?\s*([\w ,*]+)|c?import\s+(batchmill[\w.]*))", re.M)
 SOURCES = sorted(p for root in ("ext", "server") for s in ("py", "pyi", "pyx", "pxd") for p in (ROOT / root).rglob(f"*.{s}") if "proto" not in p.parts)
 
@@ -59,4 +59,4 @@ def test_a_plain_serve_does_not_load_what_it_does_not_need():
 
     code = "import sys, batchmill.cli, batchmill.app; print(*sorted({m.split('.')[0] for m in sys.modules}))"
     loaded = set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
-    assert not loaded & {"numpy", "onnx", "onnxruntime", "scipy", "pyarrow", "grpc", "starlette", "pydantic", "yaml", "prometheus_client", "opentelemetry"}
+    assert not loaded & {"numpy", "onnx", "onnxruntime", "scipy", "pyarrow", "grpc", "starlette", "pydantic", "yaml", "prometheus_client", "opentelemetry", "sqlite3"}

@@ -73,7 +73,7 @@ class App:
         self._keeper = Keeper(
             registry, self._load, self._publish, self._retire, adjust=self._adjust,
             poll_secs=config.poll_secs, watched=config.model_control == "auto",
-            only=config.load_model if config.model_control == "explicit" else None,
+            only=config.load_model if config.model_control == "explicit" else None, store=self._store,
         )  # fmt: skip
 
     def run(self) -> int:
@@ -121,7 +121,7 @@ class App:
 
     def _warn(self) -> None:
         if self._config.admin_open:
-            what = "load, unload and upload" if self._config.allow_upload else "load and unload"
+            what = "load, unload, tune and upload" if self._config.allow_upload else "load, unload and tune"
             log.warning("admin_open", note=f"everybody who can reach the server may {what} models")
 
     def _reload(self) -> None:
@@ -161,6 +161,8 @@ class App:
 
     def _adjust(self, version: VersionStatus, settings: ModelSettings) -> None:
         adjust_version(version, settings, self._config.executor_count())
+        if version.served:
+            self._server.look_again(version.served)
 
     def _load(self, name: str, number: int, path: Path, settings: ModelSettings) -> VersionStatus:
         assert self._loader
@@ -261,7 +263,8 @@ class App:
         catalog = Catalog(lambda: self._models, windows, self._config.server_name, lambda: self._complete)
         server = GrpcServer(self._config.max_body_mib * MIB)
         uploads = Uploads(self._registry, self._keeper, lambda: self._models)
-        repository = Repository(self._keeper.load, self._keeper.unload, self._guard(), uploads, offered=self._config.model_control != "none")
+        repository = Repository(self._keeper.load, self._keeper.unload, self._keeper.tune, self._guard(), uploads,
+                                offered=self._config.model_control != "none")  # fmt: skip
         self._repository = repository
         self._let_in()  # by settings that may have changed meanwhile
         metrics = Metrics(self._server, lambda: served(self._models), self._changes, triton=self._config.triton_metrics)

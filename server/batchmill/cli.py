@@ -58,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
     add_infer(commands.add_parser("infer", help="send one request to a running server"))
     add_models(commands.add_parser("models", help="list what a running server serves"))
     add_top(commands.add_parser("top", help="watch the versions that are asked most"))
+    add_tune(commands.add_parser("tune", help="show or change how a running server batches and queues a model"))
     return root
 
 
@@ -254,3 +255,19 @@ def top(options: argparse.Namespace) -> int:
     from batchmill.top import run
 
     return run(options.url, options.window, options.once, options.json)
+
+
+def add_tune(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(command=tune)
+    command.add_argument("model", metavar="MODEL")
+    command.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="such as batching.max_batch_size=32; none: shows what is in force")
+    command.add_argument("--clear", nargs="*", metavar="KEY", help="take back what was set of these keys; without one, of all")
+    add_remote(command)
+    command.add_argument("--admin-key-file", type=Path, default=os.environ.get("BATCHMILL_ADMIN_KEY_FILE") or None, metavar="PATH",
+                         help="holds the key of a server that wants one (BATCHMILL_ADMIN_KEY_FILE)")  # fmt: skip
+
+
+def tune(options: argparse.Namespace) -> int:
+    from batchmill.retune import run
+
+    return run(options.model, options.settings, options.clear, options.url, options.admin_key_file, options.json)

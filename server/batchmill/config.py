@@ -45,7 +45,7 @@ class ServerConfig:
     strict_readiness: bool = False
     """Ready only when every version is. Off: ready when the first pass over the registry has ended."""
     admin_key_file: Path | None = None
-    """File that holds the key of those who may load and unload models. None: callers on this machine may."""
+    """File that holds the key of those who may load, unload and tune models. None: callers on this machine may."""
     admin_open: bool = False
     """Everybody may."""
     allow_upload: bool = False

@@ -7,14 +7,16 @@ import http.client
 import json
 import urllib.error
 import urllib.request
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from batchmill.errors import RemoteError, UnreachableError
+from batchmill.errors import RemoteError, UnreachableError, UsageError
 
 
-def call(url: str, body: bytes | None = None, headers: dict[str, str] | None = None) -> bytes:
+def call(url: str, body: bytes | None = None, headers: dict[str, str] | None = None, method: str | None = None) -> bytes:
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, body, headers or {}), timeout=60) as answer:
+        with urllib.request.urlopen(urllib.request.Request(url, body, headers or {}, method=method), timeout=60) as answer:
             size = answer.headers.get("Inference-Header-Content-Length", "")
             data: bytes = answer.read()
             return size.encode() + b"\n" + data if body is not None else data
@@ -35,8 +37,25 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 def asked(url: str, path: str) -> Any:
     """What a GET of our own answers. UnreachableError when it is not a server of ours that does."""
+    return answered(url, path, lambda target: call(target))
+
+
+def changed(url: str, path: str, method: str, body: Any, key_file: Path | None) -> Any:
+    """What a call that changes something answers. key_file: holds the server's admin key; None: it has none."""
+    headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key_of(key_file)}"} if key_file else {})}
+    return answered(url, path, lambda target: call(target, None if body is None else json.dumps(body).encode(), headers, method))
+
+
+def key_of(file: Path) -> str:
+    try:
+        return file.read_text(encoding="latin-1").strip()
+    except OSError as error:
+        raise UsageError(f"--admin-key-file: {file}: {error.strerror}") from None
+
+
+def answered(url: str, path: str, ask: Callable[[str], bytes]) -> Any:
     base = url.rstrip("/")
     try:
-        return json.loads(call(base + path))
+        return json.loads(ask(base + path))
     except ValueError:
         raise UnreachableError(f"no model server answers at {base}") from None

@@ -32,12 +32,12 @@ ROW = {2**at: 2 * MS * 2**at for at in range(8)}    # 2 ms a row; guarded 3 ms
     (0, 0, 1, 1, True, "hopeless"),         # not even alone
     (9, 0, 1, 1, False, "hopeless"),
     (0, 0, 1, 1, False, "taken"),           # which nobody has seen for long: another look
-    (4, 0, 1, 11, True, "taken"),           # 8 until its turn, 3 for itself
-    (4, 0, 1, 10, True, "unmeetable"),
-    (4, 0, 1, 10, False, "unmeetable"),     # those ahead will be a look
-    (4, 0, 2, 10, True, "taken"),           # two at once
-    (4, 3, 1, 13, True, "unmeetable"),      # what runs now comes first
-    (4, 3, 1, 14, True, "taken"),
+    (4, 0, 1, 13, True, "taken"),           # 8 until its turn, which may become 10, 3 for itself
+    (4, 0, 1, 12, True, "unmeetable"),
+    (4, 0, 1, 12, False, "unmeetable"),     # those ahead will be a look
+    (4, 0, 2, 12, True, "taken"),           # two at once
+    (4, 4, 1, 17, True, "unmeetable"),      # what runs now comes first
+    (4, 4, 1, 18, True, "taken"),
 ])
 def test_who_cannot_be_answered_in_time_is_told_so(ahead, busy_ms, parallel, finish_by_ms, fresh, expected):
     curve = curves(ROW)[0]
@@ -54,4 +54,4 @@ def test_nobody_is_predicted_to_wait_longer_than_the_bound():
 def test_an_objective_that_even_a_lone_run_misses_refuses_no_lone_run():
     curve = curves(ROW)[0]
     assert curve.judge(1, 0, 0, 1, 1, 0, 1, 0, 0, 0, 1 * MS, True)[0] == "taken"
-    assert curve.judge(1, 3, 6 * MS, 1, 1, 0, 1, 0, 0, 0, 8 * MS, True)[0] == "unmeetable"
+    assert curve.judge(1, 3, 6 * MS, 1, 1, 0, 1, 0, 0, 0, 10 * MS, True)[0] == "unmeetable"

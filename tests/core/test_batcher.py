@@ -1,5 +1,7 @@
 """When to close a batch, and how large it may be."""
 
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -76,3 +78,29 @@ def test_a_batch_is_as_large_as_is_worth_while_and_in_time(run_ns_by_rows, rows,
 def test_no_batch_keeps_others_from_their_turn_for_long():
     assert curves(KNEE)[0].size_of(100, 64, [], -1, 30 * MS) == (5, "turn")
     assert curves(FLAT)[0].size_of(100, 64, [], -1, 3 * MS) == (1, "turn")
+
+
+@given(st.floats(0.25, 1), st.booleans(), st.floats(0.001, 1))
+def test_the_share_of_the_time_that_a_batch_may_take_moves_as_that_of_its_obvious_twin(share, late, target):
+    assert batcher.share_after(share, late, target) == pytest.approx(reference.share_after(share, late, target))
+
+
+@pytest.mark.parametrize("target", [0.8, 0.9, 0.95, 0.99])
+def test_the_share_settles_where_the_target_is_held(target):
+    """Of batches that take all they may, and whose runs are off by up to 60%, as many are late as the target lets."""
+    chance, share, late = random.Random(7), 1.0, []
+    for _ in range(60_000):
+        late.append(share * chance.uniform(0.4, 1.6) > 1)
+        share = batcher.share_after(share, late[-1], target)
+    assert sum(late[10_000:]) / 50_000 == pytest.approx(1 - target, rel=0.15)
+
+
+@pytest.mark.parametrize("target", [0.9, 0.99, 1])
+def test_the_share_stays_in_its_bounds_and_comes_back_whatever_the_target(target):
+    share = 1.0
+    for _ in range(50):
+        share = batcher.share_after(share, True, target)
+    assert share == 0.25
+    for _ in range(7500):
+        share = batcher.share_after(share, False, target)
+    assert share == pytest.approx(1)

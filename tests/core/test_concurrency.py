@@ -90,11 +90,12 @@ class Churn:
         return not self.retiring
 
     def read(self) -> None:
-        """What a scrape reads."""
+        """What a scrape reads; and what a change of limits does."""
         self.server.stats()
         exposition.render([*self.serving, *self.kept], triton=True)
         for version in [*self.serving, *self.kept]:
             version.stats(), version.snapshot(), version.answered, version.queue_rows, version.oldest_wait_ns
+            self.server.look_again(version)
 
     def answer_cold(self) -> None:
         for call, kind, _ in self.server.bridge.take():

@@ -46,7 +46,7 @@ def done(error=None):
 
 def test_a_load_that_fails_says_why():
     asked = []
-    repository = Repository(lambda name: asked.append(name) or done(ModelError("cut")), lambda name: done(), Guard(), None)
+    repository = Repository(lambda name: asked.append(name) or done(ModelError("cut")), lambda name: done(), None, Guard(), None)
     with pytest.raises(ModelError, match="cut"):
         asyncio.run(repository.load("m", {}, HERE, {}))
     with pytest.raises(Forbidden):
@@ -63,6 +63,6 @@ def test_a_load_that_fails_says_why():
     ("ipv4:10.0.0.1:5", {"allow_upload": True}, {"config": "{}"}, Forbidden),
 ])
 def test_an_upload_is_refused_where_none_is_taken(peer, options, parameters, error):
-    repository = Repository(lambda name: done(), lambda name: done(), Guard(), None, **options)
+    repository = Repository(lambda name: done(), lambda name: done(), None, Guard(), None, **options)
     with pytest.raises(error, match="allow-upload" if error is UploadsOff else None):
         asyncio.run(repository.load("m", parameters, peer, {}))

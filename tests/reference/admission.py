@@ -20,6 +20,7 @@ def judge(
         return "hopeless", wait_ns, run_ns
     if max_wait_ns and wait_ns > max_wait_ns:
         return "too long", wait_ns, run_ns
-    late = (start_by_ns and wait_ns > start_by_ns) or (finish_by_ns and wait_ns + run_ns > finish_by_ns)
-    late = late or (objective_ns and ahead_rows and wait_ns + run_ns > objective_ns)
+    latest_start_ns = 1.25 * wait_ns
+    late = (start_by_ns and latest_start_ns > start_by_ns) or (finish_by_ns and latest_start_ns + run_ns > finish_by_ns)
+    late = late or (objective_ns and ahead_rows and latest_start_ns + run_ns > objective_ns)
     return "unmeetable" if late else "taken", wait_ns, run_ns

@@ -57,5 +57,11 @@ def size_of(curve: Curve, rows: int, max_batch_size: int, preferred: Sequence[in
     return size, reason
 
 
+def share_after(share: float, late: bool, target: float) -> float:
+    """Between a quarter and all of it. For each that is late at a target of 99%, 99 that are not make up."""
+    step = -target / 10 if late else max((1 - target) / 10, 0.0001)
+    return sorted((0.25, share + step, 1.0))[1]
+
+
 def first_that_does_not_fit(curve: Curve, rows: int, limit_ns: float) -> int:
     return next((size for size in range(1, rows + 1) if curve.guarded_ns(size) > limit_ns), rows + 1)

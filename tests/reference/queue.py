@@ -68,7 +68,8 @@ class Queue:
         if self.rows + one.counted > self.max_rows and now_ns - self.swept_ns > SWEEP_NS:
             self.drop_dead(now_ns)
         wait_ns = sum(other.counted for other in self.waiting if not self.mixed or other.urgency_ns <= urgency_ns) * self.row_ns
-        ends_ns = wait_ns + one.counted * self.row_ns * (1 + 2 * FIRST_SPREAD if wait_ns else 1)
+        latest_ns = 1.25 * wait_ns
+        ends_ns = latest_ns + one.counted * self.row_ns * (1 + 2 * FIRST_SPREAD if wait_ns else 1)
         if self.waiting and self.rows + one.counted > self.max_rows:
             return "too many"
         if not wait_ns and not (self.row_ns and now_ns < FRESH_NS):
@@ -78,7 +79,7 @@ class Queue:
             return "hopeless"
         if self.max_wait_ns and wait_ns > self.max_wait_ns:
             return "too long"
-        late = (deadline_ns and wait_ns > max(1, deadline_ns - now_ns)) or (answer_by_ns and ends_ns > max(1, answer_by_ns - now_ns))
+        late = (deadline_ns and latest_ns > max(1, deadline_ns - now_ns)) or (answer_by_ns and ends_ns > max(1, answer_by_ns - now_ns))
         if late:
             return "unmeetable"
         self.waiting.append(one)
@@ -114,7 +115,8 @@ class Queue:
         return numbers
 
     def is_too_late(self, one: Waiting, now_ns: int) -> bool:
-        return bool(one.answer_by_ns and self.row_ns and now_ns < FRESH_NS and now_ns + one.counted * self.row_ns > one.answer_by_ns)
+        run_ns = one.counted * self.row_ns * (1 + 2 * FIRST_SPREAD if len(self.waiting) > 1 else 1)
+        return bool(one.answer_by_ns and self.row_ns and now_ns < FRESH_NS and now_ns + int(run_ns) > one.answer_by_ns)
 
     def top(self, now_ns: int) -> Waiting | None:
         """The most urgent that is alive and can be answered in time."""

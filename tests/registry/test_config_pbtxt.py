@@ -1,5 +1,7 @@
 """config.pbtxt: what of it has a meaning here is taken over; everything else is told with its place, and nothing is dropped in silence."""
 
+from unittest.mock import ANY
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -66,7 +68,7 @@ def test_what_has_a_meaning_is_taken_over(tmp_path):
     ('parameters { key: "intra_op_thread_count" value { string_value: "0" } }', {}),
 ])
 def test_what_is_not_given_is_as_without_a_file(tmp_path, text, changed):
-    assert read(tmp_path, text) == ModelSettings(**changed)
+    assert read(tmp_path, text) == ModelSettings(file="config.pbtxt", given=ANY, **changed)
 
 
 @pytest.mark.parametrize(("text", "notes"), [

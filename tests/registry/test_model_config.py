@@ -104,7 +104,7 @@ def test_how_a_model_is_batched_and_queued_is_read(tmp_path):
 
 
 @pytest.mark.parametrize(("text", "without_effect"), [
-    ("slo: {latency_ms: 20, target: 0.9}\nbatching: {preferred_batch_sizes: [4]}\nqueue: {max_rows: 5}", ("slo.target",)),
+    ("slo: {latency_ms: 20, target: 0.9}\nbatching: {preferred_batch_sizes: [4]}\nqueue: {max_rows: 5}", ()),
     ("parameters: {team: vision}", ("parameters",)),
     ("lineage: {note: first}", ("lineage",)),
     ("warmup: {runs: 1}", ()),

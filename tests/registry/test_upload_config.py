@@ -50,7 +50,7 @@ def test_tritons_json_becomes_a_config_pbtxt_that_says_the_same(tmp_path):
 
 def test_a_max_batch_size_of_0_says_that_there_is_no_batch_axis_and_one_that_is_not_given_says_nothing(tmp_path):
     assert read(tmp_path, {"max_batch_size": 0})[1].batching == "off"
-    assert read(tmp_path, {"backend": "onnxruntime"})[1] == ModelSettings()
+    assert read(tmp_path, {"backend": "onnxruntime"})[1] == ModelSettings(file="config.pbtxt")
 
 
 def test_what_the_server_tells_as_a_models_config_it_takes_as_one(tmp_path):

@@ -24,6 +24,7 @@ cdef struct Entry:
     Verdict verdict
     int64_t rows_ahead
     double wait_ns, run_ns      # predicted; 0: unknown
+    double latest_start_ns, latest_end_ns   # that it hardly exceeds: what those are promised who have a deadline
     double alone_ns             # a run of its rows alone
 
 # Predicts the wait and the run of so many rows. The run is that of the batch they will be in.

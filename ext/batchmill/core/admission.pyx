@@ -5,6 +5,10 @@ Source of the idea: Clockwork (OSDI 2020): who cannot be served in time is told 
 
 from batchmill.core.predictor cimport expected_ns, guarded_ns, row_ns
 
+# Of a predicted wait, what is reckoned with where it must not be longer: a queue as long as the deadline allows would make everybody late
+# as soon as the machine is a little slower than it was. A shorter one serves as many.
+cdef double MARGIN = 1.25
+
 
 cdef Entry predict(int64_t rows, Ahead ahead, const Terms& terms) noexcept nogil:
     """Full batches run before it; what is left of those ahead runs with it."""
@@ -17,6 +21,8 @@ cdef Entry predict(int64_t rows, Ahead ahead, const Terms& terms) noexcept nogil
     entry.wait_ns = (max(0.0, before) / terms.parallel + terms.busy_ns) * terms.drift
     with_it = min(with_it, max(rows, terms.most_rows))
     entry.run_ns = guarded_ns(terms.known, with_it) if entry.wait_ns > 0 else expected_ns(terms.known, with_it)
+    entry.latest_start_ns = entry.wait_ns * MARGIN
+    entry.latest_end_ns = entry.latest_start_ns + entry.run_ns
     return entry
 
 
@@ -26,15 +32,14 @@ cdef Verdict judge(const Entry& entry, Ahead ahead, const Terms& terms, int64_t 
 
     An objective refuses only those who would have to wait: one that even a lone run misses is the model's, not theirs.
     """
-    cdef double ends = entry.wait_ns + entry.run_ns
     if entry.wait_ns == 0 and not fresh:
         return kTaken
     if finish_by_ns and entry.alone_ns > finish_by_ns:
         return kHopeless
     if terms.max_wait_ns and entry.wait_ns > terms.max_wait_ns:
         return kTooLong
-    if (start_by_ns and entry.wait_ns > start_by_ns) or (finish_by_ns and ends > finish_by_ns):
+    if (start_by_ns and entry.latest_start_ns > start_by_ns) or (finish_by_ns and entry.latest_end_ns > finish_by_ns):
         return kUnmeetable
-    if objective_ns and ahead.rows and ends > objective_ns:
+    if objective_ns and ahead.rows and entry.latest_end_ns > objective_ns:
         return kUnmeetable
     return kTaken

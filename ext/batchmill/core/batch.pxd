@@ -30,6 +30,12 @@ cdef extern from "executor.hpp" namespace "batchmill" nogil:
 # scratch.inputs: what the run reads. False: no memory.
 cdef bint gather(ModelVersion* version, InferRequest* batch, int64_t count, Scratch* scratch) noexcept nogil
 
-# Writes each request's answer from scratch.outputs; a request whose answer cannot be written has its status set.
+# Encodes the answer of a request from what it asked for of the outputs.
+cdef void write_answer(ModelVersion* version, InferRequest* request, const TensorView* outputs, size_t count) noexcept nogil
+
+# Where the next `elements` BYTES elements after `start` end.
+cdef size_t bytes_elements(const TensorView* tensor, size_t start, int64_t elements) noexcept nogil
+
+# Writes each request's answer from scratch.outputs, and keeps a part's until the others are there; a request whose answer cannot be written has its status set.
 # False: the outputs do not have the batch's rows; nothing was written.
 cdef bint scatter(ModelVersion* version, InferRequest* batch, int64_t rows, Scratch* scratch) noexcept nogil

@@ -1,16 +1,18 @@
 """Rows of many requests into one aligned buffer an input, and the answers back out.
 
 Gather copies; a lone request whose bytes are aligned is run where it lies. Scatter encodes each answer from its
-slice of the outputs, so an answer is copied once. BYTES travel raw and are cut by walking their lengths.
+slice of the outputs, so an answer is copied once (thrice that of a request in parts). BYTES travel raw and are cut by walking their lengths.
 """
 
 from libc.stdint cimport uint32_t, uintptr_t
 from libc.string cimport memcpy
+from libcpp.string cimport string
 from libcpp.string_view cimport string_view
 
 from batchmill.core cimport json_codec, pb_response
 from batchmill.core.message cimport Encoding
-from batchmill.core.tensor cimport DataType, kKeepScratchBytes
+from batchmill.core.status cimport kResourceExhausted, set_too_large
+from batchmill.core.tensor cimport DataType, kKeepScratchBytes, total_bytes
 
 cdef extern from * nogil:
     """
@@ -58,11 +60,10 @@ cdef bint gather(ModelVersion* version, InferRequest* batch, int64_t count, Scra
     return True
 
 
-cdef size_t bytes_elements(const TensorView* output, size_t start, int64_t elements) noexcept nogil:
-    """Where the next `elements` BYTES elements after `start` end."""
+cdef size_t bytes_elements(const TensorView* tensor, size_t start, int64_t elements) noexcept nogil:
     cdef uint32_t length
     while elements > 0:
-        memcpy(&length, output.data + start, 4)
+        memcpy(&length, tensor.data + start, 4)
         start += 4 + length
         elements -= 1
     return start
@@ -118,13 +119,37 @@ cdef void sort_as_asked(InferRequest* request, Scratch* scratch) noexcept nogil:
                 scratch.sliced[other] = held
 
 
+cdef void keep(InferRequest* part, Scratch* scratch) noexcept nogil:
+    """Its outputs take the place of its inputs, which have been run."""
+    cdef size_t index, size = 0
+    cdef int64_t bytes = total_bytes(scratch.sliced.data(), scratch.sliced.size())
+    if part.whole.parts_bytes.fetch_add(bytes) + bytes > part.max_response_bytes:
+        set_too_large(part.status, part.whole.parts_bytes.load(), part.max_response_bytes)
+        return
+    if not part.response.reserve(<size_t> bytes):
+        part.status.set(kResourceExhausted, b"OUT_OF_MEMORY", string(b"no memory for the answer"))
+        return
+    part.inputs.assign(scratch.sliced.begin(), scratch.sliced.end())
+    for index in range(part.inputs.size()):
+        part.response.append(part.inputs[index].data, part.inputs[index].size)
+        part.inputs[index].data = part.response.data + size
+        size += part.inputs[index].size
+
+
+cdef void write_answer(ModelVersion* version, InferRequest* request, const TensorView* outputs, size_t count) noexcept nogil:
+    cdef string_view name = string_view(version.name.data(), version.name.size())
+    cdef string_view number = string_view(version.version.data(), version.version.size())
+    if request.encoding == Encoding.kProto:
+        pb_response.encode(request, name, number, outputs, count)
+    else:
+        json_codec.encode(request, name, number, outputs, count, &request.response, &request.json_size)
+
+
 cdef bint scatter(ModelVersion* version, InferRequest* batch, int64_t rows, Scratch* scratch) noexcept nogil:
     cdef InferRequest* request = batch
     cdef int64_t first = 0
     cdef size_t index
     cdef bint split = batch.next != NULL
-    cdef string_view name = string_view(version.name.data(), version.name.size())
-    cdef string_view number = string_view(version.version.data(), version.version.size())
     if split:
         scratch.cursors.assign(scratch.outputs.views.size(), 0)
         for index in range(scratch.outputs.views.size()):
@@ -134,11 +159,10 @@ cdef bint scatter(ModelVersion* version, InferRequest* batch, int64_t rows, Scra
         slice_outputs(request, first, rows if split else -1, scratch)
         if request.outputs.size() > 1:
             sort_as_asked(request, scratch)
-        if request.encoding == Encoding.kProto:
-            pb_response.encode(request, name, number, scratch.sliced.data(), scratch.sliced.size())
+        if request.whole != NULL:
+            keep(request, scratch)
         else:
-            json_codec.encode(request, name, number, scratch.sliced.data(), scratch.sliced.size(),
-                              &request.response, &request.json_size)
+            write_answer(version, request, scratch.sliced.data(), scratch.sliced.size())
         first += request.rows
         request = request.next
     return True

@@ -10,6 +10,9 @@ from batchmill.core.predictor cimport guarded_ns
 
 cdef int64_t LINGER_SHARE = 64  # 1/64 of the predicted run, 1.6%: what closed-loop callers need to come back
 cdef int64_t LINGER_MAX_NS = 4000000
+cdef double SHARE_STEP = 0.1
+cdef double SHARE_LEAST = 0.25
+cdef double SHARE_UP_LEAST = 0.0001  # also where no batch may be late: else one stall would make them small for ever
 
 
 cdef int64_t preferred_size(int64_t rows, const BatchLimits& limits) noexcept nogil:
@@ -110,6 +113,15 @@ cdef Size size_of(int64_t rows, const BatchLimits& limits, const Estimate& known
     return size
 
 
+cdef double moved_share(double share, bint late, double target) noexcept nogil:
+    """Stands still on average when a share of 1 - target of the batches is late.
+
+    Source: Robbins and Monro (1951), stochastic approximation, here of a quantile.
+    """
+    share += -SHARE_STEP * target if late else max(SHARE_UP_LEAST, SHARE_STEP * (1 - target))
+    return max(SHARE_LEAST, min(1.0, share))
+
+
 # For tests.
 cdef BatchLimits limits_of(int64_t max_batch_size, int64_t max_queue_delay_ns, preferred, bint draining):
     cdef BatchLimits limits
@@ -127,3 +139,8 @@ def decide(int64_t rows, int64_t oldest_ns, int64_t start_by_ns, int64_t now_ns,
     cdef LastBatch last = LastBatch(expected_rows, last_ended_ns, run_ns)
     cdef Plan decision = plan(rows, oldest_ns, start_by_ns, now_ns, limits, last)
     return bool(decision.close), CLOSE_REASONS[<int> decision.reason], decision.wait_until_ns
+
+
+def share_after(double share, bint late, double target) -> float:
+    """moved_share()."""
+    return moved_share(share, late, target)

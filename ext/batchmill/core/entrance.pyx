@@ -4,6 +4,7 @@ from libcpp.string cimport string
 
 from batchmill.core.admission cimport Entry, Terms, kHopeless, kTaken, kTooLong, kUnmeetable
 from batchmill.core.executor cimport parallel_of
+from batchmill.core.parts cimport split
 from batchmill.core.predictor cimport find, is_confirmed, width_of
 from batchmill.core.queue cimport earlier, put
 from batchmill.core.status cimport kDeadlineExceeded, kResourceExhausted
@@ -50,12 +51,12 @@ cdef void append_ms(string& text, double ns) noexcept nogil:
 
 cdef void refuse_entry(InferRequest* request, ModelVersion* version, const Entry& entry, int64_t now) noexcept nogil:
     cdef string text
-    cdef double ends = entry.wait_ns + entry.run_ns, budget = <double> version.max_wait_ns.load(), over = entry.wait_ns / 2
+    cdef double budget = <double> version.max_wait_ns.load(), over = entry.wait_ns / 2
     if entry.verdict == kUnmeetable or entry.verdict == kHopeless:
         budget = <double> (earlier(earlier(request.deadline_ns, request.answer_by_ns), request.objective_ns) - now)
-        over = ends - budget
+        over = entry.latest_end_ns - budget
         text.append(b"the deadline cannot be met: predicted ")
-        append_ms(text, ends)
+        append_ms(text, entry.latest_end_ns)
         text.append(b" until the answer, budget ")
         append_ms(text, budget)
     elif entry.verdict == kTooLong:
@@ -80,9 +81,13 @@ cdef void refuse_entry(InferRequest* request, ModelVersion* version, const Entry
 
 cdef bint enters(ExecutorPool* pool, ModelVersion* version, InferRequest* request, int32_t busy_status, int64_t now) noexcept nogil:
     cdef Terms terms = terms_of(pool, version, request, now)
-    cdef Entry entry = put(&version.queue, request, terms, now)
+    cdef Entry entry
+    cdef int64_t most = version.max_batch_size.load()
+    if version.batched and request.rows > most and not split(version, request, most):
+        return False
+    entry = put(&version.queue, request, terms, now)
     if entry.verdict == kTaken:
-        request.predicted_wait_ns = <int64_t> entry.wait_ns
+        request.predicted_wait_ns = <int64_t> (entry.wait_ns / terms.drift)
         return True
     refuse_entry(request, version, entry, now)
     if entry.verdict != kHopeless:

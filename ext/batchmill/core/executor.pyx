@@ -14,6 +14,7 @@ from batchmill.core.histogram cimport CloseReason
 from batchmill.core.message cimport Encoding, Errand
 from batchmill.core.notes cimport Coding
 from batchmill.core.ort cimport delete_run_options
+from batchmill.core.parts cimport join
 from batchmill.core.predictor cimport Estimate, expected_ns, find, is_confirmed
 from batchmill.core.queue cimport Rules, Taken, sweep, take
 from batchmill.core.router cimport Place
@@ -42,6 +43,7 @@ cdef void complete(ExecutorPool* pool, InferRequest* answered) noexcept nogil:
     """Hands answers to their I/O threads: one push for each run of requests of one thread."""
     cdef InferRequest* first
     cdef InferRequest* last
+    answered = join(answered)
     while answered != NULL:
         first = last = answered
         while last.next != NULL and last.next.reply_to.io_thread == first.reply_to.io_thread:
@@ -216,7 +218,7 @@ cdef InferRequest* run_inline(ExecutorPool* pool, ModelVersion* version, Scratch
     pool.unlock()
     if failed.requests != NULL:
         pool.notify()
-    return answered
+    return join(answered)
 
 
 cdef bint start(ExecutorPool* pool, int threads, int first_slot) noexcept nogil:

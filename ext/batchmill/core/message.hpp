@@ -102,9 +102,27 @@ struct InferRequest {
     int64_t answer_by_ns = 0;              // the caller's own deadline; deadline_ns may be earlier, for the queue
     int64_t deadline_ns = 0;               // monotonic; 0: none
     int64_t objective_ns = 0;              // when its version's objective wants it answered; monotonic; 0: none
-    int64_t predicted_wait_ns = 0;
+    int64_t predicted_wait_ns = 0;         // as the predictor has it, without what waits have been longer of late
     std::atomic<bool> cancelled{false};    // set by the front end; read before the run
     InferRequest* next = nullptr;          // intrusive: queue, batch, completion list, free list
+
+    // Of one with more rows than a batch may have: parts.pyx.
+    InferRequest* whole = nullptr;         // of a part: whose
+    InferRequest* parts = nullptr;         // of a whole: its parts, owned, in the order of their rows, linked by next_part
+    InferRequest* next_part = nullptr;
+    std::atomic<int64_t> parts_left{0};    // of a whole: parts that have neither run nor been dropped
+    std::atomic<int64_t> parts_bytes{0};   // of a whole: what its parts hold of its answer
+    std::atomic<bool> broken{false};       // of a whole: a part of it has failed
+
+    bool is_cancelled() const { return cancelled.load() || (whole && (whole->cancelled.load() || whole->broken.load())); }
+    // On whichever thread has the whole request in hand: no part is in a queue or runs any more.
+    void drop_parts() {
+        while (parts) {
+            InferRequest* one = parts;
+            parts = one->next_part;
+            delete one;
+        }
+    }
 
     // What came of it.
     Status status;
@@ -149,6 +167,11 @@ struct InferRequest {
         rows = 1;
         answer_by_ns = deadline_ns = objective_ns = predicted_wait_ns = 0;
         cancelled.store(false, std::memory_order_relaxed);
+        if (parts) {
+            drop_parts();
+            parts_bytes.store(0, std::memory_order_relaxed);
+            broken.store(false, std::memory_order_relaxed);
+        }
         next = nullptr;
         status.clear();
         response.clear();

@@ -53,6 +53,12 @@ cdef extern from "message.hpp" namespace "batchmill" nogil:
         int64_t answer_by_ns, deadline_ns, objective_ns, predicted_wait_ns
         atomic[cpp_bool] cancelled
         InferRequest* next
+        InferRequest* whole
+        InferRequest* parts
+        InferRequest* next_part
+        atomic[int64_t] parts_left, parts_bytes
+        atomic[cpp_bool] broken
+        bint is_cancelled()
         Status status
         Buffer response
         size_t response_start
@@ -61,4 +67,5 @@ cdef extern from "message.hpp" namespace "batchmill" nogil:
         ReplyTo reply_to
         int64_t charged_bytes
         void take_notes(const HeaderNotes& headers)
+        void drop_parts()
         void reset()

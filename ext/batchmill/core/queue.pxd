@@ -67,7 +67,7 @@ cdef struct Taken:
     int width                   # the predictor's class of its rows
     InferRequest* dropped       # expired or cancelled: never to be run; status is set
 
-# Not taken: the request is untouched.
+# Not taken: the request is untouched. Of one that has parts these wait in its place.
 cdef Entry put(RequestQueue* queue, InferRequest* request, const Terms& terms, int64_t now_ns) noexcept nogil
 
 # The most urgent request and those of its shape that come next, as many as the rules allow (at least one request).

@@ -13,7 +13,7 @@ from libcpp.string cimport string
 from batchmill.core.admission cimport Ahead, judge, kTaken, kTooMany, predict
 from batchmill.core.batcher cimport Size, size_of
 from batchmill.core.histogram cimport CloseReason
-from batchmill.core.predictor cimport Estimate, expected_ns, find, is_fresh, row_ns, width_of
+from batchmill.core.predictor cimport Estimate, expected_ns, find, guarded_ns, is_fresh, row_ns, width_of
 from batchmill.core.status cimport kCancelled, kDeadlineExceeded
 from batchmill.core.tensor cimport TensorView
 
@@ -179,6 +179,18 @@ cdef void enter(RequestQueue* queue, const Waiting& one) noexcept nogil:
         queue.urgent_ns.store(one.urgency_ns)
 
 
+cdef void enter_parts(RequestQueue* queue, const Waiting& whole, double row_ns) noexcept nogil:
+    """As if they had come one right after the other."""
+    cdef Waiting one = whole
+    cdef InferRequest* part = whole.request.parts
+    while part != NULL:
+        queue.arrivals += 1
+        one.number, one.request = queue.arrivals, part
+        one.cost_ns = <int64_t> (row_ns * <double> part.rows)
+        enter(queue, one)
+        part = part.next_part
+
+
 cdef inline int64_t left(int64_t until_ns, int64_t now_ns) noexcept nogil:
     """0: none; a time that has passed is left the shortest."""
     return max(1, until_ns - now_ns) if until_ns else 0
@@ -202,16 +214,18 @@ cdef Entry put(RequestQueue* queue, InferRequest* request, const Terms& terms, i
     else:
         entry.verdict = judge(entry, ahead, terms, left(request.deadline_ns, now_ns), left(request.answer_by_ns, now_ns),
                               left(request.objective_ns, now_ns), is_fresh(terms.known, now_ns))
-    if entry.verdict == kTaken:
+    if entry.verdict == kTaken and request.parts == NULL:
         queue.arrivals += 1
         enter(queue, one)
+    elif entry.verdict == kTaken:
+        enter_parts(queue, one, row_ns(terms.known))
     unlock(queue)
     return entry
 
 
 # Out.
 cdef bint is_dead(InferRequest* request, int64_t now_ns) noexcept nogil:
-    if request.cancelled.load():
+    if request.is_cancelled():
         request.status.set(kCancelled, b"CANCELLED", string(b"the caller has gone"))
         return True
     if request.deadline_ns and request.deadline_ns <= now_ns:
@@ -220,11 +234,15 @@ cdef bint is_dead(InferRequest* request, int64_t now_ns) noexcept nogil:
     return False
 
 
-cdef bint is_too_late(InferRequest* request, const Estimate& known, int64_t now_ns) noexcept nogil:
-    """Whether its run, as predicted by one that is not long ago, would end after its deadline (early drop: Nexus, SOSP 2019)."""
+cdef bint is_too_late(InferRequest* request, const Estimate& known, bint others_wait, int64_t now_ns) noexcept nogil:
+    """Whether its run, as predicted by one that is not long ago, would end after its deadline (early drop: Nexus, SOSP 2019). Where others
+    wait for the same time, who would hardly make it is no better served: half of those would be run in vain.
+    """
+    cdef double run_ns
     if request.answer_by_ns == 0 or not is_fresh(known, now_ns):
         return False
-    if now_ns + <int64_t> expected_ns(known, rows_of(request)) <= request.answer_by_ns:
+    run_ns = guarded_ns(known, rows_of(request)) if others_wait else expected_ns(known, rows_of(request))
+    if now_ns + <int64_t> run_ns <= request.answer_by_ns:
         return False
     request.status.set(kDeadlineExceeded, b"DEADLINE_EXCEEDED", string(b"the deadline would have passed before the run ended"))
     return True
@@ -307,7 +325,7 @@ cdef Taken take(RequestQueue* queue, const Rules& rules, int64_t now_ns) noexcep
         taken.width = width_of(sub.top().request.inputs, rules.first_axis)
         if rules.times != NULL:
             known = find(rules.times, taken.width)
-        if is_dead(sub.top().request, now_ns) or is_too_late(sub.top().request, known, now_ns):
+        if is_dead(sub.top().request, now_ns) or is_too_late(sub.top().request, known, queue.requests.load() > 1, now_ns):
             drop_top(queue, sub, now_ns)
             sub = most_urgent(queue)
         else:

@@ -10,7 +10,7 @@ from libcpp.utility cimport pair
 from batchmill.core.access_log cimport taken_from
 from batchmill.core.batch cimport Scratch
 from batchmill.core.bridge cimport Bridge
-from batchmill.core.executor cimport forget, pthread_t, start as start_pool, stop as stop_pool
+from batchmill.core.executor cimport forget, offer, pthread_t, start as start_pool, stop as stop_pool
 from batchmill.core.intake cimport IoThread, Listener, Shared, connect_sink, kMaxIoThreads
 from batchmill.core.io_thread cimport run as run_io_thread
 from batchmill.core.router cimport ModelRoute, RouteTable, Version, VersionPointer, kMaxThreads
@@ -256,6 +256,11 @@ cdef class Server:
         if version in self.versions:
             self.versions.remove(version)
         return True
+
+    def look_again(self, Version version) -> None:
+        """Of a version that serves: has an executor decide anew on what waits, by limits that have changed meanwhile."""
+        with nogil:
+            offer(&self.shared.pool, version.native)
 
     cdef wake(self):
         cdef size_t index

@@ -36,6 +36,7 @@ struct Version {
     std::atomic<int32_t> preferred[kPreferredSizes] = {};  // batch sizes, ascending; 0: no more
     std::atomic<int64_t> max_wait_ns{0};          // predicted; a request that would wait longer is refused; 0: none
     std::atomic<int64_t> objective_ns{0};         // from its arrival, a request shall be answered by then; 0: none
+    std::atomic<double> target{0.99};             // the share of the batches that shall be in time, of those that can be
     std::atomic<double> weight{1};                // its share of the executors beside others that have work
     std::atomic<Place> place{Place::kAuto};
 

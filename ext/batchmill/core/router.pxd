@@ -33,7 +33,7 @@ cdef extern from "router.hpp" namespace "batchmill" nogil:
         atomic[int32_t] instances
         atomic[int32_t]* preferred
         atomic[int64_t] max_wait_ns, objective_ns
-        atomic[double] weight
+        atomic[double] target, weight
         atomic[Place] place
         int32_t running
         double served_ns

@@ -59,6 +59,7 @@ class Version:
         priority_levels: int,
         default_priority_level: int,
         latency_ms: float,
+        target: float,
     ) -> None: ...
     @property
     def name(self) -> str: ...

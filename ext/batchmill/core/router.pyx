@@ -133,7 +133,8 @@ cdef class Version:
 
     def tune(self, *, int64_t max_batch_size, preferred_batch_sizes, int64_t max_queue_delay_us, int32_t instances, str run_on,
              double weight, int64_t run_timeout_ms, int64_t max_queue_rows, int64_t max_wait_ms, int64_t default_timeout_us,
-             str timeout_action, int32_t priority_levels, int32_t default_priority_level, double latency_ms) -> None:
+             str timeout_action, int32_t priority_levels, int32_t default_priority_level, double latency_ms,
+             double target) -> None:
         """Also while it serves: what is about runs counts from the next batch on, what is about the queue from the next request on.
 
         preferred_batch_sizes: ascending, 8 at most. priority_levels: 0: priorities do not count; else 1 is the highest.
@@ -154,6 +155,7 @@ cdef class Version:
         self.native.queue.default_priority.store(default_priority_level)
         self.native.queue.priority_levels.store(priority_levels)
         self.native.objective_ns.store(<int64_t> (latency_ms * 1000000))
+        self.native.target.store(target)
 
     @property
     def name(self) -> str:

@@ -8,6 +8,7 @@ from libc.stdint cimport int32_t
 from libcpp.string cimport string
 
 from batchmill.core.batch cimport gather, scatter
+from batchmill.core.batcher cimport moved_share
 from batchmill.core.clock cimport now_ns
 from batchmill.core.histogram cimport VersionStats, add
 from batchmill.core.ort cimport OrtModel, OrtRunOptions, new_run_options, run, set_terminate, shrink_arena_after
@@ -23,9 +24,6 @@ cdef int32_t FAILURES_MAX = 16
 cdef int64_t UNBATCHED_NS = 1000000000
 cdef int64_t DRIFT_FROM_NS = 1000000        # shorter waits say nothing about the predictor
 cdef double DRIFT_RATE = 0.0625
-cdef double SLACK_BACK_OFF = 0.8
-cdef double SLACK_STEP = 0.01
-cdef double SLACK_LEAST = 0.25
 
 
 # The options of a run: its time limit, and whether the runtime's arena shrinks after it.
@@ -140,22 +138,22 @@ cdef void judge(ModelVersion* version, bint failed, int64_t now) noexcept nogil:
 
 # What predictions turned out to be. Threads may overwrite each other's corrections: another follows.
 cdef void correct_drift(ModelVersion* version, const InferRequest* first) noexcept nogil:
-    """By the wait of the batch's first request, where one of some length was predicted."""
+    """By the wait of the batch's first request, where one of some length was predicted. Who is served now came long ago, maybe with another
+    drift: held against that one, the same error would be corrected again and again.
+    """
     cdef double drift = version.drift.load(), seen
     if first.predicted_wait_ns >= DRIFT_FROM_NS:
-        seen = drift * <double> (first.times.started - first.times.queued) / <double> first.predicted_wait_ns
+        seen = <double> (first.times.started - first.times.queued) / <double> first.predicted_wait_ns
         version.drift.store(max(0.25, min(8.0, drift + (seen - drift) * DRIFT_RATE)))
 
 
 cdef void correct_slack(ModelVersion* version, const Taken& taken, int64_t started) noexcept nogil:
-    """A batch that should have ended in time and did not makes the next ones smaller (additive increase, multiplicative decrease)."""
+    """A batch that should have ended in time and did not makes the next ones smaller, one that did makes them larger."""
     cdef const InferRequest* first = taken.batch
     cdef int64_t due = earlier(first.answer_by_ns, first.objective_ns)
-    cdef double share = version.slack_share.load()
     if due == 0 or started + <int64_t> taken.expected_ns > due:
         return
-    share = share * SLACK_BACK_OFF if first.times.encoded > due else share + SLACK_STEP
-    version.slack_share.store(max(SLACK_LEAST, min(1.0, share)))
+    version.slack_share.store(moved_share(version.slack_share.load(), first.times.encoded > due, version.target.load()))
 
 
 cdef InferRequest* run_batch(ModelVersion* version, Taken taken, Scratch* scratch, InferRequest** failed) noexcept nogil:
@@ -168,7 +166,8 @@ cdef InferRequest* run_batch(ModelVersion* version, Taken taken, Scratch* scratc
     failed[0] = NULL
     while request != NULL:
         request.times.started = now
-        stats.queue.record(now - request.times.queued)
+        if request.whole == NULL or request.whole.parts == request:     # once for each request
+            stats.queue.record(now - request.times.queued)
         waited = max(waited, now - request.times.queued)
         last = request
         request = request.next

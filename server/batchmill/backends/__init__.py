@@ -34,6 +34,7 @@ class Tuning:
     priority_levels: int = 0  # 0: priorities do not count
     default_priority_level: int = 0
     latency_ms: float = 0.0  # the objective; 0: none
+    target: float = 0.99  # the share of the batches that shall meet it
 
 
 class LoadedModel(Protocol):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from batchmill.registry.settings import TUNABLE
+
 JSON = "application/json"
 
 
@@ -33,6 +35,7 @@ class Call:
 
 _MODEL = "/v2/models/{model}"
 _TFS = "/v1/models/{model}"
+_TUNING = "/admin/models/{model}/tuning"
 _INFER = (400, 404, 408, 413, 415, 429, 500, 503, 504)
 _GUARDED = (400, 401, 403, 404, 501, 503)
 CALLS = (
@@ -50,7 +53,8 @@ CALLS = (
     Call("post", f"{_MODEL}/labels/{{label}}/infer", "of the version that a label names", "InferResponse", _INFER, "InferRequest"),
     Call("get", f"{_MODEL}/config", "Triton's model configuration", "Config", (404, 503), versions=True),
     Call("get", f"{_MODEL}/stats", "the v2 statistics", "Statistics", (404, 503), versions=True),
-    Call("get", f"{_MODEL}/latency", "p50, p90, p99, p99.9 of each stage over the last 10 s, 1 min and 5 min, and what runs are expected to take", "Latency", (404, 503), versions=True),
+    Call("get", f"{_MODEL}/latency", "p50, p90, p99, p99.9 of each stage over the last 10 s, 1 min and 5 min, and expected run times", "Latency", (404, 503),
+         versions=True),
     Call("post", "/v2/repository/index", 'all versions with state and reason (POST; `{"ready": true}`: those alone)', "Index", (400,), "IndexRequest",
          also="/v2/repository/{repository}/index"),
     Call("post", "/v2/repository/models/{model}/load",
@@ -66,6 +70,10 @@ CALLS = (
     Call("get", _TFS, "TensorFlow Serving's model status", "TfStatus", (404, 503), versions=True, also=f"{_TFS}/labels/{{label}}"),
     Call("get", f"{_TFS}/metadata", "TF Serving's metadata", "TfMetadata", (404, 503), versions=True, also=f"{_TFS}/labels/{{label}}/metadata"),
     Call("get", "/admin/models", "what `batchmill models` shows: state, reason, traffic, memory, hash", "AdminModels"),
+    Call("get", _TUNING, "how a model is served: the value of each key that a call may set, and where it is from", "Tuning", (404, 503)),
+    Call("patch", _TUNING, "sets some of these keys, from the next batch on, before what the model's file says; null takes one back (PATCH; guarded)",
+         "Tuning", (400, 401, 403, 404, 503), "TuneRequest", guarded=True),
+    Call("delete", _TUNING, "takes back all that calls have set (DELETE; guarded)", "Tuning", (401, 403, 404, 503), guarded=True),
     Call("get", "/admin/activity", "what `batchmill top` shows (`?window=10s`, `1m`, `5m`)", "Activity", (400,),
          query=(("window", ("10s", "1m", "5m")),)),
     Call("get", "/metrics", "for Prometheus", "text/plain"),
@@ -129,6 +137,11 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         "patternProperties": {"^file:[1-9][0-9]*/[^/]+$": {"type": "string", "contentEncoding": "base64", "description": "with --allow-upload"}}}}),
     "UnloadRequest": record({}, {"parameters": ANY}),
     "AdminModels": record({"models": listed(record({"model": TEXT, "version": TEXT, "state": TEXT, "reason": TEXT}))}),
+    "Tuning": record({"model": TEXT, "tuning": {"type": "object", "additionalProperties": record({
+        "value": {"description": "as in model.yaml"}, "from": {"enum": ["default", "model.yaml", "config.pbtxt", "call"]}})}}),
+    "TuneRequest": {
+        "type": "object", "additionalProperties": False, "description": "keys and values of model.yaml, nested as there, or dotted",
+        "properties": {key: {} for key in (*dict.fromkeys(key.partition(".")[0] for key in TUNABLE if "." in key), *TUNABLE)}},
     "Activity": record({"window": TEXT, "versions": listed(record({"model": TEXT, "version": TEXT, "waiting": WHOLE}))}),
     "Numbers": data({"anyOf": [NUMBER, {"enum": ["NaN", "Infinity", "-Infinity"]}]}),
     "Integers": data(WHOLE),

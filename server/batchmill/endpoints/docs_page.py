@@ -83,6 +83,10 @@ def call(path: str, method: str, operation: dict[str, Any]) -> str:
         elif parameter.get("in") == "query":
             query.append(f"{parameter['name']}={quote(parameter['example'], safe='')}")
     target = f"{ORIGIN}{at}" + (f"?{'&'.join(query)}" if query else "")
-    how = "" if method == "get" else " -d @request.json" if path.endswith(("/infer", ":predict")) else " -X POST"
+    how = "" if method == "get" else f" -X {method.upper()}"
+    if path.endswith(("/infer", ":predict")):
+        how = " -d @request.json"
+    elif method == "patch":
+        how += " -d @request.json"
     command = f"curl -s {shlex.quote(target) if query else target}{how}"
     return f"<h3><span class=m>{method}</span> <code>{escape(path)}</code></h3><p>{escape(operation['summary'])}</p><pre>{escape(command)}</pre>"

@@ -193,7 +193,7 @@ def fixed_part(examples: dict[str, str], with_label: dict[str, str]) -> dict[str
     paths: dict[str, Any] = {}
     for call in CALLS:
         for path in call.paths():
-            paths[path] = {call.method: operation(call, path, with_label if "{label}" in path else examples)}
+            paths.setdefault(path, {})[call.method] = operation(call, path, with_label if "{label}" in path else examples)
     statuses = sorted({status for call in CALLS for status in call.fails})
     return {
         "openapi": "3.1.0",

@@ -1,4 +1,4 @@
-"""Loading and unloading by call: the v2 repository extension, for those who may."""
+"""What calls change, for those who may: loading and unloading (the v2 repository extension), and how a model is served."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from batchmill.endpoints.asgi import client_of
 from batchmill.endpoints.uploads import Uploads
 from batchmill.errors import Forbidden, InvalidRequest, Unauthenticated, Unsupported, UploadsOff
+from batchmill.registry.tuning import Change
 
 _FORWARDED = ("origin", "forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
 
@@ -57,13 +58,14 @@ def is_local_host(host: str) -> bool:
 
 @dataclass(slots=True)
 class Repository:
-    """What the two calls do. start_load, start_unload: the registry's, by model name. offered: not with --model-control none.
+    """What the calls do. start_load, start_unload, start_tune: the registry's, by model name. offered: loads and unloads are.
 
     guard and allow_upload may be replaced while it is used.
     """
 
     start_load: Callable[[str], Future[None]]
     start_unload: Callable[[str], Future[None]]
+    start_tune: Callable[[str, Change], Future[None]]
     guard: Guard
     uploads: Uploads
     offered: bool = True
@@ -86,8 +88,12 @@ class Repository:
         self.check(peer, headers)
         await asyncio.wrap_future(self.start_unload(name))
 
+    async def tune(self, name: str, change: Change) -> None:
+        """Returns when it is in force. Who changes something has been checked. Nothing is loaded for it: always offered."""
+        await asyncio.wrap_future(self.start_tune(name, change))
+
     def check(self, peer: str, headers: Mapping[str, str]) -> None:
-        """Whether this caller may, and whether there is anything to be done at all."""
+        """Whether this caller may load and unload, and whether there is anything to be done at all."""
         self.guard.check(peer, headers)
         if not self.offered:
             raise Unsupported("--model-control none: this server serves what was there at its start")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 from typing import Any
@@ -25,6 +26,7 @@ from batchmill.endpoints.repository import Repository
 from batchmill.errors import BatchmillError, InternalError, InvalidRequest, UnknownCall, Unsupported, WrongMethod
 from batchmill.logs import Log
 from batchmill.observe.metrics import CONTENT_TYPE, Metrics
+from batchmill.registry import tuning
 
 log = Log(__name__)
 # Calls of Triton's extensions that this server does not have, and says so for: the protocol's 501, not a path that is wrong.
@@ -137,6 +139,18 @@ def application(catalog: Catalog, metrics: Metrics, repository: Repository) -> S
         await repository.unload(request.path_params["model"], request.scope["batchmill.peer"], request.headers)
         return answer({})
 
+    async def tune(request: Request) -> Response:
+        name = request.path_params["model"]
+        change: tuning.Change = tuning.unchanged
+        if request.method in ("PATCH", "DELETE"):
+            repository.guard.check(request.scope["batchmill.peer"], request.headers)
+            change = tuning.nothing
+        if request.method == "PATCH":
+            change = functools.partial(tuning.changed, body=object_of(await request.body()))
+        catalog.model(name)  # says so while the server still loads its models
+        await repository.tune(name, change)
+        return answer({"model": name, "tuning": await run_in_threadpool(tuning.told, catalog.model(name).settings)})
+
     def of_model(read: Callable[[str, str], Any]) -> Callable[[Request], Any]:
         return reader(lambda request: read(request.path_params["model"], request.path_params.get("version", "")))
 
@@ -149,6 +163,7 @@ def application(catalog: Catalog, metrics: Metrics, repository: Repository) -> S
         Route("/v2/repository/models/{model}/load", load, methods=["POST"]),
         Route("/v2/repository/models/{model}/unload", unload, methods=["POST"]),
         Route("/admin/models", models),
+        Route("/admin/models/{model}/tuning", tune, methods=["GET", "PATCH", "DELETE"]),
         Route("/admin/activity", reader(lambda request: catalog.activity(request.query_params.get("window", "10s")))),
         Route("/metrics", render_metrics),
         *described(OpenApi(catalog.statuses)),

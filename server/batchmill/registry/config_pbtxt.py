@@ -64,10 +64,12 @@ def read(path: Path, model: str) -> ModelSettings:
     unknown = list(unknown_fields(fields))
     config = parsed(path, blanked(text, unknown))
     check_identity(path, config, model, fields)
-    settings = validated(path, settings_given(config, fields), fields)
+    given = settings_given(config, fields)
+    settings = validated(path, given, fields)
     notes = [note_on_unknown(field) for field in unknown] + [note for field in fields if (note := note_on(field))]
     told = [f"{path.name}:{note}" for note in notes[:MAX_NOTES]] + [f"{path.name}: {len(notes) - MAX_NOTES} more"] * (len(notes) > MAX_NOTES)
-    return dataclasses.replace(settings, notes=tuple(told), declared=tuple(declared(path, config, fields)))
+    found = tuple(declared(path, config, fields))
+    return dataclasses.replace(settings, notes=tuple(told), declared=found, file=path.name, given=model_config.tunable(given))
 
 
 # Fields, by where they stand.

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from batchmill.errors import BatchmillError, ModelError
+from batchmill.errors import BatchmillError, InvalidRequest, ModelError
 from batchmill.logs import Log
-from batchmill.registry import model_config
+from batchmill.registry import model_config, tuning
 from batchmill.registry.layout import ModelFolder, Stamp
 from batchmill.registry.loader import notes_on
 from batchmill.registry.policy import problem_of
@@ -17,6 +17,7 @@ from batchmill.registry.settings import ModelSettings
 from batchmill.registry.settle import Settling
 from batchmill.registry.signature import hold_of
 from batchmill.registry.status import ModelStatus, VersionStatus
+from batchmill.store import TUNING, Store
 
 log = Log(__name__)
 
@@ -32,6 +33,9 @@ class Entry:
     settling: Settling = field(default_factory=Settling)  # the versions to load whose files do not stand still yet
     config: Stamp | None = None  # of the model.yaml or config.pbtxt that was read last
     problem: str = ""  # of that file
+    file: ModelSettings = field(default_factory=ModelSettings)  # what was read last without a problem
+    called: tuning.Set = field(default_factory=dict)  # what calls have set
+    notes: tuple[str, ...] = ()  # what is ignored in the folder
     unreadable: str = ""  # why the folder could not be read at the last look; folder is of the look before
     in_service: int = 0  # the version that gets default traffic; 0: none, or the model has not come to rest yet
     waiting: list[Future[None]] = field(default_factory=list)  # load calls, answered when the model has come to rest
@@ -54,12 +58,13 @@ class Entry:
         folder, status = self.folder, self.status
         first, self.config = self.config is None, folder.config
         try:
-            settings = model_config.read_folder(folder.path, folder.name)
+            self.file = model_config.read_folder(folder.path, folder.name)
         except (BatchmillError, OSError) as error:
             event, said = ("settings_refused", "the edit was refused: ") if status.ready() else ("model_failed", "")
             self.problem = f"{said}{error}"
             log.error(event, name=folder.name, reason=self.problem)
             return
+        settings = self._in_force()
         for note in notes_on(settings, folder):
             log.warning("model_note", name=folder.name, note=note)
         anew = not first and settings.for_loading() != status.settings.for_loading()
@@ -72,6 +77,33 @@ class Entry:
             adjust(version, settings)
         if not first:
             log.info("model_settings", name=folder.name, loads_anew=anew)
+
+    def _in_force(self) -> ModelSettings:
+        try:
+            return tuning.in_force(self.file, self.called)
+        except InvalidRequest as error:  # what was set fitted another file, or another release
+            log.warning("tuning_ignored", name=self.folder.name, reason=str(error))
+            return self.file
+
+    def tune(self, change: tuning.Change, adjust: Callable[[VersionStatus, ModelSettings], None], store: Store) -> bool:
+        """Whether there is something to tell. InvalidRequest: what calls have set cannot be changed so, and is not."""
+        is_first = self.config is None
+        if is_first:  # out of service from the start
+            self.read_config(adjust)
+        called = change(self.called)
+        settings = tuning.in_force(self.file, called)
+        keys = [key for key in (*self.called, *called) if self.called.get(key) != called.get(key)]
+        if not keys:
+            return is_first
+        self.called, self.status.settings = called, settings
+        for version in self.status.ready():
+            adjust(version, settings)
+        if called:
+            store.put(TUNING, self.folder.name, called)
+        else:
+            store.delete(TUNING, self.folder.name)
+        log.info("model_tuned", name=self.folder.name, keys=",".join(sorted({*keys})))
+        return True
 
     def is_unreadable(self, folder: ModelFolder) -> bool:
         """Whether a look could not see into the folder: then what is loaded serves on."""
@@ -152,3 +184,10 @@ class Loaded:
 class Call:
     act: Callable[[Future[None]], None]
     done: Future[None]
+
+
+def tell_new(name: str, notes: tuple[str, ...], before: tuple[str, ...]) -> tuple[str, ...]:
+    """Tells what is ignored in a model's folder, or beside the models (no name), once, not at every look."""
+    for note in notes if notes != before else ():
+        log.warning("model_note", name=name, note=note)
+    return notes

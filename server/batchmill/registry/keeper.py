@@ -19,13 +19,15 @@ from pathlib import Path
 from batchmill.errors import BatchmillError, InternalError, NotFound, RegistryGone, StartError
 from batchmill.logs import Log
 from batchmill.registry import layout, watch
-from batchmill.registry.entry import Call, Entry, Loaded
+from batchmill.registry.entry import Call, Entry, Loaded, tell_new
 from batchmill.registry.layout import ModelFolder
 from batchmill.registry.reconcile import Kept, decide
 from batchmill.registry.settings import ModelSettings
 from batchmill.registry.settle import STILL_SECS
 from batchmill.registry.signature import interface, refusal_of
 from batchmill.registry.status import ModelStatus, VersionStatus
+from batchmill.registry.tuning import Change
+from batchmill.store import TUNING, Store
 
 log = Log(__name__)
 PUBLISH_SECS = 0.05  # between two route tables while many models come: each is made whole
@@ -44,11 +46,12 @@ class Keeper:
     def __init__(
         self, root: Path, load: Load, publish: Callable[[Models, bool], None], retire: Callable[[VersionStatus], None], *,
         adjust: Callable[[VersionStatus, ModelSettings], None], poll_secs: float | None = None, watched: bool = True,
-        only: Collection[str] | None = None, clock: Callable[[], float] = time.monotonic, loaders: Executor | None = None,
+        only: Collection[str] | None = None, store: Store | None = None,
+        clock: Callable[[], float] = time.monotonic, loaders: Executor | None = None,
     ) -> None:  # fmt: skip
         """only: load these at the start, and afterwards what load calls ask for, with "*" for all. None: everything, always.
 
-        clock: seconds. loaders: run the loads.
+        store: keeps what calls set. clock: seconds. loaders: run the loads.
         """
         self._root = root
         self._load = load
@@ -58,16 +61,16 @@ class Keeper:
         self._poll_secs = poll_secs or watch.poll_secs(root)
         self._watched = watched
         self._only = only
-        self._clock = clock
+        self._store, self._clock = store or Store(), clock
         self._entries: dict[str, Entry] = {}
         self._events: queue.SimpleQueue[Loaded | Call | None] = queue.SimpleQueue()
         self._loaders = loaders or ThreadPoolExecutor(LOADERS, "load")
         self._retired: list[VersionStatus] = []
-        self._unloaded: list[Future[None]] = []
+        self._done: list[Future[None]] = []
         self._changed = True
         self._complete = self._vanished = self._stopped = False
         self._published_at = self._looked_at = 0.0
-        self._notes: dict[str, tuple[str, ...]] = {}
+        self._notes: tuple[str, ...] = ()  # what is ignored beside the models
         self.published = threading.Event()  # the first table is
 
     def start(self) -> None:
@@ -102,6 +105,10 @@ class Keeper:
     def unload(self, name: str) -> Future[None]:
         """Takes a model out of service until load() or a change in its folder."""
         return self._call(lambda done: self._unload_called(name, done))
+
+    def tune(self, name: str, change: Change) -> Future[None]:
+        """Changes what calls have set of how a model is served. Done when it is in force and told."""
+        return self._call(lambda done: self._tune_called(name, done, change))
 
     def _call(self, act: Callable[[Future[None]], None]) -> Future[None]:
         done: Future[None] = Future()
@@ -181,9 +188,8 @@ class Keeper:
             self._vanished = False
         for name in [name for name in self._entries if name not in folders and self._is_asked_for(name)]:
             self._remove(name)
-        self._note("", found.notes)
+        self._notes = tell_new("", found.notes, self._notes)
         for folder in filter(lambda folder: self._is_asked_for(folder.name), folders.values()):
-            self._note(folder.name, folder.notes)
             self._update(folder)
         if first and not folders:
             log.warning("registry_empty", path=str(self._root))
@@ -203,20 +209,14 @@ class Keeper:
         for entry in self._entries.values():
             entry.answer_waiting(RegistryGone())
 
-    def _note(self, name: str, notes: tuple[str, ...]) -> None:
-        """Tells what is ignored in a model's folder, or beside the models (no name), once, not at every look."""
-        if self._notes.get(name, ()) != notes:
-            self._notes[name] = notes
-            for note in notes:
-                log.warning("model_note", name=name, note=note)
-
     def _update(self, folder: ModelFolder) -> None:
         entry = self._entries.get(folder.name)
         if entry is None:
-            entry = self._entries[folder.name] = Entry(folder, ModelStatus(folder.name))
+            entry = self._entries[folder.name] = Entry(folder, ModelStatus(folder.name), called=self._store.get(TUNING, folder.name) or {})
             self._changed = True
             if self._only is not None and (self._complete or not {folder.name, "*"} & {*self._only}):
                 entry.status.held, entry.status.reason = True, "not loaded: --model-control explicit waits for a load call"
+        entry.notes = tell_new(folder.name, folder.notes, entry.notes)
         if entry.is_unreadable(folder):
             self._changed |= entry.explain()
             return None
@@ -307,7 +307,6 @@ class Keeper:
     # Letting go.
     def _remove(self, name: str) -> None:
         entry = self._entries.pop(name)
-        self._notes.pop(name, None)
         entry.answer_waiting(NotFound(f"the registry has no model {name[:200]!r}"))
         for version in entry.status.versions.values():
             self._let_go(version)
@@ -361,7 +360,7 @@ class Keeper:
         if (self._root / name).is_dir() or name not in self._entries:
             return self._load_called(name, done)
         self._remove(name)  # not by a look: to one, a registry that is empty now is one that is gone
-        self._unloaded.append(done)
+        self._done.append(done)
 
     def _reload_called(self, done: Future[None], first: Callable[[], None], models: bool) -> None:
         first()
@@ -374,21 +373,27 @@ class Keeper:
         done.set_result(None)
 
     def _unload_called(self, name: str, done: Future[None]) -> None:
-        entry = self._entries.get(name)
-        if entry is None:
-            raise NotFound(f"Request for unknown model {name[:200]!r}")
-        for version in entry.empty():
+        for version in self._known(name).empty():
             self._let_go(version)
         self._changed = True
         log.info("model_unloaded", name=name)
-        self._unloaded.append(done)
+        self._done.append(done)
+
+    def _tune_called(self, name: str, done: Future[None], change: Change) -> None:
+        self._changed |= self._known(name).tune(change, self._adjust, self._store)
+        self._done.append(done)
+
+    def _known(self, name: str) -> Entry:
+        if name not in self._entries:
+            raise NotFound(f"Request for unknown model {name[:200]!r}")
+        return self._entries[name]
 
     def _answer_calls(self) -> None:
         """What a call has done is published by now."""
         if self._changed:
             return
-        for done in self._unloaded:
+        for done in self._done:
             done.set_result(None)
-        self._unloaded.clear()
+        self._done.clear()
         for entry in self._entries.values():
             entry.answer_at_rest()

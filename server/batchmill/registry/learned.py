@@ -6,7 +6,7 @@ gigabytes at every start. Another ONNX Runtime, processor or number of threads m
 
 from __future__ import annotations
 
-import platform
+import os
 from contextlib import suppress
 from dataclasses import asdict
 from functools import cached_property
@@ -89,4 +89,4 @@ def processor(path: Path = Path("/proc/cpuinfo")) -> str:
                 return line.partition(":")[2].strip()
             if not line.strip():  # the first core's lines end here
                 break
-    return platform.machine()
+    return os.uname().machine

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 from batchmill.backends import Tuning
 from batchmill.errors import ConfigError
 from batchmill.registry.policy import VersionPolicy
-from batchmill.registry.settings import ModelSettings
+from batchmill.registry.settings import TUNABLE, ModelSettings
 
 if TYPE_CHECKING:
     import yaml
@@ -23,9 +24,7 @@ MAX_VERSION = 10**19 - 1  # what a folder's name can say
 HOUR_MS = 3_600_000
 PREFERRED_MAX = 8  # batch sizes
 # Valid keys that this release does not act on; a file that has one is told so.
-_NOT_YET = (
-    "slo.target", "lineage", "parameters",
-)  # fmt: skip
+_NOT_YET = ("lineage", "parameters")
 
 
 def read_folder(folder: Path, name: str) -> ModelSettings:
@@ -99,18 +98,28 @@ def validated(path: Path, node: yaml.Node | None, given: Any) -> ModelSettings:
         first = error.errors()[0]
         place = [str(part) for part in first["loc"] if part != "[key]"]
         raise ConfigError(f"{path}:{place_of(node, place)}: {'.'.join(place)}: {complaint(first, place)}") from None
-    return dataclasses.replace(settings_of(model), without_effect=tuple(key for key in _NOT_YET if is_given(given, key)))
+    without_effect = tuple(key for key in _NOT_YET if is_given(given, key))
+    return dataclasses.replace(settings_of(model), without_effect=without_effect, file=path.name, given=tunable(given))
 
 
 def complaint(error: Any, place: list[str]) -> str:
     """What was given and what is wanted, of one of pydantic's errors."""
     if error["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(place[-1], known_keys(place[:-1]), 1) or elsewhere(place[-1])
-        return "unknown key" + (f"; did you mean {near[0]!r}?" if near else "")
+        return unknown(place)
     if error["type"] == "missing":
         return "missing"
     wanted = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     return f"{repr(error['input'])[:MAX_ECHO]} given, {wanted} wanted"
+
+
+def unknown(place: list[str]) -> str:
+    near = difflib.get_close_matches(place[-1], known_keys(place[:-1]), 1) or elsewhere(place[-1])
+    return "unknown key" + (f"; did you mean {near[0]!r}?" if near else "")
+
+
+def tunable(given: Any) -> dict[str, Any]:
+    """What of TUNABLE is in a mapping of mappings, by dotted key."""
+    return {key: functools.reduce(lambda inside, part: inside[part], key.split("."), given) for key in TUNABLE if is_given(given, key)}
 
 
 def is_given(given: Any, key: str) -> bool:
@@ -187,7 +196,7 @@ def make_schema() -> Any:
         mode: Annotated[Literal["auto", "on", "off"], BeforeValidator(word_of_switch)] = "auto"
         """auto: when a proof at load shows that rows run together equal rows run alone. on: refused where the proof fails. off."""
         max_batch_size: Annotated[int, number(1, 65536)] = 64
-        """Rows."""
+        """Rows. A request that has more runs in parts, 4,096 at most."""
         max_queue_delay_us: Annotated[int, number(0, 1000 * HOUR_MS)] = 0
         """How long the oldest row may wait for company. 0: a batch is what waits when an executor is free."""
         preferred_batch_sizes: Annotated[list[Annotated[int, number(1, 65536)]], BeforeValidator(eight_at_most)] = []
@@ -221,7 +230,7 @@ def make_schema() -> Any:
         latency_ms: Annotated[float, number(0.001, HOUR_MS)]
         """The objective: batches are as large as still leaves their most urgent request in time; who could not be in time is refused at once."""
         target: Annotated[float, number(0.001, 1)] = 0.99
-        """Without effect in this release."""
+        """The share of the batches that shall be in time, of those that could be: batches are as large as that lets them. Deadlines count, too."""
 
     class Warmup(Part):
         runs: Annotated[int, number(0, 1000)] = 3
@@ -308,6 +317,7 @@ def tuning_of(model: Any) -> Tuning:
         priority_levels=queue.priority_levels,
         default_priority_level=min(queue.default_priority_level or (queue.priority_levels + 1) // 2, queue.priority_levels),
         latency_ms=model.slo.latency_ms if model.slo else 0.0,
+        target=model.slo.target if model.slo else Tuning().target,
     )
 
 

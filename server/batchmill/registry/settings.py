@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from batchmill.backends import Tuning
 from batchmill.registry.policy import VersionPolicy
+
+# Keys of model.yaml that a version in service takes over at once, without being loaded anew. A call may set them.
+TUNABLE = (
+    "batching.max_batch_size", "batching.max_queue_delay_us", "batching.preferred_batch_sizes",
+    "queue.max_rows", "queue.max_wait_ms", "queue.default_timeout_us", "queue.timeout_action", "queue.priority_levels",
+    "queue.default_priority_level", "instances.count", "instances.run_on", "instances.weight", "slo.latency_ms", "slo.target", "run_timeout_ms",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +33,8 @@ class DeclaredTensor:
 
 @dataclass(frozen=True, slots=True)
 class ModelSettings:
+    """given: what of TUNABLE the file of that name says; called: what calls have set of it, which wins. tuning follows from both."""
+
     versions: VersionPolicy = VersionPolicy()  # noqa: RUF009  (frozen)
     labels: dict[str, str] = field(default_factory=dict)
     batching: str = "auto"  # auto: proved at load; on: declared, axis 0 of all inputs and outputs; off
@@ -39,10 +49,13 @@ class ModelSettings:
     declared: tuple[DeclaredTensor, ...] = ()
     notes: tuple[str, ...] = ()  # what was found in config.pbtxt and does not count
     without_effect: tuple[str, ...] = ()  # keys that are valid and that this release does not act on
+    file: str = ""  # model.yaml or config.pbtxt; empty: there is none
+    given: dict[str, Any] = field(default_factory=dict)
+    called: dict[str, Any] = field(default_factory=dict)
 
     def for_loading(self) -> ModelSettings:
         """Without what needs no loading anew when it changes: what is chosen among, and what a version in service takes over."""
         return replace(
             self, versions=VersionPolicy(), labels={}, signature_change="hold", notes=(), without_effect=(), warmup_runs=0,
-            tuning=Tuning(max_batch_size=1),
+            tuning=Tuning(max_batch_size=1), file="", given={}, called={},
         )  # fmt: skip

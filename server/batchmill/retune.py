@@ -1,0 +1,46 @@
+"""`batchmill tune`: how a running server batches and queues a model, and changes of it that count from the next batch on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from batchmill.errors import UsageError
+from batchmill.remote import asked, changed, table
+
+
+def run(model: str, settings: list[str], cleared: list[str] | None, url: str, key_file: Path | None, as_json: bool) -> int:
+    """Changes or asks, and prints; the exit code. cleared: empty: all; None: nothing."""
+    path = f"/admin/models/{quote(model, safe='')}/tuning"
+    wanted = dict(map(value_of, settings)) | dict.fromkeys(cleared or ())
+    if cleared == [] and settings:
+        raise UsageError("--clear without a key takes back all: no KEY=VALUE beside it")
+    if cleared == []:
+        answer = changed(url, path, "DELETE", None, key_file)
+    elif wanted:
+        answer = changed(url, path, "PATCH", wanted, key_file)
+    else:
+        answer = asked(url, path)
+    print(json.dumps(answer) if as_json else shown(answer["tuning"]))
+    return 0
+
+
+def value_of(text: str) -> tuple[str, Any]:
+    """Values are JSON; what is none is a text."""
+    key, is_given, value = text.partition("=")
+    if not is_given:
+        raise UsageError(f"{text!r} given, KEY=VALUE wanted")
+    try:
+        return key, json.loads(value)
+    except ValueError:
+        return key, value
+
+
+def shown(tuning: dict[str, Any]) -> str:
+    return table(["KEY", "VALUE", "FROM"], [[key, text_of(one["value"]), one["from"]] for key, one in tuning.items()])
+
+
+def text_of(value: Any) -> str:
+    return "-" if value is None else value if isinstance(value, str) else json.dumps(value)
