@@ -98,6 +98,7 @@ def test_more_rows_are_measured_where_rows_share_batches_and_fit_into_the_time()
 
 @pytest.mark.parametrize(("options", "why"), [
     ({"narrow_ms": 1.9}, "a run takes 1.9 ms"),
+    ({"narrow_ms": 1001}, "a run takes 1001 ms"),
     ({"narrow_ms": 0}, "not measured: it was not warmed up"),
     ({"busy": True}, "not measured: the server is busy"),
     ({"wide_threads": 1}, ""),

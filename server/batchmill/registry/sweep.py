@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from batchmill.backends import LoadedModel
-from batchmill.registry.parallel import Measured, Threads, choose
+from batchmill.registry.parallel import Measured, Threads, choose, figure
 from batchmill.registry.prove import Row, sample, stack
 from batchmill.registry.settings import ModelSettings
 
 SMALL_NS = 2e6  # to wake the other threads, for every node of the graph, takes about as long as such a run
+LARGE_NS = 1e9  # some of such runs would hold a start up for seconds
 SLICE_SECS = 0.075  # four of them: narrow and wide, one row and some
 SOME_ROWS = 8
 START_SECS = 5.0  # of a start, all models together
@@ -103,8 +104,8 @@ class Sweep:
         settings = case.settings
         if settings.intra_op_threads or self._wide_threads == 1 or {*settings.execution_providers} - {"CPUExecutionProvider"}:
             return case.model, Threads(settings.intra_op_threads or 1), case.alone_ns
-        if case.alone_ns < SMALL_NS:
-            why = f"a run takes {case.alone_ns / 1e6:.2g} ms" if case.alone_ns else "not measured: it was not warmed up"
+        if not SMALL_NS <= case.alone_ns <= LARGE_NS:
+            why = f"a run takes {figure(case.alone_ns / 1e6)} ms" if case.alone_ns else "not measured: it was not warmed up"
             return case.model, Threads(1, False, why), case.alone_ns
         at_once = min(self._executors, settings.tuning.instances or self._executors)
         key = f"{case.version} {at_once}"
