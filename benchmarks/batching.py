@@ -22,11 +22,11 @@ import load
 import pressure
 import report
 from cells import Bench, Cell
-from contenders import DEFAULT, OFF, ONE_KNOB, TIMER_OFF, Contender, Workload
+from contenders import DEFAULT, OFF, ONE_KNOB, PADDED, TIMER_OFF, Contender, Workload
 from open_loop import SHAPES, Generator
 
 PARTS = ("compare", "mixed", "overload", "neighbour", "poison")
-MIXED_KINDS = (OFF, "timer", TIMER_OFF, DEFAULT, ONE_KNOB)
+MIXED_KINDS = (OFF, "timer", TIMER_OFF, DEFAULT, ONE_KNOB, PADDED)
 LADDER = (0.7, 0.9, 1.0, 1.1, 1.2, 1.3, 2.0)  # of the capacity of the best grid setting
 BURSTY_LADDER = (0.7, 1.0, 1.3, 1.6, 2.0, 3.0, 4.0)  # what is carried without a loss is bounded by the bursts: goodput goes on to rise
 OWN_LADDER = (OFF, "timer", TIMER_OFF)  # kinds that climb by their own capacity: at the others' rates they only drown
@@ -112,7 +112,7 @@ def compare(model: str, shape: str, kinds: tuple[str, ...], options: argparse.Na
     folder.mkdir()
     work = contenders.workload(folder, model, contenders.LENGTHS if model == "encoder2" else ())
     bench = Bench(Generator(folder, options.client_core, wait_secs=pressure.PATIENCE_SECS), shape, objective, options.seconds, options.attempts)
-    wanted = [contender for contender in contenders.contenders(objective) if not kinds or contender.kind in kinds]
+    wanted = [contender for contender in contenders.contenders(objective, model) if not kinds or contender.kind in kinds]
     if options.contenders:
         wanted = [contender for contender in wanted if contender.kind in options.contenders or contender.name in options.contenders]
     search_all(made, wanted, bench, work, options, folder)

@@ -16,12 +16,13 @@ import numpy as np
 import payloads
 from processes import Server, batchmill, free_port
 
-OFF, DEFAULT, ONE_KNOB = "no batching", "default", "one knob"
+OFF, DEFAULT, ONE_KNOB, PADDED = "no batching", "default", "one knob", "padded"
 TIMER_OFF = "timer, no batching"
 GRID_SIZES, GRID_DELAYS_US = (4, 16, 64), (0, 500, 2000, 5000)
 TIMER_SIZES, TIMER_DELAYS_US = (16, 64), (1000, 5000)
 OBJECTIVES_MS = {"mlp": 5.0, "gbdt": 5.0, "encoder2": 25.0, "convnet": 50.0}  # several runs of a row, and above what a machine's hiccups take
 LENGTHS = tuple(range(8, 129, 8))  # tokens; multiples of eight, so that some texts have the same
+PADDING: dict[str, object] = {"inputs": {"input_ids": {}, "attention_mask": {}}}  # of encoder2, which looks at its mask
 TIMER_SCRIPT = Path(__file__).resolve().parent / "naive_timer.py"
 
 
@@ -39,13 +40,16 @@ class Contender:
         return re.sub(r"\W+", "-", self.name)
 
 
-def contenders(objective_ms: float) -> list[Contender]:
-    """No batching, a grid of fixed settings, the timer batcher and what its transport costs alone, the defaults, and the one knob."""
+def contenders(objective_ms: float, model: str) -> list[Contender]:
+    """No batching, a grid of fixed settings, the timer batcher and what its transport costs alone, the defaults, the one knob, and that with padding
+    where rows differ in length."""
+    knob = {"slo": {"latency_ms": objective_ms}}
+    padded = [Contender(PADDED, PADDED, {**knob, "batching": {"padding": PADDING}})] if model == "encoder2" else []
     grid = [Contender("grid", f"{size} rows, {delay} us", {"batching": {"max_batch_size": size, "max_queue_delay_us": delay}})
             for size in GRID_SIZES for delay in GRID_DELAYS_US]
     timers = [Contender("timer", f"timer, {size} rows, {delay} us", timer=(size, delay)) for size in TIMER_SIZES for delay in TIMER_DELAYS_US]
     return [Contender(OFF, OFF, {"batching": {"mode": "off"}}), *grid, Contender(TIMER_OFF, TIMER_OFF, timer=(1, 0)), *timers,
-            Contender(DEFAULT, DEFAULT), Contender(ONE_KNOB, ONE_KNOB, {"slo": {"latency_ms": objective_ms}})]
+            Contender(DEFAULT, DEFAULT), Contender(ONE_KNOB, ONE_KNOB, knob), *padded]
 
 
 def server(contender: Contender, files: Mapping[str, Path], core: str, folder: Path) -> Server:

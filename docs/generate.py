@@ -104,7 +104,7 @@ def keys(model: Any = None, above: str = "") -> Iterator[list[str]]:
     for name, field in model.model_fields.items():
         inside = model_config.part_of(model, name)
         if inside is not None:
-            yield from keys(inside, f"{above}{name}.")
+            yield from keys(inside, f"{above}{name}." + "NAME." * model_config.is_by_name(model, name))
         else:
             default = "" if field.is_required() else shown(field.default)
             takes = "a list; each " * isinstance(field.default, list) + wanted(f"{above}{name}")

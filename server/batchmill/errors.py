@@ -307,6 +307,8 @@ DATA_PLANE = (
     Refusal("RUN_TERMINATED", DEADLINE_EXCEEDED, 504, "The run was ended from outside: the server stops.", "Ask another server."),
     Refusal("CANCELLED", CANCELLED, 499, "The caller has gone; this is seen in the log and the metrics alone.", "Nothing."),
     Refusal("WRONG_ROWS", INTERNAL, 500, "The model's outputs do not have the rows of its inputs.", "Set `batching: {mode: off}` in model.yaml."),
+    Refusal("WRONG_LENGTH", INTERNAL, 500, "An output of a run of padded rows does not have their length.",
+            "Correct `batching.padding.outputs` in model.yaml."),
     Refusal("RUN_OUT_OF_MEMORY", RESOURCE_EXHAUSTED, 429, "ONNX Runtime found no memory for what this input makes the model compute.", _MEMORY),
     Refusal("RUNTIME_ERROR", INTERNAL, 500, "ONNX Runtime failed, and not for the data's sake.", InternalError.advice),
     Refusal("MODEL_LOAD_FAILED", FAILED_PRECONDITION, 0, "ONNX Runtime cannot load the version: seen in the index and the log.", ModelError.advice),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchmill.core import probe
+from batchmill.core import probe, rehearsal
 from reference import queue as reference
 
 NAMES = st.sampled_from([b"m", b"n", b"m@blue", b"a@b@c"])
@@ -74,7 +74,7 @@ def test_check_equals_its_obvious_twin(case, asked):
     signature, batched, tensors = case
     outputs = [(b"o", b"FP32", [-1]), (b"p", b"FP32", [-1])]
     try:
-        got = probe.check(signature, outputs, batched, tensors, asked)
+        got = rehearsal.check(signature, outputs, batched, tensors, asked)
     except ValueError as error:
         assert str(error)
         got = None
@@ -84,4 +84,4 @@ def test_check_equals_its_obvious_twin(case, asked):
 @pytest.mark.parametrize("shape", [[1 << 62, 4], [(1 << 60) + 2, 16], [1 << 32, 1 << 32], [1 << 63 - 1, 2, 2]])
 def test_a_shape_whose_product_wraps_is_refused(shape):
     with pytest.raises(ValueError, match="do not fit"):
-        probe.check([(b"x", b"FP32", [-1] * len(shape))], [], False, [(b"x", b"FP32", shape, bytes(128))])
+        rehearsal.check([(b"x", b"FP32", [-1] * len(shape))], [], False, [(b"x", b"FP32", shape, bytes(128))])

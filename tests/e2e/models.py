@@ -49,6 +49,22 @@ def lookup(registry: Path) -> Path:
                  [value("y", "FP32", ["n", 1])], [numpy_helper.from_array(table, "table")])
 
 
+def texts(registry: Path, name: str = "texts", *, masked: bool = True) -> Path:
+    """mean and tokens of an embedding of ids INT64 [-1,-1]: FP32 [-1,4], and FP32 [-1,-1,4], to which the mean is added; where the mask is 1,
+    unless it is not looked at."""
+    constants = {"words": np.sin(np.arange(400, dtype=np.float32).reshape(100, 4)), "one": np.array([1], np.int64), "two": np.array([2], np.int64)}
+    nodes = [
+        helper.make_node("Gather", ["words", "ids"], ["embedded"]), helper.make_node("Cast", ["attention_mask"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["floats", "two"], ["mask"]), helper.make_node("Mul", ["embedded", "mask"], ["kept"]),
+        helper.make_node("ReduceSum", ["kept", "one"], ["sum"], keepdims=0), helper.make_node("ReduceSum", ["mask", "one"], ["count"], keepdims=0),
+        helper.make_node("Div", ["sum", "count"], ["mean"]) if masked else helper.make_node("ReduceMean", ["embedded"], ["mean"], axes=[1], keepdims=0),
+        helper.make_node("Unsqueeze", ["mean", "one"], ["means"]), helper.make_node("Add", ["embedded", "means"], ["tokens"]),
+    ]  # fmt: skip
+    given = [value(one, "INT64", ["n", "t"]) for one in ("ids", "attention_mask")]
+    return write(registry, name, nodes, given, [value("mean", "FP32", ["n", 4]), value("tokens", "FP32", ["n", "t", 4])],
+                 [numpy_helper.from_array(array, key) for key, array in constants.items()])
+
+
 def slow(registry: Path, rounds: int = 400) -> Path:
     """A run of some hundred milliseconds: repeated matrix products."""
     weights = np.eye(256, dtype=np.float32)

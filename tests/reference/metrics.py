@@ -26,7 +26,7 @@ def text(versions, triton, edge):
 
 def families(triton):
     found = {}
-    for name, extra in (("requests", ["outcome"]), ("request_failures", ["reason"]), ("rows", []), ("batches", []), ("failed_batches", []), ("inline_batches", []),
+    for name, extra in (("requests", ["outcome"]), ("request_failures", ["reason"]), ("rows", []), ("batches", []), ("failed_batches", []), ("inline_batches", []), ("padding_bytes", []),
                         ("closed_batches", ["reason"]), ("closed_rows", ["reason"]), ("closed_wait_seconds", ["reason"]),
                         ("request_bytes", []), ("response_bytes", [])):
         found[name] = CounterMetricFamily(f"batchmill_{name}", "-", labels=[*LABELS, *extra])
@@ -55,7 +55,7 @@ def filled(found, versions, triton, edge):
             found["requests"].add_metric([*labels, outcome], outcomes[outcome])
         for reason, count in Counter(one[2].decode().lower() for one in requests if one[1]).items():
             found["request_failures"].add_metric([*labels, reason], count)
-        for key, value in (("rows", sum(one[1] for one in batches)), ("batches", len(batches)), ("failed_batches", 0), ("inline_batches", 0),
+        for key, value in (("rows", sum(one[1] for one in batches)), ("batches", len(batches)), ("failed_batches", 0), ("inline_batches", 0), ("padding_bytes", 0),
                            ("request_bytes", sum(one[7] for one in requests)), ("response_bytes", sum(one[8] for one in requests)),
                            ("queue_rows", 0), ("queue_requests", 0), ("version_in_flight_requests", 0), ("queue_oldest_seconds", 0)):
             found[key].add_metric(labels, value)

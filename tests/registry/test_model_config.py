@@ -8,6 +8,7 @@ from batchmill.backends import Tuning
 from batchmill.errors import ConfigError
 from batchmill.registry import model_config
 from batchmill.registry.policy import VersionPolicy
+from batchmill.registry.settings import DeclaredPadding, PaddedInput
 
 
 @pytest.mark.parametrize(("text", "wanted"), [
@@ -26,6 +27,17 @@ from batchmill.registry.policy import VersionPolicy
     ("batching:\n  preferred_batch_sizes:\n  - 4\n  - 0", ":4:5: batching.preferred_batch_sizes.1: 0 given, "),
     ("batching: {preferred_batch_sizes: 4}", ":1:12: batching.preferred_batch_sizes: 4 given, a list of at most 8 batch sizes wanted"),
     ("batching: {preferred_batch_sizes: [1, 2, 3, 4, 5, 6, 7, 8, 9]}", ":1:12: batching.preferred_batch_sizes: "),
+    ("batching: {padding: {edges: [16]}}", ":1:12: batching.padding.inputs: missing"),
+    ("batching: {padding: {inputs: {}}}", ":1:22: batching.padding.inputs: {} given, names of inputs wanted"),
+    ("batching:\n  padding:\n    inputs:\n      ids: {axis: 0}", ":4:13: batching.padding.inputs.ids.axis: 0 given, a whole number from 1 to 15 wanted"),
+    ("batching: {padding: {inputs: {ids: {axis: -1}}}}", ":1:37: batching.padding.inputs.ids.axis: -1 given, "),
+    ("batching: {padding: {inputs: {ids: {value: zero}}}}", ":1:37: batching.padding.inputs.ids.value: 'zero' given, a number, or true or false, wanted"),
+    ("batching: {padding: {inputs: {ids: {axes: 1}}}}", ":1:37: batching.padding.inputs.ids.axes: unknown key; did you mean 'axis'?"),
+    ("batching: {padding: {inputs: {ids: {}}, edge: [1]}}", ":1:41: batching.padding.edge: unknown key; did you mean 'edges'?"),
+    ("batching: {padding: {inputs: {ids: {}}, edges: [16, 8]}}", ":1:41: batching.padding.edges: [16, 8] given, at most 32 ascending whole numbers from 1 to 65536 wanted"),
+    ("batching: {padding: {inputs: {ids: {}}, edges: []}}", ":1:41: batching.padding.edges: [] given, "),
+    ("batching: {padding: {inputs: {ids: {}}, edges: [0, 8]}}", ":1:41: batching.padding.edges: [0, 8] given, "),
+    ("batching: {padding: {inputs: {ids: {}}, outputs: {y: 0}}}", ":1:51: batching.padding.outputs.y: 0 given, a whole number from 1 to 15 wanted"),
     ("instances: {weight: 0}", ":1:13: instances.weight: 0 given, "),
     ("instances: {count: 0}", ":1:13: instances.count: 0 given, a whole number from 1 to 1024, or auto, wanted"),
     ("instances: {intra_op_threads: 1025}", ":1:13: instances.intra_op_threads: 1025 given, "),
@@ -101,6 +113,15 @@ def test_how_a_model_is_batched_and_queued_is_read(tmp_path):
                          "queue: {max_wait_ms: 50, timeout_action: delay}\ninstances: {run_on: io, weight: 2.5}\nslo: {latency_ms: 20}\n")
     assert got.tuning == Tuning(max_batch_size=32, preferred_batch_sizes=(8, 16), max_queue_delay_us=7, max_wait_ms=50, timeout_action="delay",
                                 run_on="io", weight=2.5, latency_ms=20)
+
+
+def test_padding_is_read(tmp_path):
+    got = read(tmp_path, "batching:\n  padding:\n    inputs:\n      ids: {axis: 2, value: -1}\n      mask: {value: false}\n      x: {value: -.inf}\n"
+                         "    edges: [16, 32]\n    outputs: {y: 1}\n")
+    inputs = (PaddedInput("ids", 2, -1), PaddedInput("mask", 1, False), PaddedInput("x", 1, float("-inf")))
+    assert got.padding == DeclaredPadding(inputs, (("y", 1),), (16, 32))
+    assert got.for_loading() != read(tmp_path, "").for_loading()
+    assert read(tmp_path, "batching: {padding: {inputs: {ids: {}}}}").padding == DeclaredPadding((PaddedInput("ids"),))
 
 
 @pytest.mark.parametrize(("text", "without_effect"), [

@@ -14,7 +14,7 @@ from batchmill.registry import probe as module
 from batchmill.registry.policy import VersionPolicy
 from batchmill.registry.probe import Probe
 from batchmill.registry.probe_child import revive
-from batchmill.registry.settings import DeclaredTensor, ModelSettings
+from batchmill.registry.settings import DeclaredPadding, DeclaredTensor, ModelSettings, PaddedInput
 from e2e import models
 from reference.processes import busy_child_of, children_of, is_alive, wait_until
 
@@ -175,6 +175,7 @@ class Nested:
 @pytest.mark.parametrize("given", [
     ModelSettings(), ModelSettings(VersionPolicy("specific", numbers=(1, 2)), {"a": "1"}, "on", 7, execution_providers=("A", "B"), without_effect=("slo",)),
     ModelSettings(declared=(DeclaredTensor("config.pbtxt:3:1", "input", "x", "FP32", (-1, 4), "with"), DeclaredTensor("", "output", "y", "", None, "either"))),
+    ModelSettings(padding=DeclaredPadding((PaddedInput("ids", 2, True), PaddedInput("x", 1, float("-inf"))), (("y", 1), ("z", 2)), (16, 32))),
     Nested(), Nested(VersionPolicy("all"), ("x",)),
 ])
 def test_settings_arrive_as_they_were(given):

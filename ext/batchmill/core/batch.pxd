@@ -6,6 +6,7 @@ from libcpp.vector cimport vector
 from batchmill.core.message cimport InferRequest
 from batchmill.core.ort cimport OrtRunOptions, OutputSet
 from batchmill.core.router cimport ModelVersion
+from batchmill.core.status cimport Status
 from batchmill.core.tensor cimport Buffer, TensorView
 
 cdef extern from "executor.hpp" namespace "batchmill" nogil:
@@ -17,7 +18,10 @@ cdef extern from "executor.hpp" namespace "batchmill" nogil:
         void unlock()
 
     cdef cppclass Scratch:
-        vector[Buffer] gathered
+        vector[Buffer] gathered, cut
+        int64_t length
+        cpp_bool uneven
+        size_t padding_bytes
         vector[TensorView] inputs, sliced
         vector[int32_t] indices
         vector[size_t] cursors
@@ -36,6 +40,6 @@ cdef void write_answer(ModelVersion* version, InferRequest* request, const Tenso
 # Where the next `elements` BYTES elements after `start` end.
 cdef size_t bytes_elements(const TensorView* tensor, size_t start, int64_t elements) noexcept nogil
 
-# Writes each request's answer from scratch.outputs, and keeps a part's until the others are there; a request whose answer cannot be written has its status set.
-# False: the outputs do not have the batch's rows; nothing was written.
-cdef bint scatter(ModelVersion* version, InferRequest* batch, int64_t rows, Scratch* scratch) noexcept nogil
+# Writes each request's answer from scratch.outputs, and keeps a part's until the others are there; a request whose answer cannot be written
+# has its status set. False: the outputs do not have the batch's rows, or length; status says so, and nothing was written.
+cdef bint scatter(ModelVersion* version, InferRequest* batch, int64_t rows, Scratch* scratch, Status* status) noexcept nogil

@@ -2,6 +2,7 @@
 
 Gather copies; a lone request whose bytes are aligned is run where it lies. Scatter encodes each answer from its
 slice of the outputs, so an answer is copied once (thrice that of a request in parts). BYTES travel raw and are cut by walking their lengths.
+Of a version that pads, requests of different lengths are filled up to the run's as they are gathered, and their answers cut to their own.
 """
 
 from libc.stdint cimport uint32_t, uintptr_t
@@ -11,53 +12,88 @@ from libcpp.string_view cimport string_view
 
 from batchmill.core cimport json_codec, pb_response
 from batchmill.core.message cimport Encoding
-from batchmill.core.status cimport kResourceExhausted, set_too_large
-from batchmill.core.tensor cimport DataType, kKeepScratchBytes, total_bytes
+from batchmill.core.padding cimport Padding, cut, is_uneven, pad, run_length, size_at
+from batchmill.core.status cimport append_echo, kInternal, kResourceExhausted, set_too_large
+from batchmill.core.tensor cimport DataType, append_shape, kKeepScratchBytes, total_bytes
 
 cdef extern from * nogil:
     """
     #include "executor.hpp"
-    static inline void batchmill_resize(batchmill::Scratch* s, size_t inputs) {
-        if (s->gathered.size() < inputs) s->gathered = std::vector<batchmill::Buffer>(inputs);
-        s->inputs.resize(inputs);
+    static inline void batchmill_grow(std::vector<batchmill::Buffer>& buffers, size_t count) {
+        if (buffers.size() < count) buffers = std::vector<batchmill::Buffer>(count);
     }
     """
-    void resize "batchmill_resize"(Scratch* scratch, size_t inputs)
+    void grow "batchmill_grow"(vector[Buffer]& buffers, size_t count)
 
 
 cdef bint gather(ModelVersion* version, InferRequest* batch, int64_t count, Scratch* scratch) noexcept nogil:
+    cdef const Padding* padding = version.padding.get()
     cdef size_t index, size, inputs = version.inputs.size()
     cdef InferRequest* request
     cdef Buffer* buffer
     cdef TensorView* target
     cdef int64_t rows
-    resize(scratch, inputs)
+    cdef int axis = 0
+    grow(scratch.gathered, inputs)
+    scratch.inputs.resize(inputs)
+    if padding != NULL:
+        begin_padding(padding, batch, scratch)
     for index in range(inputs):
         target = &scratch.inputs[index]
         target[0] = batch.inputs[index]
-        if count == 1 and (<uintptr_t> target.data & 63 == 0 or target.dtype == DataType.kBytes):
+        if padding != NULL:
+            axis = padding.inputs[index].axis
+            if axis:
+                target.shape.dims[axis] = scratch.length
+            axis *= scratch.uneven
+        if count == 1 and axis == 0 and (<uintptr_t> target.data & 63 == 0 or target.dtype == DataType.kBytes):
             continue
         size = 0
         rows = 0
         request = batch
         while request != NULL:
-            size += request.inputs[index].size
+            size += size_at(request.inputs[index].size, request.length, scratch.length) if axis else request.inputs[index].size
             rows += request.rows
             request = request.next
         buffer = &scratch.gathered[index]
         buffer.clear(kKeepScratchBytes)
         if not buffer.reserve(size if size else 1):
             return False
-        request = batch
-        while request != NULL:
-            memcpy(buffer.data + buffer.size, request.inputs[index].data, request.inputs[index].size)
-            buffer.size += request.inputs[index].size
-            request = request.next
+        if axis:
+            gather_padded(padding, batch, index, scratch)
+        else:
+            request = batch
+            while request != NULL:
+                memcpy(buffer.data + buffer.size, request.inputs[index].data, request.inputs[index].size)
+                buffer.size += request.inputs[index].size
+                request = request.next
+        assert buffer.size == size
         target.data = buffer.data
         target.size = size
         if count > 1:
             target.shape.dims[0] = rows
     return True
+
+
+cdef void begin_padding(const Padding* padding, const InferRequest* batch, Scratch* scratch) noexcept nogil:
+    grow(scratch.cut, padding.output_axes.size())
+    scratch.length = run_length(padding, batch)
+    scratch.uneven = is_uneven(batch, scratch.length)
+    scratch.padding_bytes = 0
+
+
+cdef void gather_padded(const Padding* padding, const InferRequest* request, size_t index, Scratch* scratch) noexcept nogil:
+    """Into a buffer that has room for it."""
+    cdef Buffer* buffer = &scratch.gathered[index]
+    cdef const TensorView* source
+    cdef size_t size
+    while request != NULL:
+        source = &request.inputs[index]
+        size = size_at(source.size, request.length, scratch.length)
+        pad(buffer.data + buffer.size, source, padding.inputs[index].axis, request.length, scratch.length, padding.inputs[index].value)
+        buffer.size += size
+        scratch.padding_bytes += size - source.size
+        request = request.next
 
 
 cdef size_t bytes_elements(const TensorView* tensor, size_t start, int64_t elements) noexcept nogil:
@@ -77,14 +113,15 @@ cdef bint asked_for(const InferRequest* request, string_view name) noexcept nogi
     return request.outputs.size() == 0
 
 
-cdef void slice_outputs(InferRequest* request, int64_t first, int64_t rows, Scratch* scratch) noexcept nogil:
-    """scratch.sliced: the request's rows of the outputs it asked for."""
+cdef bint slice_outputs(ModelVersion* version, InferRequest* request, int64_t first, int64_t rows, Scratch* scratch) noexcept nogil:
+    """scratch.sliced: the request's rows of the outputs it asked for, cut to its own length. False: no memory for that."""
     cdef size_t index, end
     cdef TensorView* whole
     cdef TensorView part
     cdef int64_t elements
     cdef size_t row_bytes
     cdef int axis
+    cdef bint done = True
     scratch.sliced.clear()
     for index in range(scratch.outputs.views.size()):
         whole = &scratch.outputs.views[index]
@@ -104,7 +141,23 @@ cdef void slice_outputs(InferRequest* request, int64_t first, int64_t rows, Scra
                 part.size = <size_t> request.rows * row_bytes
             part.shape.dims[0] = request.rows
         if asked_for(request, part.name):
+            if version.padding.get() != NULL and request.length != scratch.length:
+                axis = version.padding.get().output_axes[index]
+                if axis and not cut_output(&part, axis, request.length, &scratch.cut[index]):
+                    done = False        # the others go on: cursors must pass this request
             scratch.sliced.push_back(part)
+    return done
+
+
+cdef bint cut_output(TensorView* part, int axis, int64_t length, Buffer* buffer) noexcept nogil:
+    """False: no memory."""
+    cdef size_t size = size_at(part.size, part.shape.dims[axis], length)
+    buffer.clear(kKeepScratchBytes)
+    if not buffer.reserve(size if size else 1):
+        return False
+    cut(buffer.data, part, axis, length)
+    part.data, part.size, part.shape.dims[axis] = buffer.data, size, length
+    return True
 
 
 cdef void sort_as_asked(InferRequest* request, Scratch* scratch) noexcept nogil:
@@ -145,21 +198,48 @@ cdef void write_answer(ModelVersion* version, InferRequest* request, const Tenso
         json_codec.encode(request, name, number, outputs, count, &request.response, &request.json_size)
 
 
-cdef bint scatter(ModelVersion* version, InferRequest* batch, int64_t rows, Scratch* scratch) noexcept nogil:
+cdef bint has_rows(const OutputSet& outputs, int64_t rows, Status* status) noexcept nogil:
+    cdef size_t index
+    for index in range(outputs.views.size()):
+        if outputs.views[index].shape.rank == 0 or outputs.views[index].shape.dims[0] != rows:
+            status.set(kInternal, b"WRONG_ROWS", string(b"the model's outputs do not have the batch's rows"))
+            return False
+    return True
+
+
+cdef bint has_length(const Padding* padding, const OutputSet& outputs, int64_t length, Status* status) noexcept nogil:
+    """Whether the outputs that are to be cut have what their inputs were filled up to."""
+    cdef size_t index
+    cdef const TensorView* view
+    for index in range(outputs.views.size()):
+        view = &outputs.views[index]
+        if padding.output_axes[index] and (view.shape.rank <= padding.output_axes[index]
+                                           or view.shape.dims[padding.output_axes[index]] != length):
+            status.set(kInternal, b"WRONG_LENGTH", string(b"output \""))
+            append_echo(status.message, view.name)
+            status.message.append(b"\" does not have the length of the padded inputs: its shape is ")
+            append_shape(status.message, view.shape)
+            return False
+    return True
+
+
+cdef bint scatter(ModelVersion* version, InferRequest* batch, int64_t rows, Scratch* scratch, Status* status) noexcept nogil:
     cdef InferRequest* request = batch
     cdef int64_t first = 0
-    cdef size_t index
-    cdef bint split = batch.next != NULL
+    cdef bint done, split = batch.next != NULL
     if split:
         scratch.cursors.assign(scratch.outputs.views.size(), 0)
-        for index in range(scratch.outputs.views.size()):
-            if scratch.outputs.views[index].shape.rank == 0 or scratch.outputs.views[index].shape.dims[0] != rows:
-                return False
+        if not has_rows(scratch.outputs, rows, status):
+            return False
+    if version.padding.get() != NULL and scratch.uneven and not has_length(version.padding.get(), scratch.outputs, scratch.length, status):
+        return False
     while request != NULL:
-        slice_outputs(request, first, rows if split else -1, scratch)
+        done = slice_outputs(version, request, first, rows if split else -1, scratch)
         if request.outputs.size() > 1:
             sort_as_asked(request, scratch)
-        if request.whole != NULL:
+        if not done:
+            request.status.set(kResourceExhausted, b"OUT_OF_MEMORY", string(b"no memory for the answer"))
+        elif request.whole != NULL:
             keep(request, scratch)
         else:
             write_answer(version, request, scratch.sliced.data(), scratch.sliced.size())

@@ -54,6 +54,10 @@ struct RunLimit {
 // What one thread needs to run batches; kept from run to run.
 struct Scratch {
     std::vector<Buffer> gathered;          // one an input
+    std::vector<Buffer> cut;               // one an output: of the request that is being answered
+    int64_t length = 0;                    // of a version that pads: of the run's rows along the padded axes
+    bool uneven = false;                   // some of the requests are shorter
+    size_t padding_bytes = 0;              // that they were filled up with
     std::vector<TensorView> inputs, sliced;
     std::vector<int32_t> indices;           // 0, 1, 2 ...
     std::vector<size_t> cursors;           // BYTES outputs: how far the rows before this one reach

@@ -40,7 +40,7 @@ struct MergedStats {
     uint64_t sizes[kSizeBounds + 1] = {}, batches = 0, counted_rows = 0;  // batches by rows
     uint64_t outcome[kCodes] = {};
     uint64_t bytes_in = 0, bytes_out = 0, rows = 0, batch_failures = 0, queue_ns = 0, assembly_ns = 0, compute_ns = 0, encode_ns = 0;
-    uint64_t inline_batches = 0, closed_batches[kCloseReasons] = {}, closed_rows[kCloseReasons] = {}, closed_wait_ns[kCloseReasons] = {};
+    uint64_t padding_bytes = 0, inline_batches = 0, closed_batches[kCloseReasons] = {}, closed_rows[kCloseReasons] = {}, closed_wait_ns[kCloseReasons] = {};
     std::vector<std::pair<const char*, uint64_t>> reasons;
 
     uint64_t requests() const {
@@ -56,6 +56,7 @@ struct MergedStats {
         bytes_out += part.bytes_out.load();
         rows += part.rows.load();
         batch_failures += part.batch_failures.load();
+        padding_bytes += part.padding_bytes.load();
         inline_batches += part.inline_batches.load();
         for (int reason = 0; reason < kCloseReasons; ++reason) {
             closed_batches[reason] += part.closed[reason].batches.load();

@@ -24,7 +24,7 @@ cdef extern from "exposition.hpp" namespace "batchmill" nogil:
         const ModelVersion* version
         MergedHistogram* stages
         uint64_t* outcome
-        uint64_t bytes_in, bytes_out, rows, batch_failures, queue_ns, assembly_ns, compute_ns, encode_ns, inline_batches
+        uint64_t bytes_in, bytes_out, rows, batch_failures, queue_ns, assembly_ns, compute_ns, encode_ns, inline_batches, padding_bytes
         uint64_t* closed_batches    # by CloseReason
         uint64_t* closed_rows
         uint64_t* closed_wait_ns
@@ -45,7 +45,7 @@ ctypedef vector[MergedStats] Everything
 
 # What one number of a version is; the last eight as Triton counts, where each request has its batch's whole time.
 cdef enum Figure:
-    kRows, kBatches, kFailedBatches, kInlineBatches, kBytesIn, kBytesOut, kQueueRows, kQueueRequests, kLeases, kSuccess
+    kRows, kBatches, kFailedBatches, kInlineBatches, kPaddingBytes, kBytesIn, kBytesOut, kQueueRows, kQueueRequests, kLeases, kSuccess
     kRequestUs, kQueueUs, kAssemblyUs, kComputeUs, kEncodeUs
 
 cdef const char** OUTCOMES = [
@@ -157,6 +157,7 @@ cdef void write_figures(PrometheusText& text, const Everything& all) noexcept no
     write_figure(text, all, kBatches, b"batchmill_batches_total", b"counter", b"Batches run")
     write_figure(text, all, kFailedBatches, b"batchmill_failed_batches_total", b"counter", b"Batches that failed and ran again in parts")
     write_figure(text, all, kInlineBatches, b"batchmill_inline_batches_total", b"counter", b"Batches run on an I/O thread")
+    write_figure(text, all, kPaddingBytes, b"batchmill_padding_bytes_total", b"counter", b"Bytes that rows were filled up with")
     write_figure(text, all, kBytesIn, b"batchmill_request_bytes_total", b"counter", b"Bytes of request bodies")
     write_figure(text, all, kBytesOut, b"batchmill_response_bytes_total", b"counter", b"Bytes of answers")
     write_figure(text, all, kQueueRows, b"batchmill_queue_rows", b"gauge", b"Rows that wait now")
@@ -177,6 +178,8 @@ cdef uint64_t figure(const MergedStats& one, Figure which) noexcept nogil:
         return one.batch_failures
     if which == kInlineBatches:
         return one.inline_batches
+    if which == kPaddingBytes:
+        return one.padding_bytes
     if which == kBytesIn:
         return one.bytes_in
     if which == kBytesOut:

@@ -98,6 +98,7 @@ struct VersionStats {
     ReasonCount reasons[kReasons];          // requests that were not answered well
     Counter bytes_in{0}, bytes_out{0};      // bodies of requests and answers
     Counter rows{0}, batch_failures{0};
+    Counter padding_bytes{0};               // that rows were filled up with to share runs
     // Summed over requests, each of which counts its batch's whole time, as the statistics extension wants it.
     Counter failed_ns{0}, queue_ns{0}, assembly_ns{0}, compute_ns{0}, encode_ns{0};  // queue_ns: of those answered well
     Counter last_ns{0};                     // when the last request was answered; monotonic

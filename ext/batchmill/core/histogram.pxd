@@ -47,7 +47,7 @@ cdef extern from "histogram.hpp" namespace "batchmill" nogil:
         Histogram* total            # by Encoding
         Counter* outcome
         ReasonCount* reasons
-        Counter bytes_in, bytes_out, rows, batch_failures, failed_ns, last_ns, queue_ns, assembly_ns, compute_ns, encode_ns
+        Counter bytes_in, bytes_out, rows, batch_failures, padding_bytes, failed_ns, last_ns, queue_ns, assembly_ns, compute_ns, encode_ns
         BatchSizes sizes
         CloseCounts* closed         # by CloseReason
         Counter inline_batches

@@ -99,6 +99,8 @@ struct InferRequest {
     // Where it goes.
     Version* version = nullptr;            // under lease while not null
     int64_t rows = 1;                      // along axis 0 when the version is batched
+    int64_t length = 0;                    // of a version that pads: along the padded axes, whose dims in inputs say bucket
+    int64_t bucket = 0;                    // what that length counts as: equal ones share runs
     int64_t answer_by_ns = 0;              // the caller's own deadline; deadline_ns may be earlier, for the queue
     int64_t deadline_ns = 0;               // monotonic; 0: none
     int64_t objective_ns = 0;              // when its version's objective wants it answered; monotonic; 0: none
@@ -165,6 +167,7 @@ struct InferRequest {
         notes = nullptr;
         version = nullptr;
         rows = 1;
+        length = bucket = 0;
         answer_by_ns = deadline_ns = objective_ns = predicted_wait_ns = 0;
         cancelled.store(false, std::memory_order_relaxed);
         if (parts) {

@@ -49,7 +49,7 @@ cdef extern from "message.hpp" namespace "batchmill" nogil:
         const HeaderNotes* notes
         int64_t max_response_bytes
         NativeVersion* version
-        int64_t rows
+        int64_t rows, length, bucket
         int64_t answer_by_ns, deadline_ns, objective_ns, predicted_wait_ns
         atomic[cpp_bool] cancelled
         InferRequest* next

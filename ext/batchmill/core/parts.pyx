@@ -45,6 +45,7 @@ cdef InferRequest* new_part(InferRequest* whole, int64_t rows) noexcept nogil:
     cdef InferRequest* part = new InferRequest()
     part.whole = whole
     part.rows = rows
+    part.length, part.bucket = whole.length, whole.bucket
     part.outputs = whole.outputs
     part.priority = whole.priority
     part.max_response_bytes = whole.max_response_bytes

@@ -59,14 +59,6 @@ class Queue:
     def urgent_ns(self) -> int: ...
 
 def pick(routes: Sequence[tuple[bytes, Sequence[bytes], bytes, dict[bytes, bytes]]], model: bytes, version: bytes, label: bytes) -> bytes: ...
-def check(
-    inputs: Sequence[tuple[bytes, bytes, Sequence[int]]],
-    outputs: Sequence[tuple[bytes, bytes, Sequence[int]]],
-    batched: bool,
-    given: Sequence[tuple[bytes, bytes, Sequence[int], bytes]],
-    asked: Sequence[bytes] = (),
-) -> tuple[int, list[bytes]]: ...
-
 @disjoint_base
 class Pacer:
     def __new__(cls, account: str, now_ns: int) -> Pacer: ...

@@ -4,7 +4,6 @@ import os
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 from libcpp.string cimport string
-from libcpp.string_view cimport string_view
 from libcpp.utility cimport pair
 from libcpp.vector cimport vector
 
@@ -15,39 +14,22 @@ from batchmill.core.exposition cimport text_of
 from batchmill.core.intake cimport IoThread, Shared, count
 from batchmill.core.histogram import CLOSE_REASONS
 from batchmill.core.histogram cimport CloseReason, VersionStats, add
-from batchmill.core.message cimport InferRequest, NativeVersion, RequestedOutput
+from batchmill.core.message cimport InferRequest, NativeVersion
 from batchmill.core.pacer cimport Pacer as NativePacer, begin, end, look, read_account
 from batchmill.core.predictor cimport (
     Curve as NativeCurve, Estimate, RunTimes, expected_ns, find, guarded_ns, is_fresh, kKnots, learn, recall,
 )
 from batchmill.core.queue cimport RequestQueue, Rules, Taken, put, sweep, take
 from batchmill.core.reactor cimport Server
+from batchmill.core.rehearsal cimport fill, view
 from batchmill.core.runner cimport stamp
 from batchmill.core.router cimport (
     ModelRoute, ModelVersion, RouteTable, Version, VersionPointer, pick as pick_version,
 )
-from batchmill.core.signature cimport check as check_request
-from batchmill.core.tensor cimport TensorSpec, TensorView, datatype_of, kMaxRank
+from batchmill.core.tensor cimport TensorView
 
 cdef extern from "trap.hpp" namespace "batchmill" nogil:
     int native_division_bytes "batchmill::division_bytes"(const uint8_t* code, int* bits)
-
-
-cdef string_view view(bytes text):
-    return string_view(<const char*> text, len(text))
-
-
-cdef int fill(TensorView* tensor, bytes name, bytes datatype, shape, bytes raw) except -1:
-    """Borrows name and raw."""
-    cdef int axis
-    if len(shape) > kMaxRank:
-        raise ValueError("more than 16 dimensions")
-    tensor.name, tensor.dtype = view(name), datatype_of(view(datatype))
-    tensor.shape.rank = <int> len(shape)
-    for axis in range(tensor.shape.rank):
-        tensor.shape.dims[axis] = shape[axis]
-    tensor.data, tensor.size = <const uint8_t*> <const char*> raw, len(raw)
-    return 0
 
 
 cdef class Curve:
@@ -234,49 +216,6 @@ def pick(routes, bytes model, bytes version, bytes label) -> bytes:
         del table
         for one in made:
             del one
-
-
-def check(inputs, outputs, bint batched, given, asked=()) -> tuple:
-    """(rows, names of the inputs in the signature's order). inputs, outputs: (name, datatype, shape); given: (name, datatype, shape, raw).
-
-    Raises ValueError with the refusal's text.
-    """
-    cdef ModelVersion* version = new ModelVersion()
-    cdef InferRequest* request = new InferRequest()
-    cdef vector[TensorSpec] input_specs, output_specs
-    cdef TensorView tensor
-    cdef RequestedOutput wish
-    cdef size_t index
-    try:
-        specify(&input_specs, inputs)
-        specify(&output_specs, outputs)
-        version.name, version.version, version.batched = b"m", b"1", batched
-        version.inputs, version.outputs = &input_specs, &output_specs
-        for name, datatype, shape, raw in given:
-            fill(&tensor, name, datatype, shape, raw)
-            request.inputs.push_back(tensor)
-        for name in asked:
-            wish.name = view(name)
-            request.outputs.push_back(wish)
-        if not check_request(version, request):
-            raise ValueError((<bytes> request.status.message).decode())
-        names = []
-        for index in range(request.inputs.size()):
-            names.append((<bytes> string(request.inputs[index].name.data(), request.inputs[index].name.size())))
-        return request.rows, names
-    finally:
-        del request
-        del version
-
-
-cdef int specify(vector[TensorSpec]* specs, given) except -1:
-    cdef TensorSpec spec
-    cdef TensorView tensor
-    for name, datatype, shape in given:
-        fill(&tensor, name, datatype, shape, b"")
-        spec.name, spec.dtype, spec.shape = name, tensor.dtype, tensor.shape
-        specs.push_back(spec)
-    return 0
 
 
 cdef class Pacer:

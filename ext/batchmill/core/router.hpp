@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "histogram.hpp"
+#include "padding.hpp"
 #include "predictor.hpp"
 #include "queue.hpp"
 
@@ -25,6 +26,7 @@ struct Version {
     const std::vector<TensorSpec>* inputs = nullptr;
     const std::vector<TensorSpec>* outputs = nullptr;
     bool batched = false;              // axis 0 of all inputs and outputs is the batch
+    std::unique_ptr<Padding> padding;   // null: only rows of equal shapes share runs; else the version is batched
     bool fast_ok = false;              // static non-batch axes: its run time can be known, so it may run on an I/O thread
 
     // Limits may change while it serves: each is read once where it counts, from the next batch or request on.

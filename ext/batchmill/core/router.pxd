@@ -10,6 +10,7 @@ from libcpp.vector cimport vector
 
 from batchmill.core.histogram cimport VersionStats
 from batchmill.core.message cimport InferRequest, NativeVersion
+from batchmill.core.padding cimport Padding
 from batchmill.core.predictor cimport RunTimes
 from batchmill.core.queue cimport RequestQueue
 from batchmill.core.tensor cimport TensorSpec
@@ -29,6 +30,7 @@ cdef extern from "router.hpp" namespace "batchmill" nogil:
         const vector[TensorSpec]* inputs
         const vector[TensorSpec]* outputs
         cpp_bool batched, fast_ok, due
+        unique_ptr[Padding] padding
         atomic[int64_t] max_batch_size, max_queue_delay_ns, default_timeout_ns, run_timeout_ns
         atomic[int32_t] instances
         atomic[int32_t]* preferred
@@ -72,6 +74,9 @@ cdef bint pick(const RouteTable* table, InferRequest* request) noexcept nogil
 cdef int ready(const RouteTable* table, string_view model, string_view version) noexcept nogil
 
 from batchmill.core.ort cimport Model
+
+# (axis and raw element for each input, axis for each output, edges), as padding.hpp has them.
+cdef Padding* new_padding(given) except NULL
 
 
 cdef class Version:

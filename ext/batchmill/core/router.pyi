@@ -41,6 +41,7 @@ class Version:
         *,
         batched: bool,
         fast_ok: bool,
+        padding: tuple[Sequence[tuple[int, bytes]], Sequence[int], Sequence[int]] | None = None,
     ) -> Version: ...
     def tune(
         self,

@@ -1,8 +1,11 @@
 """Picks the version a request asks for: an exact version, a label, otherwise the model's standard version."""
 
+from libc.string cimport memcpy
+
 from batchmill.core.clock cimport now_ns
 from batchmill.core.histogram cimport answered, kPreferredSizes, snapshot, statistics
 from batchmill.core.ort cimport Model
+from batchmill.core.padding cimport Padding
 from batchmill.core.predictor cimport Curve, kKnots, kWidths, recall
 from batchmill.core.status cimport append_echo, kInvalidArgument, kNotFound, kUnavailable
 
@@ -110,13 +113,25 @@ cdef bint all_ranked(const vector[TensorSpec]* specs) noexcept nogil:
     return True
 
 
+cdef Padding* new_padding(given) except NULL:
+    cdef Padding* made = new Padding()
+    cdef size_t index
+    inputs, made.output_axes, made.edges = given
+    made.inputs.resize(len(inputs))
+    for index, (axis, element) in enumerate(inputs):
+        made.inputs[index].axis = axis
+        memcpy(made.inputs[index].value, <const char*> <bytes> element, min(8, len(element)))
+    return made
+
+
 cdef class Version:
     """One version of one model while it serves; the data plane holds leases on it, Python keeps it alive.
 
     batched: axis 0 of all inputs and outputs is the batch. fast_ok: its other axes are static, so its run time can be known.
+    padding: of a batched version: (axis and raw element for each input, axis for each output, edges), as padding.hpp has them.
     """
 
-    def __cinit__(self, str name, str version, Model model, *, bint batched, bint fast_ok):
+    def __cinit__(self, str name, str version, Model model, *, bint batched, bint fast_ok, padding=None):
         self.native = new ModelVersion()
         self.model = model
         self.native.name = name.encode()
@@ -127,6 +142,8 @@ cdef class Version:
         self.native.batched = batched
         self.native.fast_ok = fast_ok and all_ranked(&model.model.inputs)
         self.native.max_batch_size.store(64 if batched else 1)
+        if padding is not None:
+            self.native.padding.reset(new_padding(padding))
 
     def __dealloc__(self):
         del self.native

@@ -14,7 +14,7 @@ from batchmill.core.histogram cimport VersionStats, add
 from batchmill.core.ort cimport OrtModel, OrtRunOptions, new_run_options, run, set_terminate, shrink_arena_after
 from batchmill.core.predictor cimport learn, width_of
 from batchmill.core.queue cimport earlier, is_dead
-from batchmill.core.status cimport Status, kDeadlineExceeded, kInternal, kResourceExhausted
+from batchmill.core.status cimport Status, kDeadlineExceeded, kResourceExhausted
 
 cdef extern from * nogil:
     string to_string "std::to_string"(int64_t)
@@ -95,6 +95,7 @@ cdef bint run_once(ModelVersion* version, InferRequest* batch, int64_t rows, int
                    Status* status) noexcept nogil:
     """Gathers, runs and scatters. False: status says why, and no request was touched."""
     cdef bint done
+    cdef int width = width_of(batch.inputs, version.first_axis())
     cdef int64_t began = now_ns(), gathered, ran, written
     cdef const OrtRunOptions* options
     if not gather(version, batch, count, scratch):
@@ -109,16 +110,16 @@ cdef bint run_once(ModelVersion* version, InferRequest* batch, int64_t rows, int
         status.message.append(to_string(version.run_timeout_ns.load() // 1000000))
     if done:
         ran = now_ns()
-        done = scatter(version, batch, rows, scratch)
+        done = scatter(version, batch, rows, scratch, status)
         if done:
             written = now_ns()
-            learn(version.times.made(width_of(scratch.inputs, version.first_axis())), rows, <double> (ran - gathered), written)
+            learn(version.times.made(width), rows, <double> (ran - gathered), written)
             version.stats_of(scratch.thread).count_batch(rows, count, gathered - began, ran - gathered, written - ran)
+            if version.padding.get() != NULL:
+                add(version.stats_of(scratch.thread).padding_bytes, scratch.padding_bytes)
             stamp(batch, gathered, ran, written)
             if any_refused(batch):      # its outputs were too large: the arena has grown to hold them, and would stay so
                 version.shrinks.store(True)
-        else:
-            status.set(kInternal, b"WRONG_ROWS", string(b"the model's outputs do not have the batch's rows"))
     scratch.outputs.clear()
     return done
 

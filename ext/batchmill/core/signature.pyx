@@ -8,6 +8,7 @@ from libcpp.string cimport string
 from libcpp.string_view cimport string_view
 
 from batchmill.core.message cimport InferRequest
+from batchmill.core.padding cimport Padding
 from batchmill.core.router cimport ModelVersion
 from batchmill.core.status cimport append_echo, kInvalidArgument
 from batchmill.core.tensor cimport (
@@ -159,6 +160,31 @@ cdef bint check(ModelVersion* version, InferRequest* request) noexcept nogil:
                 name_input(text, version, request.inputs[index].name)
                 text.append(b"its first dimension differs from that of the other inputs")
                 return refuse(request, text)
+    return version.padding.get() == NULL or settle_length(version, version.padding.get(), request)
+
+
+cdef bint settle_length(ModelVersion* version, const Padding* padding, InferRequest* request) noexcept nogil:
+    """Sets the request's length, and the padded axes of its shapes to its bucket, so that queue and predictor take rows of one bucket for
+    equal."""
+    cdef size_t index, first = version.inputs.size()
+    cdef int64_t* dim
+    cdef string text
+    for index in range(version.inputs.size()):
+        if padding.inputs[index].axis == 0:
+            continue
+        dim = &request.inputs[index].shape.dims[padding.inputs[index].axis]
+        if first == version.inputs.size():
+            first = index
+            request.length = dim[0]
+            request.bucket = padding.bucket_of(dim[0])
+        elif dim[0] != request.length:
+            name_input(text, version, request.inputs[index].name)
+            text.append(b"length ").append(to_string(dim[0])).append(b" along axis ").append(to_string(padding.inputs[index].axis))
+            text.append(b" given, ").append(to_string(request.length)).append(b" wanted, as of \"")
+            append_echo(text, request.inputs[first].name)
+            text.append(b"\"")
+            return refuse(request, text)
+        dim[0] = request.bucket
     return True
 
 

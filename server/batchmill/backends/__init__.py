@@ -37,6 +37,15 @@ class Tuning:
     target: float = 0.99  # the share of the batches that shall meet it
 
 
+@dataclass(frozen=True, slots=True)
+class Padding:
+    """How rows of different lengths share a run, in the order of the model's inputs and outputs. An axis of 0 says none."""
+
+    inputs: tuple[tuple[int, bytes], ...]  # axis, and the raw element that it is filled up with
+    outputs: tuple[int, ...]  # axis that is cut back to the request's own length
+    edges: tuple[int, ...] = ()  # lengths, ascending, to the next of which a row is filled up; none: to the longest of its run
+
+
 class LoadedModel(Protocol):
     """A model that is loaded: what the proof and the warm-up need of it. run() raises RuntimeError or ValueError."""
 
@@ -62,8 +71,13 @@ class Backend(Protocol):
     def load(self, path: Path, *, intra_op_threads: int, providers: Sequence[str]) -> LoadedModel:
         """intra_op_threads: 0 for the pool that wide models share. Raises RuntimeError or ValueError when the file cannot be loaded."""
 
-    def serve(self, name: str, version: str, model: LoadedModel, tuning: Tuning, *, batched: bool, fast_ok: bool) -> Version:
-        """Makes the version that a route table can name. tuning.instances: as many, at least 1. fast_ok: its runs' time follows from their rows."""
+    def serve(
+        self, name: str, version: str, model: LoadedModel, tuning: Tuning, *, batched: bool, fast_ok: bool, padding: Padding | None = None
+    ) -> Version:
+        """Makes the version that a route table can name. tuning.instances: as many, at least 1. fast_ok: its runs' time follows from their rows.
+
+        padding: only of one that is batched.
+        """
 
     def tune(self, version: Version, tuning: Tuning) -> None:
         """Of a version that may be in service."""

@@ -10,7 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import cast
 
-from batchmill.backends import LoadedModel, Tuning
+from batchmill.backends import LoadedModel, Padding, Tuning
 from batchmill.backends.onnx_file import external_locations, unloadable
 from batchmill.core import ort
 from batchmill.core.router import Version
@@ -56,8 +56,11 @@ class OnnxRuntime:
                 shutil.copyfile(path.parent / name, copy)
             return ort.Model(str(Path(folder, path.name)), intra_op_threads=intra_op_threads, providers=tuple(providers))
 
-    def serve(self, name: str, version: str, model: LoadedModel, tuning: Tuning, *, batched: bool, fast_ok: bool) -> Version:
-        served = Version(name, version, cast(ort.Model, model), batched=batched, fast_ok=fast_ok)
+    def serve(
+        self, name: str, version: str, model: LoadedModel, tuning: Tuning, *, batched: bool, fast_ok: bool, padding: Padding | None = None
+    ) -> Version:
+        padded = (padding.inputs, padding.outputs, padding.edges) if padding else None
+        served = Version(name, version, cast(ort.Model, model), batched=batched, fast_ok=fast_ok, padding=padded)
         self.tune(served, tuning)
         return served
 

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batchmill import backends
-from batchmill.backends import Backend, LoadedModel, Tuning
+from batchmill.backends import Backend, LoadedModel, Padding, Tuning
 from batchmill.errors import BatchmillError, ModelError
 from batchmill.logs import Log
 from batchmill.registry import layout
 from batchmill.registry.layout import ModelFolder, version_key
+from batchmill.registry.lengths import padding_of, prove_padding
 from batchmill.registry.parallel import Threads
-from batchmill.registry.prove import Proof, prove, sample
+from batchmill.registry.prove import Proof, Samples, prove, sample
 from batchmill.registry.settings import ModelSettings
 from batchmill.registry.signature import contradicted
 from batchmill.registry.status import VersionStatus
@@ -68,14 +69,15 @@ def open_version(
     model = load(settings.intra_op_threads or 1)
     if contradiction := contradicted(settings.declared, model.inputs, model.outputs):
         raise ModelError(contradiction)
-    proof = validated(backend, model, path, settings, proof)
+    padding = padding_of(settings.padding, model) if settings.padding else None
+    proof = validated(backend, model, path, settings, padding, proof)
     alone_ns, threads = warm_up(model, settings.warmup_runs, proof.batched), Threads(settings.intra_op_threads or 1)
     if sweep is not None:
         version = version_key(name, number, layout.stamp_of(layout.files_of(path)))
         model, threads, alone_ns = sweep.settle(Case(version, model, settings, proof.batched, alone_ns), load)
     fast_ok = has_static_runs(model, proof.batched)
     tuning = tuning_of(settings, executors, threads)
-    served = backend.serve(name, number, model, tuning, batched=proof.batched, fast_ok=fast_ok)
+    served = backend.serve(name, number, model, tuning, batched=proof.batched, fast_ok=fast_ok, padding=padding if proof.batched else None)
     if alone_ns and fast_ok:
         served.recall([(0, [alone_ns], FIRST_SPREAD)])  # all rows are as wide as that of the warm-up
     batch = settings.tuning.max_batch_size if proof.batched else 0
@@ -95,23 +97,24 @@ def tuning_of(settings: ModelSettings, executors: int, threads: Threads) -> Tuni
     return replace(settings.tuning, instances=settings.tuning.instances or (1 if threads.wide else executors))
 
 
-def validated(backend: Backend, model: LoadedModel, path: Path, settings: ModelSettings, proof: Proof | None) -> Proof:
+def validated(backend: Backend, model: LoadedModel, path: Path, settings: ModelSettings, padding: Padding | None, proof: Proof | None) -> Proof:
     """Whether the version may be batched. ModelError when it must not serve at all."""
     found = read_golden(backend, model, path)
     if found is None:
-        return declared(settings, proof or prove(backend, model, settings.batching))
+        return proof or proved(backend, model, settings, padding)
     from batchmill.registry import golden
 
-    proof = declared(settings, proof or prove(backend, model, settings.batching, golden.samples(found)))
+    proof = proof or proved(backend, model, settings, padding, golden.samples(found))
     limits = golden.Limits(settings.golden_rtol, settings.golden_atol, settings.golden_p99_ms)
     golden.check(found, model, limits, settings.tuning.max_batch_size if proof.batched else 0)
     return proof
 
 
-def declared(settings: ModelSettings, proof: Proof) -> Proof:
+def proved(backend: Backend, model: LoadedModel, settings: ModelSettings, padding: Padding | None, golden: Samples | None = None) -> Proof:
+    proof = prove(backend, model, settings.batching, golden)
     if settings.batching == "on" and not proof.batched:
         raise ModelError(f"model.yaml declares batching, but {proof.reason}")
-    return proof
+    return prove_padding(backend, model, padding, proof, settings.batching, golden) if padding else proof
 
 
 def read_golden(backend: Backend, model: LoadedModel, path: Path) -> Golden | None:

@@ -7,12 +7,12 @@ import difflib
 import functools
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 from batchmill.backends import Tuning
 from batchmill.errors import ConfigError
 from batchmill.registry.policy import VersionPolicy
-from batchmill.registry.settings import TUNABLE, ModelSettings
+from batchmill.registry.settings import TUNABLE, DeclaredPadding, ModelSettings, PaddedInput
 
 if TYPE_CHECKING:
     import yaml
@@ -23,6 +23,7 @@ MAX_ECHO = 100  # characters of what was given
 MAX_VERSION = 10**19 - 1  # what a folder's name can say
 HOUR_MS = 3_600_000
 PREFERRED_MAX = 8  # batch sizes
+EDGES_MAX, LONGEST = 32, 65536  # lengths that rows are padded to, and the greatest of them
 # Valid keys that this release does not act on; a file that has one is told so.
 _NOT_YET = ("lineage", "parameters")
 
@@ -177,6 +178,22 @@ def make_schema() -> Any:
             return value
         raise ValueError(f"a list of at most {PREFERRED_MAX} batch sizes")
 
+    def ascending(value: Any) -> Any:
+        whole = isinstance(value, list) and 0 < len(value) <= EDGES_MAX and all(type(one) is int and 1 <= one <= LONGEST for one in value)
+        if whole and value == sorted(set(value)):
+            return value
+        raise ValueError(f"at most {EDGES_MAX} ascending whole numbers from 1 to {LONGEST}")
+
+    def not_empty(value: Any) -> Any:
+        if value:
+            return value
+        raise ValueError("names of inputs")
+
+    def one_element(value: Any) -> Any:
+        if isinstance(value, bool | int | float):
+            return value
+        raise ValueError("a number, or true or false,")
+
     def one_of_the_policies(value: Any) -> Any:
         numbers = value if isinstance(value, list) else []
         if value in ("latest", "all") or (numbers and all(type(one) is int and 1 <= one <= MAX_VERSION for one in numbers)):
@@ -192,6 +209,19 @@ def make_schema() -> Any:
         count: Annotated[int, number(1, 1_000_000)] = 1
         """How many of the newest, with policy latest."""
 
+    class Padded(Part):
+        axis: Annotated[int, number(1, 15)] = 1
+        """Which of the input's axes, a free one, differs in length from request to request. All inputs of a request have the same."""
+        value: Annotated[Any, BeforeValidator(one_element)] = 0
+        """What a shorter row is filled up with: an element of the input's datatype."""
+
+    class Padding(Part):
+        edges: Annotated[list[int], BeforeValidator(ascending)] | None = None
+        """Lengths: a row is padded to the next, unless it is above the last. null: to the longest row of the batch, less than twice its own."""
+        outputs: dict[str, Annotated[int, number(1, 15)]] = {}
+        """Outputs that have that length, too, and along which axis: it is cut back to the request's own."""
+        inputs: Annotated[dict[str, Padded], BeforeValidator(not_empty)]
+
     class Batching(Part):
         mode: Annotated[Literal["auto", "on", "off"], BeforeValidator(word_of_switch)] = "auto"
         """auto: when a proof at load shows that rows run together equal rows run alone. on: refused where the proof fails. off."""
@@ -201,6 +231,7 @@ def make_schema() -> Any:
         """How long the oldest row may wait for company. 0: a batch is what waits when an executor is free."""
         preferred_batch_sizes: Annotated[list[Annotated[int, number(1, 65536)]], BeforeValidator(eight_at_most)] = []
         """Rows, 8 sizes at most. What waits is cut to the largest of them that it makes; to wait until it makes one, give a queue delay, too."""
+        padding: Padding | None = None
 
     class Queue(Part):
         max_rows: Annotated[int, number(1, 1_000_000_000)] = 4096
@@ -280,16 +311,23 @@ def make_schema() -> Any:
 
 
 def known_keys(place: list[str]) -> list[str]:
-    model = schema()
-    for part in place:
+    model, parts = schema(), iter(place)
+    for part in parts:
+        if is_by_name(model, part):
+            next(parts, None)
         model = part_of(model, part)
         if model is None:
             return []
     return list(model.model_fields)
 
 
+def is_by_name(model: Any, key: str) -> bool:
+    """Whether names of the owner's stand below a key."""
+    return key in model.model_fields and get_origin(model.model_fields[key].annotation) is dict
+
+
 def part_of(model: Any, key: str) -> Any:
-    """The model of what stands below a key, also where the key may be left out; None: no keys of ours."""
+    """The model of what stands below a key, or below the names there, also where the key may be left out; None: no keys of ours."""
     annotation = getattr(model.model_fields.get(key), "annotation", None)
     return next((one for one in (annotation, *get_args(annotation)) if hasattr(one, "model_fields")), None)
 
@@ -321,6 +359,12 @@ def tuning_of(model: Any) -> Tuning:
     )
 
 
+def padding_of(model: Any) -> DeclaredPadding | None:
+    given = model.batching.padding
+    inputs = tuple(PaddedInput(name, one.axis, one.value) for name, one in given.inputs.items()) if given else ()
+    return DeclaredPadding(inputs, tuple(given.outputs.items()), tuple(given.edges or ())) if given else None
+
+
 def settings_of(model: Any) -> ModelSettings:
     policy = model.versions.policy
     versions = VersionPolicy("specific", numbers=tuple(policy)) if isinstance(policy, list) else VersionPolicy(policy, model.versions.count)
@@ -329,6 +373,7 @@ def settings_of(model: Any) -> ModelSettings:
         versions=versions,
         labels={label: str(number) for label, number in model.labels.items()},
         batching=model.batching.mode,
+        padding=padding_of(model),
         tuning=tuning_of(model),
         intra_op_threads=None if threads == "auto" else threads,
         execution_providers=tuple(model.execution_providers),

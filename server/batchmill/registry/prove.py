@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from batchmill.backends import Backend, LoadedModel, RawTensor
 
 RTOL, ATOL = 1e-4, 1e-5
-_CODES = {"UINT8": "B", "UINT16": "H", "UINT32": "I", "UINT64": "Q", "INT8": "b", "INT16": "h", "INT32": "i", "INT64": "q", "FP32": "f", "FP64": "d"}
+CODES = {"UINT8": "B", "UINT16": "H", "UINT32": "I", "UINT64": "Q", "INT8": "b", "INT16": "h", "INT32": "i", "INT64": "q", "FP32": "f", "FP64": "d"}
 FLOATS = {"FP16", "BF16", "FP32", "FP64"}
-INTEGERS = set(_CODES) - FLOATS
+INTEGERS = set(CODES) - FLOATS
 OUTLIER = 50
 _FREE_AXIS = 4  # the size tried for a free axis that is not the batch
 _MAX_ELEMENTS = 4 << 20  # of one sample row; larger ones would make a start slow
@@ -164,5 +164,5 @@ def sample_values(datatype: str, count: int, seed: int, factor: float) -> bytes:
     if datatype == "BF16":
         return b"".join(struct.pack("<f", value * factor)[2:] for value in small)
     if datatype in FLOATS:
-        return array.array(_CODES[datatype], [value * factor for value in small]).tobytes()
-    return array.array(_CODES[datatype], [min(127, value * int(factor)) for value in small]).tobytes()
+        return array.array(CODES[datatype], [value * factor for value in small]).tobytes()
+    return array.array(CODES[datatype], [min(127, value * int(factor)) for value in small]).tobytes()

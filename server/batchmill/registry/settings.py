@@ -32,12 +32,29 @@ class DeclaredTensor:
 
 
 @dataclass(frozen=True, slots=True)
+class PaddedInput:
+    name: str
+    axis: int = 1
+    value: float = 0  # or a bool or int, as it was given
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredPadding:
+    """What model.yaml says of rows of different lengths. edges: none: to the longest of the batch."""
+
+    inputs: tuple[PaddedInput, ...]
+    outputs: tuple[tuple[str, int], ...] = ()  # name, axis
+    edges: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ModelSettings:
     """given: what of TUNABLE the file of that name says; called: what calls have set of it, which wins. tuning follows from both."""
 
     versions: VersionPolicy = VersionPolicy()  # noqa: RUF009  (frozen)
     labels: dict[str, str] = field(default_factory=dict)
     batching: str = "auto"  # auto: proved at load; on: declared, axis 0 of all inputs and outputs; off
+    padding: DeclaredPadding | None = None
     tuning: Tuning = Tuning()  # noqa: RUF009  (frozen)
     intra_op_threads: int | None = None  # None: by a sweep where there are cores to share, else 1
     execution_providers: tuple[str, ...] = ("CPUExecutionProvider",)
