@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchmill.core import probe
+from batchmill.core import policy_probe
 from reference.predictor import Curve
 
 RUNS = st.lists(st.tuples(st.integers(1, 40_000), st.integers(0, 10**10)), max_size=80)
@@ -14,7 +14,7 @@ RUNS = st.lists(st.tuples(st.integers(1, 40_000), st.integers(0, 10**10)), max_s
 
 @given(RUNS, st.integers(1, 40_000))
 def test_a_curve_equals_its_obvious_twin(runs, rows):
-    curve, twin = probe.Curve(), Curve()
+    curve, twin = policy_probe.Curve(), Curve()
     for size, run_ns in runs:
         curve.learn(size, run_ns)
         twin.learn(size, run_ns)
@@ -30,7 +30,7 @@ KNOTS = st.lists(st.just(0.0) | st.floats(1, 1e12), min_size=1, max_size=16).fil
 
 @given(KNOTS, st.floats(0, 5), RUNS, st.integers(1, 40_000))
 def test_a_recalled_curve_equals_its_obvious_twin(knots, spread, runs, rows):
-    curve, twin = probe.Curve(), Curve()
+    curve, twin = policy_probe.Curve(), Curve()
     for one in (curve, twin):
         one.recall(knots, spread)
         for size, run_ns in runs:
@@ -43,7 +43,7 @@ def test_a_recalled_curve_equals_its_obvious_twin(knots, spread, runs, rows):
 
 @given(RUNS.filter(bool), st.integers(1, 40_000))
 def test_a_curve_recalled_predicts_what_the_one_that_learned_did(runs, rows):
-    curve, again = probe.Curve(), probe.Curve()
+    curve, again = policy_probe.Curve(), policy_probe.Curve()
     for size, run_ns in runs:
         curve.learn(size, run_ns)
     knots, spread, *rest = curve.state()
@@ -54,7 +54,7 @@ def test_a_curve_recalled_predicts_what_the_one_that_learned_did(runs, rows):
 
 
 def test_what_is_recalled_is_not_fresh_until_a_run_confirms_it():
-    curve = probe.Curve()
+    curve = policy_probe.Curve()
     curve.recall([1e6, 2e6], 0.1)
     assert not curve.is_fresh(1)
     curve.learn(1, 1e6, now_ns=1)
@@ -62,7 +62,7 @@ def test_what_is_recalled_is_not_fresh_until_a_run_confirms_it():
 
 
 def test_a_first_run_much_faster_than_recalled_tells_of_all_sizes():
-    curve = probe.Curve()
+    curve = policy_probe.Curve()
     curve.recall([1e9, 2e9, 4e9], 0.1)
     curve.learn(1, 1e6)
     assert [curve.expected_ns(rows) for rows in (1, 2, 4)] == pytest.approx([1e6, 2e6, 4e6])
@@ -70,7 +70,7 @@ def test_a_first_run_much_faster_than_recalled_tells_of_all_sizes():
 
 def served(truth, runs, noise=0.05, outliers=0.0, seed=1):
     """A curve that has learned from so many runs of 1 to 64 rows."""
-    chance, curve = random.Random(seed), probe.Curve()
+    chance, curve = random.Random(seed), policy_probe.Curve()
     for _ in range(runs):
         rows = chance.randint(1, 64)
         run_ns = truth(rows) * chance.uniform(1 - noise, 1 + noise)
@@ -103,14 +103,14 @@ def test_a_model_that_becomes_slower_is_believed_after_some_tens_of_runs():
 
 
 def test_a_first_run_that_was_held_up_is_forgotten_after_a_few():
-    curve = probe.Curve()
+    curve = policy_probe.Curve()
     for run_ns in (20e6, *[1e6] * 8):
         curve.learn(1, run_ns)
     assert curve.expected_ns(1) < 1.7e6
 
 
 def test_what_was_never_measured_is_guessed_from_what_was_and_never_for_nothing():
-    curve = probe.Curve()
+    curve = policy_probe.Curve()
     assert curve.expected_ns(5) == 0
     curve.learn(4, 1000)
     assert (curve.expected_ns(1), curve.expected_ns(8)) == (1000, 2000)     # no more, and in proportion
@@ -121,6 +121,6 @@ def test_what_was_never_measured_is_guessed_from_what_was_and_never_for_nothing(
 
 
 def test_wider_rows_cost_what_the_scale_says():
-    curve = probe.Curve()
+    curve = policy_probe.Curve()
     curve.learn(4, 1000)
     assert curve.expected_ns(4, 2.5) == 2500

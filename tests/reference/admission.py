@@ -2,7 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from reference.predictor import Curve
+
+MARGIN = 1.25  # on a predicted wait, for those who must not wait longer
+
+
+@dataclass
+class Terms:
+    """What is known when a request asks for a place, by batchmill.core.admission's names."""
+
+    curve: Curve
+    most_rows: int = 1
+    parallel: int = 1
+    busy_ns: float = 0.0
+    drift: float = 1.0
+    max_wait_ns: int = 0
 
 
 def judge(
@@ -20,7 +36,7 @@ def judge(
         return "hopeless", wait_ns, run_ns
     if max_wait_ns and wait_ns > max_wait_ns:
         return "too long", wait_ns, run_ns
-    latest_start_ns = 1.25 * wait_ns
+    latest_start_ns = MARGIN * wait_ns
     late = (start_by_ns and latest_start_ns > start_by_ns) or (finish_by_ns and latest_start_ns + run_ns > finish_by_ns)
     late = late or (objective_ns and ahead_rows and latest_start_ns + run_ns > objective_ns)
     return "unmeetable" if late else "taken", wait_ns, run_ns

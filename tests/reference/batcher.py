@@ -33,16 +33,18 @@ def decide(
     return (True, reason, 0) if until <= now_ns else (False, reason, until)
 
 
+def most_rows(curve: Curve, rows: int, max_batch_size: int, preferred: Sequence[int]) -> int:
+    most = preferred_size(rows, max_batch_size, preferred)
+    if most or not curve.knee_rows:
+        return most or max_batch_size
+    best, knee = min(max_batch_size, curve.best_rows), min(max_batch_size, curve.knee_rows)
+    most = best if rows >= 2 * best else knee
+    return max(most, curve.next_rows) if curve.next_rows <= max_batch_size else most
+
+
 def size_of(curve: Curve, rows: int, max_batch_size: int, preferred: Sequence[int], slack_ns: float, turn_ns: float) -> tuple[int, str]:
     """Every size is tried."""
-    most = preferred_size(rows, max_batch_size, preferred)
-    if not most:
-        most = max_batch_size
-        if curve.knee_rows:
-            best, knee = min(max_batch_size, curve.best_rows), min(max_batch_size, curve.knee_rows)
-            most = best if rows >= 2 * best else knee
-            if curve.next_rows <= max_batch_size:
-                most = max(most, curve.next_rows)
+    most = most_rows(curve, rows, max_batch_size, preferred)
     size, reason = most, "full" if rows >= most else "idle"
     if not curve.knots:
         return size, reason
@@ -64,4 +66,13 @@ def share_after(share: float, late: bool, target: float) -> float:
 
 
 def first_that_does_not_fit(curve: Curve, rows: int, limit_ns: float) -> int:
-    return next((size for size in range(1, rows + 1) if curve.guarded_ns(size) > limit_ns), rows + 1)
+    """Measured curves may fall somewhere: of several such sizes it is the one that halving finds."""
+    too_slow = [size for size in range(1, rows + 1) if curve.guarded_ns(size) > limit_ns]
+    first = min(too_slow, default=rows + 1)
+    if len(too_slow) == rows + 1 - first:
+        return first
+    fits, found = 0, rows + 1
+    while found - fits > 1:
+        middle = (fits + found) // 2
+        fits, found = (fits, middle) if middle in too_slow else (middle, found)
+    return found

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
-from batchmill.core import probe
+from batchmill.core import policy_probe
 
-KNOTS = 16
+KNOTS, WIDTHS = 16, 4 * 48
+FRESH_NS = 10**9
+FOURTH_ROOT_OF_2 = 1.1892071150027212
 
 
 @dataclass
@@ -18,9 +22,20 @@ class Curve:
     best_rows: int = 0
     knee_rows: int = 0
     next_rows: int = 0
+    measured_ns: int = 0
+    scale: float = 1.0  # of one that stands for rows of another width
     recalled: bool = False
 
     def expected_ns(self, rows: int) -> float:
+        return self.line(rows) * self.scale
+
+    def guarded_ns(self, rows: int) -> float:
+        return self.expected_ns(rows) * (1 + 2 * self.spread)
+
+    def is_fresh(self, now_ns: int) -> bool:
+        return bool(self.knots) and not self.recalled and now_ns - self.measured_ns < FRESH_NS
+
+    def line(self, rows: int) -> float:
         if not self.knots or rows in self.knots:
             return self.knots.get(rows, 0.0)
         below = sorted(size for size in self.knots if size < rows)
@@ -36,15 +51,12 @@ class Curve:
             slope = min(slope, max(slope / 8, measured))
         return self.knots[near] + slope * (rows - near)
 
-    def guarded_ns(self, rows: int) -> float:
-        return self.expected_ns(rows) * (1 + 2 * self.spread)
-
     def recall(self, knots: list[float], spread: float) -> None:
         self.knots = {2**at: ns for at, ns in enumerate(knots) if ns}
         self.spread, self.learned, self.recalled = max(0.05, spread), 1, True
         self.look_for_best()
 
-    def learn(self, rows: int, run_ns: float) -> None:
+    def learn(self, rows: int, run_ns: float, now_ns: int = 0) -> None:
         run_ns = max(run_ns, 1.0)
         if rows > 2 ** (KNOTS - 1):
             run_ns, rows = run_ns * 2 ** (KNOTS - 1) / rows, 2 ** (KNOTS - 1)
@@ -60,6 +72,7 @@ class Curve:
         else:
             self.adjust(low, rows, run_ns)
         self.learned += 1
+        self.measured_ns = now_ns
         self.look_for_best()
 
     def first_look(self, low: int, rows: int, run_ns: float) -> None:
@@ -74,7 +87,7 @@ class Curve:
 
     def adjust(self, low: int, rows: int, run_ns: float) -> None:
         near = (rows - low) / low
-        expected = self.expected_ns(rows)
+        expected = self.knots[low] + (self.knots.get(2 * low, 0.0) - self.knots[low]) * near
         most = 4 * self.spread * expected
         error = run_ns - expected
         self.spread = max(0.05, self.spread + (min(abs(error), most) / expected - self.spread) / 16)
@@ -97,9 +110,30 @@ class Curve:
         self.best_rows, self.knee_rows = best, knee
 
 
-def curves(run_ns_by_rows: dict[int, float]) -> tuple[probe.Curve, Curve]:
+def width_of(row: Sequence[int]) -> int:
+    """The class of a row's elements: quarters of the octaves, which begin at 4."""
+    elements = math.prod(row)
+    if elements < 4:
+        return elements
+    octave = elements.bit_length() - 1
+    return min(4 * octave + 4 * elements // 2**octave - 4, WIDTHS - 1)
+
+
+def find(known: dict[int, Curve], width: int) -> Curve:
+    """That of the width itself, or the nearest narrower one's scaled up, or the nearest wider one's."""
+    narrower, wider = [one for one in known if one <= width], [one for one in known if one > width]
+    if narrower:
+        scale = 1.0
+        for _ in range(width - max(narrower)):
+            scale *= FOURTH_ROOT_OF_2
+        curve = known[max(narrower)]
+        return replace(curve, scale=scale, row_ns=curve.row_ns * scale)
+    return known[min(wider)] if wider else Curve()
+
+
+def curves(run_ns_by_rows: dict[int, float]) -> tuple[policy_probe.Curve, Curve]:
     """A curve and its twin that have learned the same."""
-    curve, twin = probe.Curve(), Curve()
+    curve, twin = policy_probe.Curve(), Curve()
     for rows, run_ns in run_ns_by_rows.items():
         curve.learn(rows, run_ns)
         twin.learn(rows, run_ns)

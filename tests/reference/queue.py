@@ -3,29 +3,96 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from reference import admission, batcher
+from reference.admission import Terms
+from reference.predictor import Curve
 
 HORIZON_NS, PRIORITY_STEP_NS, SKIPS = 2 * 10**9, 10**8, 8
-SWEEP_NS, FRESH_NS, FIRST_SPREAD = 10**6, 10**9, 0.25
+SWEEP_NS = 10**6
 
 
-@dataclass
+def earlier(*times: int) -> int:
+    """Of points in time, of which 0 is none."""
+    return min((one for one in times if one), default=0)
+
+
+def left(until_ns: int, now_ns: int) -> int:
+    return max(1, until_ns - now_ns) if until_ns else 0
+
+
+@dataclass(eq=False)
 class Waiting:
     number: int
     rows: int
     shape: tuple[int, ...]
     queued_ns: int
-    deadline_ns: int
-    urgency_ns: int
+    deadline_ns: int  # until its run starts
+    priority: int = 0
     answer_by_ns: int = 0
+    objective_ns: int = 0
     cancelled: bool = False
+    urgency_ns: int = 0
+    cost_ns: int = 0
+    predicted_wait_ns: int = 0  # without drift
+    whole: Waiting | None = None  # of a part: whose
+    place: int = 0  # of a part: which it is
+    parts_left: int = 0  # of a whole
+    broken: bool = False
 
     def is_dead(self, now_ns: int) -> bool:
-        return self.cancelled or 0 < self.deadline_ns <= now_ns
+        return self.is_cancelled or 0 < self.deadline_ns <= now_ns
+
+    def part(self, place: int, rows: int) -> Waiting:
+        return replace(self, rows=rows, whole=self, place=place, cost_ns=0, predicted_wait_ns=0)
+
+    @property
+    def is_cancelled(self) -> bool:
+        return self.cancelled or (self.whole is not None and (self.whole.cancelled or self.whole.broken))
+
+    @property
+    def order(self) -> tuple[int, int, int]:
+        """The least is the most urgent."""
+        return self.urgency_ns, self.number, self.place
+
+    def is_like(self, other: Waiting) -> bool:
+        return (self.shape, self.rows == 0) == (other.shape, other.rows == 0)
 
     @property
     def counted(self) -> int:
         return max(1, self.rows)
+
+    @property
+    def finish_by_ns(self) -> int:
+        return earlier(self.answer_by_ns, self.objective_ns)
+
+
+@dataclass
+class Rules:
+    max_batch_size: int
+    curve_of: Callable[[Waiting], Curve]
+    preferred: Sequence[int] = ()
+    slack_share: float = 1.0
+    turn_ns: float = -1.0
+
+
+@dataclass
+class Taken:
+    batch: list[Waiting]
+    reason: str
+    dropped: list[Waiting]
+    expected_ns: float = 0.0
+
+    @property
+    def rows(self) -> int:
+        return sum(one.counted for one in self.batch)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the rows that were looked at last."""
+        return self.batch[0].shape if self.batch else self.dropped[-1].shape
 
 
 @dataclass
@@ -34,8 +101,6 @@ class Queue:
     priority_levels: int = 0
     default_priority: int = 0
     delays: bool = False
-    row_ns: int = 0
-    max_wait_ns: int = 0
     waiting: list[Waiting] = field(default_factory=list)  # by arrival
     dropped: list[Waiting] = field(default_factory=list)
     swept_ns: int = 0
@@ -47,7 +112,7 @@ class Queue:
 
     @property
     def work_ns(self) -> int:
-        return self.rows * self.row_ns
+        return sum(one.cost_ns for one in self.waiting)
 
     @property
     def oldest_ns(self) -> int:
@@ -57,42 +122,41 @@ class Queue:
     def urgent_ns(self) -> int:
         return min((one.urgency_ns for one in self.waiting), default=0)
 
-    def put(
-        self, number: int, rows: int, shape: tuple[int, ...], queued_ns: int, deadline_ns: int, priority: int = 0, answer_by_ns: int = 0, now_ns: int = 0
-    ) -> str:
-        """What every row of a run costs is row_ns, whatever its size: batches of one row say all there is to say."""
-        level = priority if 1 <= priority <= self.priority_levels else self.default_priority
-        urgency_ns = (deadline_ns or queued_ns + HORIZON_NS) + (level * PRIORITY_STEP_NS if self.priority_levels else 0)
-        one = Waiting(number, rows, shape, queued_ns, deadline_ns, urgency_ns, answer_by_ns)
-        self.mixed = self.mixed or deadline_ns > 0 or self.priority_levels > 0
+    def urgency_of(self, one: Waiting) -> int:
+        due = earlier(one.deadline_ns, one.objective_ns)
+        self.mixed = self.mixed or due > 0 or self.priority_levels > 0
+        level = one.priority if 1 <= one.priority <= self.priority_levels else self.default_priority
+        return (due or one.queued_ns + HORIZON_NS) + (level * PRIORITY_STEP_NS if self.priority_levels else 0)
+
+    def put(self, one: Waiting, terms: Terms, now_ns: int, most: int = 0) -> tuple[str, float, float]:
+        """(verdict, predicted wait, predicted run). most: rows of a part; 0: it is not split."""
+        one.urgency_ns = self.urgency_of(one)
         if self.rows + one.counted > self.max_rows and now_ns - self.swept_ns > SWEEP_NS:
             self.drop_dead(now_ns)
-        wait_ns = sum(other.counted for other in self.waiting if not self.mixed or other.urgency_ns <= urgency_ns) * self.row_ns
-        latest_ns = 1.25 * wait_ns
-        ends_ns = latest_ns + one.counted * self.row_ns * (1 + 2 * FIRST_SPREAD if wait_ns else 1)
+        ahead = [other for other in self.waiting if not self.mixed or other.urgency_ns <= one.urgency_ns]
+        verdict, wait_ns, run_ns = admission.judge(
+            terms.curve, one.counted, sum(other.counted for other in ahead), sum(other.cost_ns for other in ahead), terms.most_rows, terms.parallel,
+            terms.busy_ns, terms.drift, terms.max_wait_ns, left(one.deadline_ns, now_ns), left(one.answer_by_ns, now_ns),
+            left(one.objective_ns, now_ns), terms.curve.is_fresh(now_ns),
+        )  # fmt: skip
         if self.waiting and self.rows + one.counted > self.max_rows:
-            return "too many"
-        if not wait_ns and not (self.row_ns and now_ns < FRESH_NS):
-            self.waiting.append(one)
-            return "taken"
-        if answer_by_ns and one.counted * self.row_ns > max(1, answer_by_ns - now_ns):
-            return "hopeless"
-        if self.max_wait_ns and wait_ns > self.max_wait_ns:
-            return "too long"
-        late = (deadline_ns and latest_ns > max(1, deadline_ns - now_ns)) or (answer_by_ns and ends_ns > max(1, answer_by_ns - now_ns))
-        if late:
-            return "unmeetable"
-        self.waiting.append(one)
-        return "taken"
-
-    def cancel(self, number: int) -> None:
-        next(one for one in self.waiting if one.number == number).cancelled = True
+            verdict = "too many"
+        if verdict == "taken":
+            one.predicted_wait_ns = int(wait_ns / terms.drift)
+            parts = [one]
+            if 0 < most < one.rows:
+                parts = [one.part(first, min(most, one.rows - first)) for first in range(0, one.rows, most)]
+                one.parts_left = len(parts)
+            for part in parts:
+                part.cost_ns = int(terms.curve.row_ns * part.counted)
+            self.waiting += parts
+        return verdict, wait_ns, run_ns
 
     def drop(self, one: Waiting, now_ns: int) -> None:
         self.waiting.remove(one)
-        if self.delays and not one.cancelled and one.deadline_ns != one.answer_by_ns:
+        if self.delays and not one.is_cancelled and one.deadline_ns != one.answer_by_ns:
             one.deadline_ns = one.answer_by_ns
-            one.urgency_ns = min(now_ns + HORIZON_NS, one.answer_by_ns or now_ns + HORIZON_NS)
+            one.urgency_ns = earlier(one.answer_by_ns, now_ns + HORIZON_NS)
             self.mixed = True
             self.waiting.append(one)
         else:
@@ -104,61 +168,63 @@ class Queue:
             self.drop(dead[0], now_ns)
         self.mixed = self.mixed and bool(self.waiting)
 
-    def sweep(self, now_ns: int) -> list[int]:
+    def sweep(self, now_ns: int) -> list[Waiting]:
         self.drop_dead(now_ns)
         return self.hand_out()
 
-    def hand_out(self) -> list[int]:
-        numbers = sorted(one.number for one in self.dropped)
-        self.dropped = []
+    def hand_out(self) -> list[Waiting]:
+        found, self.dropped = self.dropped, []
         self.mixed = self.mixed and bool(self.waiting)
-        return numbers
+        return found
 
-    def is_too_late(self, one: Waiting, now_ns: int) -> bool:
-        run_ns = one.counted * self.row_ns * (1 + 2 * FIRST_SPREAD if len(self.waiting) > 1 else 1)
-        return bool(one.answer_by_ns and self.row_ns and now_ns < FRESH_NS and now_ns + int(run_ns) > one.answer_by_ns)
+    def most_urgent(self, among: Sequence[Waiting]) -> Waiting:
+        return min(among, key=lambda one: one.order)
 
-    def top(self, now_ns: int) -> Waiting | None:
+    def top(self, rules: Rules, now_ns: int) -> Waiting | None:
         """The most urgent that is alive and can be answered in time."""
         while self.waiting:
-            one = min(self.waiting, key=lambda one: (one.urgency_ns, one.number))
-            if not one.is_dead(now_ns) and not self.is_too_late(one, now_ns):
+            one = self.most_urgent(self.waiting)
+            curve = rules.curve_of(one)
+            run_ns = curve.guarded_ns(one.counted) if len(self.waiting) > 1 else curve.expected_ns(one.counted)
+            too_late = one.answer_by_ns and curve.is_fresh(now_ns) and now_ns + int(run_ns) > one.answer_by_ns
+            if not one.is_dead(now_ns) and not too_late:
                 return one
             self.drop(one, now_ns)
         return None
 
-    def take(self, max_rows: int, now_ns: int) -> tuple[list[int], int, str, list[int]]:
+    def take(self, rules: Rules, now_ns: int) -> Taken:
         """The most urgent, and of its shape those that come next and fit, past a few that do not."""
-        first = self.top(now_ns)
+        first = self.top(rules, now_ns)
         if first is None:
-            return [], 0, "idle", self.hand_out()
-        alike = [one for one in self.waiting if (one.shape, one.rows == 0) == (first.shape, first.rows == 0)]
-        waiting_rows = sum(one.counted for one in alike)
-        reason = "full" if waiting_rows >= max_rows else "idle"
-        if first.answer_by_ns and self.row_ns:
-            fits = int(max(1, first.answer_by_ns - now_ns) / (self.row_ns * (1 + 2 * FIRST_SPREAD)))
-            if 0 < fits < min(waiting_rows, max_rows):
-                max_rows, reason = fits, "deadline"
+            return Taken([], "idle", self.hand_out())
+        curve, waiting_rows = rules.curve_of(first), sum(one.counted for one in self.waiting if one.is_like(first))
+        slack_ns = left(first.finish_by_ns, now_ns) * rules.slack_share if first.finish_by_ns else -1
+        most, reason = batcher.size_of(curve, waiting_rows, rules.max_batch_size, rules.preferred, slack_ns, rules.turn_ns)
+        batch = self.fill(first, most, now_ns)
+        reason = "shape" if reason == "idle" and any(not one.is_like(first) for one in self.waiting) else reason
+        taken = Taken(batch, reason, self.hand_out())
+        taken.expected_ns = curve.expected_ns(taken.rows)
+        return taken
+
+    def fill(self, first: Waiting, most: int, now_ns: int) -> list[Waiting]:
         batch: list[Waiting] = []
         skipped: list[Waiting] = []
         while len(skipped) < SKIPS:
-            left = [one for one in self.waiting if one not in skipped and (one.shape, one.rows == 0) == (first.shape, first.rows == 0)]
+            others = [one for one in self.waiting if one not in skipped and one.is_like(first)]
             filled = sum(one.counted for one in batch)
-            if not left or filled >= max_rows:
+            if not others or filled >= most:
                 break
-            one = min(left, key=lambda one: (one.urgency_ns, one.number))
+            one = self.most_urgent(others)
             if one.is_dead(now_ns):
                 self.drop(one, now_ns)
-            elif not batch or (one.rows and filled + one.counted <= max_rows):
+            elif not batch or (one.rows and filled + one.counted <= most):
                 batch.append(one)
                 self.waiting.remove(one)
             elif not one.rows:
                 break
             else:
                 skipped.append(one)
-        others = [one for one in self.waiting if (one.shape, one.rows == 0) != (first.shape, first.rows == 0)]
-        reason = "shape" if reason == "idle" and others else reason
-        return [one.number for one in batch], sum(one.counted for one in batch), reason, self.hand_out()
+        return batch
 
 
 def pick(routes, model: bytes, version: bytes, label: bytes) -> bytes | None:

@@ -119,6 +119,9 @@ cdef void run_due(ExecutorPool* pool, ModelVersion* version, CloseReason reason,
         line_up(&pool.turns, version)
         pool.notify()
     pool.unlock()
+    if taken.dropped != NULL:       # told at once, not after a run that they are no part of
+        complete(pool, taken.dropped)
+        taken.dropped = NULL
     complete(pool, run_batch(version, taken, scratch, &failed))
     pool.lock()
     ended(&pool.turns, version, taken, now, now_ns())

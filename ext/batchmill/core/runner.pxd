@@ -18,3 +18,7 @@ cdef void end_overdue(Scratch* scratch, int64_t now) noexcept nogil
 
 # Tells a batch when it was gathered, run and written, ns.
 cdef void stamp(InferRequest* request, int64_t gathered, int64_t ran, int64_t written) noexcept nogil
+
+# Hold what was predicted of a batch against what came of it: the wait of its first request, and whether it ended in time.
+cdef void correct_drift(ModelVersion* version, const InferRequest* first) noexcept nogil
+cdef void correct_slack(ModelVersion* version, const Taken& taken, int64_t started) noexcept nogil

@@ -114,8 +114,10 @@ cdef void started(Turns* turns, ModelVersion* version, const Taken& taken, int64
     turns.served_ns = max(turns.served_ns, version.served_ns)
     version.last_width = taken.width
     version.served_ns += taken.expected_ns / version.weight.load()
-    if version.running >= version.instances.load() and is_confirmed(find(&version.times, taken.width)):
-        version.busy_until_ns.store(now + <int64_t> taken.expected_ns)
+    if version.running >= version.instances.load():
+        version.busy_until_ns.store(now)
+        if is_confirmed(find(&version.times, taken.width)):
+            version.busy_until_ns.store(now + <int64_t> taken.expected_ns)
 
 
 cdef void ended(Turns* turns, ModelVersion* version, const Taken& taken, int64_t began, int64_t now) noexcept nogil:
