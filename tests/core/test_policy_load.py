@@ -16,9 +16,6 @@ SERVED_A_SECOND = {"no gain by batching": 100, "gains 1.5 times": 140}  # by one
 CURVES = pytest.mark.parametrize("curve", CURVES_MS)
 LOADS = pytest.mark.parametrize("load", [5, 10])
 EXECUTORS = pytest.mark.parametrize("executors", [1, 2])
-# What is predicted is corrected by the waits of those who were served, each taken for a wrong prediction of now, not of when it was made;
-# and those who would end just at their deadline are run.
-UNCALIBRATED = pytest.mark.xfail(reason="predicted waits are corrected by too much, too late", strict=False)
 
 
 def arrivals(a_second, seconds, chance, from_ns=START_NS, **given):
@@ -61,7 +58,6 @@ def overloaded(curve, load, executors, deadline_ms, seconds=12):
     return Outcome.of(served(requests, CURVES_MS[curve], executors, max_wait_ns=2 * SECOND), seconds)
 
 
-@UNCALIBRATED
 @CURVES
 @LOADS
 @EXECUTORS
@@ -72,7 +68,7 @@ def test_overload_with_deadlines_costs_little_goodput_and_hardly_an_answer_is_la
     assert outcome.late < 0.005     # every late answer's row was run in vain
 
 
-@UNCALIBRATED
+@pytest.mark.xfail(strict=False, reason="where many wait, the size that is best by a hair is taken, and its first row waits for its last: 2.6 to 2.8 s")
 @CURVES
 @LOADS
 @EXECUTORS
@@ -81,6 +77,20 @@ def test_overload_without_deadlines_keeps_nobody_waiting_for_much_longer_than_ma
     print(curve, load, executors, outcome)
     assert outcome.goodput >= 0.9 * executors * SERVED_A_SECOND[curve]
     assert outcome.longest_ms <= 2500
+
+
+@pytest.mark.xfail(strict=False, reason="rows ahead that will not share its run count as no wait, and then a wait of 20 ms corrects a predicted one of 1 ms")
+@CURVES
+@EXECUTORS
+@pytest.mark.parametrize("share", [0.5, 0.8])
+def test_below_capacity_hardly_anybody_is_refused_whose_deadline_is_twenty_runs_away(curve, executors, share):
+    """By chance alone one in ten thousand would wait so long."""
+    requests = arrivals(share * executors * SERVED_A_SECOND[curve], 30, random.Random(9), deadline_ms=200)
+    served(requests, CURVES_MS[curve], executors)
+    assert not any(one.is_late for one in requests)
+    refused = sum(not one.is_taken for one in requests) / len(requests)
+    print(curve, executors, share, f"refused {refused:.4f}")
+    assert refused < 0.005
 
 
 @CURVES
@@ -92,7 +102,7 @@ def test_after_an_overload_nobody_waits_longer_than_without_it(curve, deadline_m
     calm = [arrivals(half, 15, random.Random(2), START_NS + 5 * SECOND, deadline_ms=deadline_ms) for _ in range(2)]
     after, alone = (served(requests, CURVES_MS[curve], max_wait_ns=2 * SECOND) for requests in (over + calm[0], calm[1]))
     since_ns = START_NS + (5 + again_s) * SECOND
-    longest = [max((one.started_ns - one.at_ns for one in requests if one.started_ns and one.at_ns >= since_ns)) / MS for requests in (after, alone)]
+    longest = [max(one.started_ns - one.at_ns for one in requests if one.started_ns and one.at_ns >= since_ns) / MS for requests in (after, alone)]
     print(curve, deadline_ms, longest)
     assert longest[0] <= 1.5 * longest[1]       # the noise of the runs
 
@@ -107,7 +117,7 @@ def test_a_low_priority_never_starves(curve):
     waits_ms = sorted((one.started_ns - one.at_ns) / MS for one in low)
     print(curve, len(low), waits_ms[len(low) // 2], waits_ms[-1])
     assert len(low) > 30
-    assert waits_ms[-1] <= 500 + 3 * 200
+    assert waits_ms[-1] <= 1.1 * (500 + 3 * 200)
 
 
 @pytest.mark.parametrize(("base_ms", "row_ms"), [(1.0, 0.25), (3.0, 1.0), (0.5, 2.0)])

@@ -7,12 +7,13 @@ from typing import Any
 
 from reference import admission
 from reference.admission import Terms
+from reference.batcher import share_after
 from reference.predictor import Curve
 from reference.queue import Queue, Taken, Waiting, earlier
 from reference.turns import Limits, Turns, Version
 
 DRIFT_FROM_NS, DRIFT_RATE = 1_000_000, 0.0625
-SLACK_BACK_OFF, SLACK_STEP, SLACK_LEAST = 0.8, 0.01, 0.25
+TARGET = 0.99
 
 
 @dataclass
@@ -154,6 +155,6 @@ def correct_drift(version: Version, first: Waiting, now_ns: int) -> None:
 
 def correct_slack(version: Version, taken: Taken, began_ns: int, now_ns: int) -> None:
     due_ns = taken.batch[0].finish_by_ns
-    if due_ns and began_ns + int(taken.expected_ns) <= due_ns:
-        share = version.slack_share * SLACK_BACK_OFF if now_ns > due_ns else version.slack_share + SLACK_STEP
-        version.slack_share = max(SLACK_LEAST, min(1.0, share))
+    late, left_ns = now_ns > due_ns, due_ns - began_ns
+    if due_ns and taken.expected_ns <= left_ns and (not late or 2 * taken.expected_ns >= left_ns):
+        version.slack_share = share_after(version.slack_share, late, TARGET)

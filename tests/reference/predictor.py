@@ -99,12 +99,13 @@ class Curve:
     def look_for_best(self) -> None:
         costs = {size: ns / size for size, ns in self.knots.items()}
         self.row_ns = min(costs.values())
-        best = min(size for size in costs if costs[size] == self.row_ns)
+        cheapest = min(size for size in costs if costs[size] == self.row_ns)
+        best = min(size for size in costs if costs[size] <= self.row_ns * 1.015)
         knees = [size for size in sorted(costs) if size <= best and self.knots[size] >= 500_000 and costs[size] <= self.row_ns * 1.0625]
         knee = knees[0] if knees else 0
         self.next_rows = 0
-        if 2 * best < 2**KNOTS and 2 * best not in self.knots:
-            self.next_rows = 2 * best
+        if 2 * cheapest < 2**KNOTS and 2 * cheapest not in self.knots:
+            self.next_rows = 2 * cheapest
         elif self.learned % 64 == 0:
             self.next_rows = 2 * knee
         self.best_rows, self.knee_rows = best, knee

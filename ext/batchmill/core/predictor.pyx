@@ -23,6 +23,7 @@ cdef double CLIP = 4                    # deviations beyond which a run counts a
 cdef double GUARD = 2                   # deviations above what is expected that a run hardly takes
 cdef double WORTH_CUTTING_NS = 500000   # shorter runs are never cut: handing a batch over costs, too
 cdef double NEARLY_BEST = 1.0625        # a row may cost so much of what it costs at best for smaller batches, and shorter waits
+cdef double AS_GOOD = 1.015             # what runs of one size differ by, on average over some
 cdef int64_t FRESH_NS = 1000000000
 cdef int64_t EXPLORE = 64               # every so many runs the next larger size is worth another look
 
@@ -116,14 +117,21 @@ cdef bint is_confirmed(const Estimate& known) noexcept nogil:
 
 
 cdef void look_for_best(Curve* curve) noexcept nogil:
-    """A size next to the best one that was never measured is worth a look, and every now and then one that was."""
+    """A size next to the best one that was never measured is worth a look, and every now and then one that was.
+
+    Sizes that are as good as the best but for noise are not larger for it: the first rows of a batch wait for its last.
+    """
     cdef double best = 0, cost
-    cdef int at, best_at = 0, knee = -1
+    cdef int at, best_at = 0, as_good_at, knee = -1
     for at in range(kKnots):
         cost = curve.knots[at].load() / (1 << at)
         if cost > 0 and (best == 0 or cost < best):
             best, best_at = cost, at
-    for at in range(best_at + 1):
+    at = 0
+    while not 0 < curve.knots[at].load() / (1 << at) <= best * AS_GOOD:
+        at += 1
+    as_good_at = at
+    for at in range(as_good_at + 1):
         cost = curve.knots[at].load()
         if knee < 0 and cost >= WORTH_CUTTING_NS and cost / (1 << at) <= best * NEARLY_BEST:
             knee = at
@@ -133,7 +141,7 @@ cdef void look_for_best(Curve* curve) noexcept nogil:
     elif knee >= 0 and curve.learned.load() % EXPLORE == 0:
         curve.next_rows.store(<int64_t> 2 << knee)
     curve.row_ns.store(best)
-    curve.best_rows.store(<int64_t> 1 << best_at)
+    curve.best_rows.store(<int64_t> 1 << as_good_at)
     curve.knee_rows.store(<int64_t> 1 << knee if knee >= 0 else 0)
 
 

@@ -149,12 +149,16 @@ cdef void correct_drift(ModelVersion* version, const InferRequest* first) noexce
 
 
 cdef void correct_slack(ModelVersion* version, const Taken& taken, int64_t started) noexcept nogil:
-    """A batch that should have ended in time and did not makes the next ones smaller, one that did makes them larger."""
+    """A batch that should have ended in time and did not makes the next ones smaller, one that did makes them larger. Not one that had
+    twice the time that it should have taken: what held it up would have held up a smaller one.
+    """
     cdef const InferRequest* first = taken.batch
     cdef int64_t due = earlier(first.answer_by_ns, first.objective_ns)
-    if due == 0 or started + <int64_t> taken.expected_ns > due:
+    cdef double left = <double> (due - started)
+    cdef bint late = first.times.encoded > due
+    if due == 0 or taken.expected_ns > left or (late and 2 * taken.expected_ns < left):
         return
-    version.slack_share.store(moved_share(version.slack_share.load(), first.times.encoded > due, version.target.load()))
+    version.slack_share.store(moved_share(version.slack_share.load(), late, version.target.load()))
 
 
 cdef InferRequest* run_batch(ModelVersion* version, Taken taken, Scratch* scratch, InferRequest** failed) noexcept nogil:
