@@ -25,12 +25,20 @@ USED = {
     "GetErrorCode": ("int", "const OrtStatus*"),
     "GetErrorMessage": ("const char*", "const OrtStatus*"),
     "CreateEnvWithCustomLogger": (STATUS, "OrtLogger logger, void* param, int severity, const char* log_id, OrtEnv**"),
+    "CreateEnvWithCustomLoggerAndGlobalThreadPools": (STATUS, "OrtLogger logger, void* param, int severity, const char* log_id, "
+                                                              "const OrtThreadingOptions*, OrtEnv**"),
+    "CreateThreadingOptions": (STATUS, "OrtThreadingOptions**"),
+    "ReleaseThreadingOptions": ("void", "OrtThreadingOptions*"),
+    "SetGlobalIntraOpNumThreads": (STATUS, "OrtThreadingOptions*, int threads"),
+    "SetGlobalInterOpNumThreads": (STATUS, "OrtThreadingOptions*, int threads"),
+    "SetGlobalSpinControl": (STATUS, "OrtThreadingOptions*, int allow"),
     "CreateSession": (STATUS, "const OrtEnv*, const char* path, const OrtSessionOptions*, OrtSession**"),
     "CreateSessionFromArray": (STATUS, "const OrtEnv*, const void* data, size_t size, const OrtSessionOptions*, OrtSession**"),
     "Run": (STATUS, "OrtSession*, const OrtRunOptions*, const char* const* input_names, const OrtValue* const* inputs, "
                     "size_t input_count, const char* const* output_names, size_t output_count, OrtValue** outputs"),
     "CreateSessionOptions": (STATUS, "OrtSessionOptions**"),
     "SetSessionExecutionMode": (STATUS, "OrtSessionOptions*, int mode"),
+    "DisablePerSessionThreads": (STATUS, "OrtSessionOptions*"),
     "DisableMemPattern": (STATUS, "OrtSessionOptions*"),
     "SetSessionLogSeverityLevel": (STATUS, "OrtSessionOptions*, int severity"),
     "SetSessionGraphOptimizationLevel": (STATUS, "OrtSessionOptions*, int level"),
@@ -90,7 +98,7 @@ OPTIONAL = {
     "GetTensorElementTypeAndShapeDataReference": (STATUS, "const OrtValue*, int* element_type, const int64_t** dims, size_t* rank"),
 }
 OPAQUE = ("Status", "Env", "Session", "SessionOptions", "RunOptions", "Value", "TypeInfo", "TensorTypeAndShapeInfo", "MemoryInfo",
-          "Allocator", "CUDAProviderOptionsV2", "KeyValuePairs")
+          "Allocator", "CUDAProviderOptionsV2", "KeyValuePairs", "ThreadingOptions")
 
 
 def read_header(text: str) -> tuple[int, list[tuple[str, int]]]:

@@ -11,16 +11,16 @@ from batchmill.registry.probe import Finding
 from batchmill.registry.prove import Proof
 
 READY = {"model": "m", "version": "2", "state": "ready", "reason": "", "default": True, "labels": ["stable"], "max_batch_size": 64,
-         "memory_bytes": 1_234_567, "sha256": "ab" * 32}
-FAILED = {**READY, "version": "3", "state": "failed", "reason": "golden: no", "default": False, "labels": [], "max_batch_size": 0, "memory_bytes": 0, "sha256": ""}
+         "instances": 2, "threads": 1, "memory_bytes": 1_234_567, "sha256": "ab" * 32}
+FAILED = {**READY, "version": "3", "state": "failed", "reason": "golden: no", "default": False, "labels": [], "max_batch_size": 0, "instances": 0, "memory_bytes": 0, "sha256": ""}
 NONE = {"model": "n", "version": "", "state": "none", "reason": "model.yaml:1:1: no"}
 
 
 def test_models_are_listed_with_state_traffic_memory_hash_and_reason():
     lines = [line.split() for line in listing.shown([READY, FAILED, NONE]).splitlines()]
-    assert lines == [["MODEL", "VERSION", "STATE", "TRAFFIC", "BATCH", "MEMORY", "SHA256", "REASON"],
-                     ["m", "2", "ready", "default,stable", "64", "1.23", "MB", "abababababab"],
-                     ["m", "3", "failed", "-", "-", "-", "-", "golden:", "no"], ["n", "-", "none", "-", "-", "-", "-", "model.yaml:1:1:", "no"]]
+    assert lines == [["MODEL", "VERSION", "STATE", "TRAFFIC", "BATCH", "RUNS", "MEMORY", "SHA256", "REASON"],
+                     ["m", "2", "ready", "default,stable", "64", "2x1", "1.23", "MB", "abababababab"],
+                     ["m", "3", "failed", "-", "-", "-", "-", "-", "golden:", "no"], ["n", "-", "none", "-", "-", "-", "-", "-", "model.yaml:1:1:", "no"]]
 
 
 @pytest.mark.parametrize(("size", "wanted"), [(0, "-"), (999, "999 B"), (12_345, "12.3 KB"), (90_000_000, "90 MB"), (3_000_000_000, "3 GB"), (5e12, "5e+03 GB")])

@@ -26,11 +26,13 @@ from batchmill.observe.runtime_log import RuntimeLog
 from batchmill.registry import layout
 from batchmill.registry.journal import Journal
 from batchmill.registry.keeper import PUBLISH_SECS, Keeper
+from batchmill.registry.learned import Learned
 from batchmill.registry.loader import adjust_version
 from batchmill.registry.reaper import Reaper
 from batchmill.registry.safety import SafeLoader
 from batchmill.registry.settings import ModelSettings
 from batchmill.registry.status import ModelStatus, VersionStatus
+from batchmill.registry.sweep import Sweep
 from batchmill.state import State
 from batchmill.store import Store
 
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
 
 log = Log(__name__)
 FIRST_MODEL_SECS = 0.5  # what the endpoints' imports wait for the first model, which they would slow down
+BUSY_SECS = 1.0  # after the last answer
+KEEP_SECS = 60.0  # between two looks for run times that have changed
 HEALTH_SECS = 0.25  # between two looks for what watchers of health must be told
 NICE = 7  # of Python's threads: the data plane goes first, and Python still gets a fifth of a busy core
 
@@ -62,10 +66,12 @@ class App:
         self._server = make_server(config)
         self._changes = Changes()
         self._store = Store()
+        self._learned = Learned(self._store, config.wide_thread_count())
+        self._sweep = Sweep(config.executor_count(), config.wide_thread_count(), self._learned, self._is_busy)
         self._reaper = Reaper(self._server.release, self._changes.retired)
         self._loader: SafeLoader | None = None  # from run() on
         self._keeper = Keeper(
-            registry, self._load, self._publish, self._reaper.retire, adjust=self._adjust,
+            registry, self._load, self._publish, self._retire, adjust=self._adjust,
             poll_secs=config.poll_secs, watched=config.model_control == "auto",
             only=config.load_model if config.model_control == "explicit" else None, store=self._store,
         )  # fmt: skip
@@ -80,27 +86,28 @@ class App:
             from batchmill.registry import upload  # which most servers do without
 
             upload.clear_up(self._registry)
-        self._loader = SafeLoader(self._config.executor_count(), self._config.probe_timeout_secs, Journal(state.folder))
+        self._loader = SafeLoader(self._config.executor_count(), self._config.probe_timeout_secs, Journal(state.folder), self._sweep)
         self._server.install_signals()
         reload.on_hangup(lambda: self._keeper.reload(self._reload, models=self._config.model_control != "none"))
         if self._config.access_log:
             self._server.open_access_log(self._config.access_log)
         self._server.start()
-        # Threads inherit the niceness of their maker and cannot take it back: the data plane's are made by now.
-        if os.getpriority(os.PRIO_PROCESS, 0) < NICE:
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
-        self._store.open(state.folder)
         try:
             try:
-                version = ort.initialise()
+                version = ort.initialise(wide_threads=self._config.wide_thread_count())
             except RuntimeError as error:
                 raise StartError(f"ONNX Runtime: {error}") from None
+            # Threads inherit the niceness of their maker and cannot take it back: the data plane's and the wide pool's are made by now.
+            if os.getpriority(os.PRIO_PROCESS, 0) < NICE:
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+            self._store.open(state.folder)
             log.info("server_started", addresses=" ".join(addresses), onnxruntime=version)
             self._reaper.start()
             self._keeper.start()
             self._keeper.published.wait(FIRST_MODEL_SECS)
             code = self._serve_and_log()
             self._loader.close()
+            self._keep_learned()
             self._store.close()
             threads = [thread for thread in threading.enumerate() if not thread.daemon]
             if self._keeper.stop() or len(threads) > 1 or not self._server.idle():
@@ -161,8 +168,24 @@ class App:
         assert self._loader
         started = time.monotonic()
         status = self._loader.load(name, number, path, settings)
+        self._learned.recall(name, status)
         self._changes.loaded(name, status.reason, time.monotonic() - started)
         return status
+
+    def _retire(self, version: VersionStatus) -> None:
+        if version.served is not None:
+            self._learned.keep(version.served.name, version)
+        self._reaper.retire(version)
+
+    def _keep_learned(self) -> None:
+        for name, model in self._models.items():
+            for version in model.ready():
+                self._learned.keep(name, version)
+
+    def _is_busy(self) -> bool:
+        """Whether requests are served, or were a moment ago."""
+        since_ns = time.monotonic_ns() - BUSY_SECS * 1e9
+        return self._server.stats()["in_flight"] > 0 or any(version.answered_ns > since_ns for version in served(self._models))
 
     def _publish(self, models: Mapping[str, ModelStatus], complete: bool) -> None:
         """The keeper's thread: swaps the route table, then what the endpoints tell."""
@@ -211,9 +234,10 @@ class App:
         loop = asyncio.get_running_loop()
         signalled = asyncio.Event()
         loop.add_reader(self._server.signal_fileno(), signalled.set)
-        services, dispatcher, windows = self._start_endpoints()
+        with self._sweep.quiet.loading():
+            services, dispatcher, windows = self._start_endpoints()
         tasks = [loop.create_task(work) for work in (
-            self._tell_health(services), windows.follow(lambda: served(self._models)), RuntimeLog(ort.take_messages).follow(),
+            self._tell_health(services), windows.follow(lambda: served(self._models)), RuntimeLog(ort.take_messages).follow(), self._follow_learned(),
         )]  # fmt: skip
         await signalled.wait()
         loop.remove_reader(self._server.signal_fileno())
@@ -247,6 +271,13 @@ class App:
         dispatcher = Dispatcher(self._server.bridge, application(catalog, metrics, repository), server, self._config.max_body_mib * MIB)
         dispatcher.start()
         return Services(server, catalog, repository), dispatcher, windows
+
+    async def _follow_learned(self) -> None:
+        import asyncio
+
+        while True:
+            await asyncio.sleep(KEEP_SECS)
+            self._keep_learned()
 
     async def _tell_health(self, services: Services) -> None:
         """Health's watchers learn of models as they come and go, and of the whole when the first pass has ended."""

@@ -180,7 +180,7 @@ def serve(options: argparse.Namespace) -> int:
         raise UsageError("serve needs a registry directory or one .onnx file")
     logs.configure(config.log_level, config.log_format)
     # ONNX Runtime opens beside the imports: that needs no GIL, and takes a tenth of the time to the first answer.
-    threading.Thread(target=open_runtime, name="open", daemon=True).start()
+    threading.Thread(target=open_runtime, args=(config.wide_thread_count(),), name="open", daemon=True).start()
     if config.state_dir is None:
         config = dataclasses.replace(config, state_dir=default_folder(Path(registry), os.environ))
     from batchmill.app import App
@@ -188,11 +188,11 @@ def serve(options: argparse.Namespace) -> int:
     return App(Path(registry), config, lambda: dataclasses.replace(settings(options, os.environ), state_dir=config.state_dir)).run()
 
 
-def open_runtime() -> None:
+def open_runtime(wide_threads: int) -> None:
     from batchmill.core import ort
 
     with contextlib.suppress(RuntimeError):  # App says what is wrong
-        ort.initialise()
+        ort.initialise(wide_threads=wide_threads)
 
 
 def add_infer(command: argparse.ArgumentParser) -> None:

@@ -140,6 +140,10 @@ class ServerConfig:
     def executor_count(self) -> int:
         return self.executor_threads or min(MAX_EXECUTOR_THREADS, max(1, math.ceil(self.cores())))
 
+    def wide_thread_count(self) -> int:
+        """Threads that share a run of a wide model, of whole cores alone. 1: there are no wide models."""
+        return min(self.executor_count(), max(1, int(self.cores())))
+
     def pending_bytes(self) -> int:
         return (self.max_pending_mib or min(MAX_PENDING_MIB, max(1, detect_memory_bytes() // 4 // MIB))) * MIB
 

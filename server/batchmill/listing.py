@@ -16,8 +16,8 @@ def run(url: str, as_json: bool) -> int:
 
 
 def shown(rows: list[dict[str, Any]]) -> str:
-    head = ["MODEL", "VERSION", "STATE", "TRAFFIC", "BATCH", "MEMORY", "SHA256", "REASON"]
-    return table(head, [[row["model"], row["version"] or "-", row["state"], traffic(row), batch(row), memory(row.get("memory_bytes", 0)),
+    head = ["MODEL", "VERSION", "STATE", "TRAFFIC", "BATCH", "RUNS", "MEMORY", "SHA256", "REASON"]
+    return table(head, [[row["model"], row["version"] or "-", row["state"], traffic(row), batch(row), runs(row), memory(row.get("memory_bytes", 0)),
                          row.get("sha256", "")[:12] or "-", row["reason"]] for row in rows])  # fmt: skip
 
 
@@ -28,6 +28,11 @@ def traffic(row: dict[str, Any]) -> str:
 
 def batch(row: dict[str, Any]) -> str:
     return str(row["max_batch_size"]) if row.get("max_batch_size") else "-"
+
+
+def runs(row: dict[str, Any]) -> str:
+    """At once, times the threads of each; --json says why."""
+    return f"{row['instances']}x{row['threads']}" if row.get("instances") else "-"
 
 
 def memory(size: float) -> str:

@@ -258,6 +258,40 @@ def test_a_network_equals_the_python_package_s_with_one_thread_and_with_a_pool(t
         assert ort.close(raw, wanted.tobytes(), "FP32", 1e-5, 1e-6)
 
 
+WIDE = """
+import os, sys
+from batchmill.core import ort
+ort.initialise(wide_threads=int(sys.argv[2]))
+threads = len(os.listdir("/proc/self/task"))
+x = bytes.fromhex(sys.stdin.read())
+for name in sys.argv[3:]:
+    model = ort.Model(sys.argv[1], intra_op_threads=int(name))
+    print(threads, len(os.listdir("/proc/self/task")), model.run({"x": ("FP32", [512, 64], x)})["y"][2].hex())
+"""
+
+
+def run_wide(path: str, wide_threads: int, x: np.ndarray, *intra_op_threads: int) -> subprocess.CompletedProcess:
+    """In a process of its own: the pool is made, or not, when the library is opened."""
+    arguments = [path, str(wide_threads), *map(str, intra_op_threads)]
+    return subprocess.run([sys.executable, "-c", WIDE, *arguments], input=x.tobytes().hex(), capture_output=True, text=True, timeout=60)
+
+
+def test_a_wide_model_answers_as_a_narrow_one_and_adds_no_thread(tmp_path: Path) -> None:
+    x = np.random.default_rng(3).standard_normal((512, 64)).astype(np.float32)
+    told = run_wide(mlp(tmp_path / "m.onnx"), 3, x, 1, 0, 0).stdout.split()
+    assert told[0::3] == told[1::3] == ["3"] * 3
+    narrow, *wide = (bytes.fromhex(raw) for raw in told[2::3])
+    assert len(narrow) == 512 * 8 * 4
+    assert all(ort.close(raw, narrow, "FP32", 1e-5, 1e-6) for raw in wide)
+
+
+def test_without_a_pool_there_are_no_wide_models(tmp_path: Path) -> None:
+    x = np.zeros((512, 64), np.float32)
+    ended = run_wide(mlp(tmp_path / "m.onnx"), 1, x, 1, 0)
+    assert ended.stdout.split()[:2] == ["1", "1"]
+    assert "without a shared wide pool" in ended.stderr
+
+
 @pytest.mark.parametrize(("shape", "elements"), [
     ([2, 2], [b"a\0b", b"", b"\xff\xfe", b"x" * 5000]), ([], [b"\0"]), ([0], []), ([3], [b"", b"", b""]), ([1, 0], [])], ids=str)
 def test_strings_pass_through_byte_by_byte(tmp_path: Path, shape: list[int], elements: list[bytes]) -> None:

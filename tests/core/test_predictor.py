@@ -25,6 +25,49 @@ def test_a_curve_equals_its_obvious_twin(runs, rows):
     assert curve.guarded_ns(rows) == pytest.approx(twin.guarded_ns(rows))
 
 
+KNOTS = st.lists(st.just(0.0) | st.floats(1, 1e12), min_size=1, max_size=16).filter(any)
+
+
+@given(KNOTS, st.floats(0, 5), RUNS, st.integers(1, 40_000))
+def test_a_recalled_curve_equals_its_obvious_twin(knots, spread, runs, rows):
+    curve, twin = policy_probe.Curve(), Curve()
+    for one in (curve, twin):
+        one.recall(knots, spread)
+        for size, run_ns in runs:
+            one.learn(size, run_ns)
+    found = curve.state()
+    assert {2**at: ns for at, ns in enumerate(found[0]) if ns} == pytest.approx(twin.knots)
+    assert found[1:] == pytest.approx((twin.spread, twin.row_ns, twin.best_rows, twin.knee_rows, twin.next_rows))
+    assert curve.expected_ns(rows) == pytest.approx(twin.expected_ns(rows))
+
+
+@given(RUNS.filter(bool), st.integers(1, 40_000))
+def test_a_curve_recalled_predicts_what_the_one_that_learned_did(runs, rows):
+    curve, again = policy_probe.Curve(), policy_probe.Curve()
+    for size, run_ns in runs:
+        curve.learn(size, run_ns)
+    knots, spread, *rest = curve.state()
+    again.recall(knots, spread)
+    assert again.state()[:2] == (knots, spread)
+    assert again.state()[2:5] == tuple(rest[:3])
+    assert again.guarded_ns(rows) == curve.guarded_ns(rows)
+
+
+def test_what_is_recalled_is_not_fresh_until_a_run_confirms_it():
+    curve = policy_probe.Curve()
+    curve.recall([1e6, 2e6], 0.1)
+    assert not curve.is_fresh(1)
+    curve.learn(1, 1e6, now_ns=1)
+    assert curve.is_fresh(2)
+
+
+def test_a_first_run_much_faster_than_recalled_tells_of_all_sizes():
+    curve = policy_probe.Curve()
+    curve.recall([1e9, 2e9, 4e9], 0.1)
+    curve.learn(1, 1e6)
+    assert [curve.expected_ns(rows) for rows in (1, 2, 4)] == pytest.approx([1e6, 2e6, 4e6])
+
+
 def served(truth, runs, noise=0.05, outliers=0.0, seed=1):
     """A curve that has learned from so many runs of 1 to 64 rows."""
     chance, curve = random.Random(seed), policy_probe.Curve()

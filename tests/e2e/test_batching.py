@@ -120,7 +120,7 @@ def read_answer(stream):
 def test_a_high_priority_and_an_early_deadline_overtake_those_that_wait(tmp_path):
     """One run at a time: of what waits the most urgent is next, whatever came first."""
     models.slow(tmp_path / "registry", 1600)
-    settings = "batching: {mode: off}\ninstances: {count: 1}\nqueue: {priority_levels: 30}\n"
+    settings = "batching: {mode: off}\ninstances: {count: 1, intra_op_threads: 1}\nqueue: {priority_levels: 30}\n"
     (tmp_path / "registry" / "slow" / "model.yaml").write_text(settings)
     asked = message("ModelInferRequest")(model_name="slow", inputs=[{"name": "x", "datatype": "FP32", "shape": [1, 256, 256]}], raw_input_contents=[bytes(1 << 18)])
     order = []

@@ -24,6 +24,7 @@ class Curve:
     next_rows: int = 0
     measured_ns: int = 0
     scale: float = 1.0  # of one that stands for rows of another width
+    recalled: bool = False
 
     def expected_ns(self, rows: int) -> float:
         return self.line(rows) * self.scale
@@ -32,7 +33,7 @@ class Curve:
         return self.expected_ns(rows) * (1 + 2 * self.spread)
 
     def is_fresh(self, now_ns: int) -> bool:
-        return bool(self.knots) and now_ns - self.measured_ns < FRESH_NS
+        return bool(self.knots) and not self.recalled and now_ns - self.measured_ns < FRESH_NS
 
     def line(self, rows: int) -> float:
         if not self.knots or rows in self.knots:
@@ -50,12 +51,20 @@ class Curve:
             slope = min(slope, max(slope / 8, measured))
         return self.knots[near] + slope * (rows - near)
 
+    def recall(self, knots: list[float], spread: float) -> None:
+        self.knots = {2**at: ns for at, ns in enumerate(knots) if ns}
+        self.spread, self.learned, self.recalled = max(0.05, spread), 1, True
+        self.look_for_best()
+
     def learn(self, rows: int, run_ns: float, now_ns: int = 0) -> None:
         run_ns = max(run_ns, 1.0)
         if rows > 2 ** (KNOTS - 1):
             run_ns, rows = run_ns * 2 ** (KNOTS - 1) / rows, 2 ** (KNOTS - 1)
         low = max(size for size in (2**at for at in range(KNOTS)) if size <= rows)
         self.spread = self.spread if self.learned else 0.25
+        if self.recalled and (share := run_ns / self.expected_ns(rows)) < 0.5:
+            self.knots = {size: ns * share for size, ns in self.knots.items()}
+        self.recalled = False
         if rows == low and low not in self.knots:
             self.knots[low] = run_ns
         elif rows != low and not {low, 2 * low} <= set(self.knots):

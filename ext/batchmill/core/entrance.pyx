@@ -5,7 +5,7 @@ from libcpp.string cimport string
 from batchmill.core.admission cimport Entry, Terms, kHopeless, kTaken, kTooLong, kUnmeetable
 from batchmill.core.executor cimport parallel_of
 from batchmill.core.parts cimport split
-from batchmill.core.predictor cimport find, width_of
+from batchmill.core.predictor cimport find, is_confirmed, width_of
 from batchmill.core.queue cimport earlier, put
 from batchmill.core.status cimport kDeadlineExceeded, kResourceExhausted
 
@@ -30,6 +30,8 @@ cdef Terms terms_of(ExecutorPool* pool, ModelVersion* version, const InferReques
     cdef Terms terms
     cdef int64_t best
     terms.known = find(&version.times, width_of(request.inputs, version.first_axis()))
+    if not is_confirmed(terms.known):
+        terms.known.curve = NULL        # what is only recalled may be wrong, and refuses nobody
     best = terms.known.curve.best_rows.load() if terms.known.curve != NULL else 0
     terms.most_rows = version.max_batch_size.load()
     if 0 < best < terms.most_rows:

@@ -15,7 +15,7 @@ from batchmill.core.message cimport Encoding, Errand
 from batchmill.core.notes cimport Coding
 from batchmill.core.ort cimport delete_run_options
 from batchmill.core.parts cimport join
-from batchmill.core.predictor cimport expected_ns, find
+from batchmill.core.predictor cimport Estimate, expected_ns, find, is_confirmed
 from batchmill.core.queue cimport Rules, Taken, sweep, take
 from batchmill.core.router cimport Place
 from batchmill.core.runner cimport end_overdue, rerun_halves, run_batch
@@ -181,13 +181,15 @@ cdef int32_t parallel_of(ExecutorPool* pool, ModelVersion* version) noexcept nog
 cdef bint runs_inline(ModelVersion* version, int64_t now) noexcept nogil:
     """Whether an I/O thread shall run what waits: where that is fixed, or else where the run is known to be short."""
     cdef double predicted
+    cdef Estimate known
     cdef Place place = version.place.load()
     if place != Place.kAuto or version.max_queue_delay_ns.load():
         return place == Place.kIoThread
     if not version.fast_ok or now < version.inline_again_ns.load():
         return False
-    predicted = expected_ns(find(&version.times, 0), min(version.queue.rows.load(), version.max_batch_size.load()))
-    return 0 < predicted <= INLINE_NS
+    known = find(&version.times, 0)
+    predicted = expected_ns(known, min(version.queue.rows.load(), version.max_batch_size.load()))
+    return 0 < predicted <= INLINE_NS and is_confirmed(known)
 
 
 cdef InferRequest* run_inline(ExecutorPool* pool, ModelVersion* version, Scratch* scratch) noexcept nogil:

@@ -32,12 +32,13 @@ alignas(64) inline uint8_t kNoElements[64];
 struct Runtime {
     ort::Api api;
     OrtEnv* env = nullptr;
+    int32_t wide_threads = 1;            // that share a run of a session on the shared wide pool; 1: there is no such pool
     OrtMemoryInfo* cpu_memory = nullptr;
     OrtAllocator* allocator = nullptr;
 };
 
 struct LoadOptions {
-    int32_t intra_op_threads = 1;        // 1: on the caller's thread, no pool
+    int32_t intra_op_threads = 1;        // 1: on the caller's thread, no pool; 0: on the shared wide pool
     bool memory_pattern = false;         // the runtime keeps one plan a combination of input shapes, and never forgets any
     std::vector<std::string> providers;  // "CUDAExecutionProvider", first choice first; empty: the CPU
 };

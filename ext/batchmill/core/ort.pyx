@@ -33,11 +33,14 @@ _opened = None  # (path, version)
 _opening = threading.Lock()
 
 
-def initialise(path: str | None = None) -> str:
+def initialise(path: str | None = None, wide_threads: int = 1) -> str:
     """Opens ONNX Runtime's C library and proves it by running a model; its version. Once a process, before any load; from any thread.
 
     path: of a libonnxruntime.so.*; None: the installed one. RuntimeError when there is none, or it fails the proof: a function
     called by the wrong index would answer something else, in silence.
+
+    wide_threads: that share a run of a wide model, its caller among them; 1: there are no wide models. Their pool's threads have
+    the priority of the thread that calls this, and stay as long as the process.
     """
     global _opened
     with _opening:
@@ -46,7 +49,7 @@ def initialise(path: str | None = None) -> str:
         if _opened is not None:
             raise RuntimeError(f"ONNX Runtime is open already: {_opened[0]}")
         path = path or find_library()
-        version = open_library(path)
+        version = open_library(path, wide_threads)
         catch_traps()
         try:
             _prove()
@@ -89,6 +92,8 @@ def _prove() -> None:
         raise RuntimeError("a wrong shape is not refused")
     if not _terminates(model, given, wanted):
         raise RuntimeError("a run cannot be terminated")
+    if runtime().wide_threads > 1 and Model("", 0, _content=PROOF).run(given) != wanted:
+        raise RuntimeError("a known model gives something else on the shared wide pool")
     take_messages()
 
 
@@ -148,6 +153,8 @@ cdef class Model:
 
     inputs, outputs: (name, datatype, shape with -1 where any size goes, the axes' symbolic names or ""). The runtime's ValueError
     for what the data or the file has wrong, RuntimeError for what the server has.
+
+    intra_op_threads: that share a run; 1: the caller's alone; more: with a pool of the model's own; 0: with the shared wide pool.
     """
 
     def __cinit__(self, path: str, intra_op_threads: int = 1, providers: tuple[str, ...] = ("CPUExecutionProvider",), *,
@@ -160,8 +167,10 @@ cdef class Model:
         cdef size_t size = 0
         if runtime().allocator == NULL:
             raise RuntimeError("initialise() comes before the first model")
-        if not 1 <= intra_op_threads <= 1024:
-            raise ValueError(f"intra_op_threads: 1 to 1024, not {intra_op_threads}")
+        if not 0 <= intra_op_threads <= 1024:
+            raise ValueError(f"intra_op_threads: 0 to 1024, not {intra_op_threads}")
+        if intra_op_threads == 0 and runtime().wide_threads == 1:
+            raise ValueError("intra_op_threads: 0, but the library was opened without a shared wide pool")
         known = list_providers()
         for provider in providers:
             if provider not in known:

@@ -16,6 +16,7 @@ struct OrtMemoryInfo;
 struct OrtAllocator;
 struct OrtCUDAProviderOptionsV2;
 struct OrtKeyValuePairs;
+struct OrtThreadingOptions;
 
 struct OrtApiBase {
     const void* const* (*GetApi)(uint32_t version);
@@ -74,11 +75,18 @@ struct Index {
     static constexpr size_t ReleaseTypeInfo = 98;
     static constexpr size_t ReleaseTensorTypeAndShapeInfo = 99;
     static constexpr size_t ReleaseSessionOptions = 100;
+    static constexpr size_t DisablePerSessionThreads = 120;
+    static constexpr size_t CreateThreadingOptions = 121;
+    static constexpr size_t ReleaseThreadingOptions = 122;
     static constexpr size_t GetAvailableProviders = 125;
     static constexpr size_t ReleaseAvailableProviders = 126;
     static constexpr size_t AddSessionConfigEntry = 130;
     static constexpr size_t CreateAllocator = 131;
     static constexpr size_t ReleaseAllocator = 132;
+    static constexpr size_t SetGlobalIntraOpNumThreads = 147;
+    static constexpr size_t SetGlobalInterOpNumThreads = 148;
+    static constexpr size_t SetGlobalSpinControl = 149;
+    static constexpr size_t CreateEnvWithCustomLoggerAndGlobalThreadPools = 151;
     static constexpr size_t AddRunConfigEntry = 165;
     static constexpr size_t SessionOptionsAppendExecutionProvider_CUDA_V2 = 204;
     static constexpr size_t CreateCUDAProviderOptions = 205;
@@ -96,12 +104,20 @@ struct Api {
     int (*GetErrorCode)(const OrtStatus*) = nullptr;
     const char* (*GetErrorMessage)(const OrtStatus*) = nullptr;
     OrtStatus* (*CreateEnvWithCustomLogger)(OrtLogger logger, void* param, int severity, const char* log_id, OrtEnv**) = nullptr;
+    OrtStatus* (*CreateEnvWithCustomLoggerAndGlobalThreadPools)(OrtLogger logger, void* param, int severity, const char* log_id, const
+                                                                OrtThreadingOptions*, OrtEnv**) = nullptr;
+    OrtStatus* (*CreateThreadingOptions)(OrtThreadingOptions**) = nullptr;
+    void (*ReleaseThreadingOptions)(OrtThreadingOptions*) = nullptr;
+    OrtStatus* (*SetGlobalIntraOpNumThreads)(OrtThreadingOptions*, int threads) = nullptr;
+    OrtStatus* (*SetGlobalInterOpNumThreads)(OrtThreadingOptions*, int threads) = nullptr;
+    OrtStatus* (*SetGlobalSpinControl)(OrtThreadingOptions*, int allow) = nullptr;
     OrtStatus* (*CreateSession)(const OrtEnv*, const char* path, const OrtSessionOptions*, OrtSession**) = nullptr;
     OrtStatus* (*CreateSessionFromArray)(const OrtEnv*, const void* data, size_t size, const OrtSessionOptions*, OrtSession**) = nullptr;
     OrtStatus* (*Run)(OrtSession*, const OrtRunOptions*, const char* const* input_names, const OrtValue* const* inputs, size_t input_count,
                       const char* const* output_names, size_t output_count, OrtValue** outputs) = nullptr;
     OrtStatus* (*CreateSessionOptions)(OrtSessionOptions**) = nullptr;
     OrtStatus* (*SetSessionExecutionMode)(OrtSessionOptions*, int mode) = nullptr;
+    OrtStatus* (*DisablePerSessionThreads)(OrtSessionOptions*) = nullptr;
     OrtStatus* (*DisableMemPattern)(OrtSessionOptions*) = nullptr;
     OrtStatus* (*SetSessionLogSeverityLevel)(OrtSessionOptions*, int severity) = nullptr;
     OrtStatus* (*SetSessionGraphOptimizationLevel)(OrtSessionOptions*, int level) = nullptr;
@@ -162,11 +178,18 @@ struct Api {
         set(GetErrorCode, table[Index::GetErrorCode]);
         set(GetErrorMessage, table[Index::GetErrorMessage]);
         set(CreateEnvWithCustomLogger, table[Index::CreateEnvWithCustomLogger]);
+        set(CreateEnvWithCustomLoggerAndGlobalThreadPools, table[Index::CreateEnvWithCustomLoggerAndGlobalThreadPools]);
+        set(CreateThreadingOptions, table[Index::CreateThreadingOptions]);
+        set(ReleaseThreadingOptions, table[Index::ReleaseThreadingOptions]);
+        set(SetGlobalIntraOpNumThreads, table[Index::SetGlobalIntraOpNumThreads]);
+        set(SetGlobalInterOpNumThreads, table[Index::SetGlobalInterOpNumThreads]);
+        set(SetGlobalSpinControl, table[Index::SetGlobalSpinControl]);
         set(CreateSession, table[Index::CreateSession]);
         set(CreateSessionFromArray, table[Index::CreateSessionFromArray]);
         set(Run, table[Index::Run]);
         set(CreateSessionOptions, table[Index::CreateSessionOptions]);
         set(SetSessionExecutionMode, table[Index::SetSessionExecutionMode]);
+        set(DisablePerSessionThreads, table[Index::DisablePerSessionThreads]);
         set(DisableMemPattern, table[Index::DisableMemPattern]);
         set(SetSessionLogSeverityLevel, table[Index::SetSessionLogSeverityLevel]);
         set(SetSessionGraphOptimizationLevel, table[Index::SetSessionGraphOptimizationLevel]);

@@ -27,6 +27,8 @@ cdef extern from "ort_api.hpp" nogil:
         pass
     cdef cppclass OrtKeyValuePairs:
         pass
+    cdef cppclass OrtThreadingOptions:
+        pass
     cdef cppclass OrtApiBase:
         const void** (*GetApi)(uint32_t version) noexcept nogil
         const char* (*GetVersionString)() noexcept nogil
@@ -40,6 +42,13 @@ cdef extern from "ort_api.hpp" namespace "batchmill::ort" nogil:
         int (*GetErrorCode)(const OrtStatus*) noexcept nogil
         const char* (*GetErrorMessage)(const OrtStatus*) noexcept nogil
         OrtStatus* (*CreateEnvWithCustomLogger)(OrtLogger logger, void* param, int severity, const char* log_id, OrtEnv**) noexcept nogil
+        OrtStatus* (*CreateEnvWithCustomLoggerAndGlobalThreadPools)(OrtLogger logger, void* param, int severity, const char* log_id, const
+                                                                    OrtThreadingOptions*, OrtEnv**) noexcept nogil
+        OrtStatus* (*CreateThreadingOptions)(OrtThreadingOptions**) noexcept nogil
+        void (*ReleaseThreadingOptions)(OrtThreadingOptions*) noexcept nogil
+        OrtStatus* (*SetGlobalIntraOpNumThreads)(OrtThreadingOptions*, int threads) noexcept nogil
+        OrtStatus* (*SetGlobalInterOpNumThreads)(OrtThreadingOptions*, int threads) noexcept nogil
+        OrtStatus* (*SetGlobalSpinControl)(OrtThreadingOptions*, int allow) noexcept nogil
         OrtStatus* (*CreateSession)(const OrtEnv*, const char* path, const OrtSessionOptions*, OrtSession**) noexcept nogil
         OrtStatus* (*CreateSessionFromArray)(const OrtEnv*, const void* data, size_t size, const OrtSessionOptions*,
                                              OrtSession**) noexcept nogil
@@ -47,6 +56,7 @@ cdef extern from "ort_api.hpp" namespace "batchmill::ort" nogil:
                           input_count, const char* const* output_names, size_t output_count, OrtValue** outputs) noexcept nogil
         OrtStatus* (*CreateSessionOptions)(OrtSessionOptions**) noexcept nogil
         OrtStatus* (*SetSessionExecutionMode)(OrtSessionOptions*, int mode) noexcept nogil
+        OrtStatus* (*DisablePerSessionThreads)(OrtSessionOptions*) noexcept nogil
         OrtStatus* (*DisableMemPattern)(OrtSessionOptions*) noexcept nogil
         OrtStatus* (*SetSessionLogSeverityLevel)(OrtSessionOptions*, int severity) noexcept nogil
         OrtStatus* (*SetSessionGraphOptimizationLevel)(OrtSessionOptions*, int level) noexcept nogil

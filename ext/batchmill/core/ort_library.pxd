@@ -12,11 +12,12 @@ cdef extern from "ort.hpp" namespace "batchmill" nogil:
     cdef cppclass Runtime:
         Api api
         OrtEnv* env                 # lives as long as the process
+        int32_t wide_threads        # of the shared wide pool, with the caller's; 1: there is none
         OrtMemoryInfo* cpu_memory
         OrtAllocator* allocator     # null: not open
 
     cdef cppclass LoadOptions:
-        int32_t intra_op_threads    # 1: on the caller's thread, no pool
+        int32_t intra_op_threads    # 1: on the caller's thread, no pool; 0: on the shared wide pool
         cpp_bool memory_pattern     # false: the runtime would keep one plan a combination of input shapes, for ever
         vector[string] providers    # first choice first; empty: the CPU
 

@@ -6,7 +6,7 @@ import re
 
 from libcpp.string_view cimport string_view
 
-from batchmill.core.ort_api cimport kApiVersion, kApiVersionWanted, OrtApiBase, OrtCUDAProviderOptionsV2
+from batchmill.core.ort_api cimport kApiVersion, kApiVersionWanted, OrtApiBase, OrtCUDAProviderOptionsV2, OrtThreadingOptions
 from batchmill.core.status cimport append_echo, kDeadlineExceeded, kInternal, kInvalidArgument, kResourceExhausted
 
 cdef extern from "<dlfcn.h>" nogil:
@@ -71,8 +71,37 @@ def find_library() -> str:
     return max(found)[1]
 
 
-def open_library(path: str) -> str:
-    """Opens the library and binds the entries that are used; its version. RuntimeError when it is not what its name says."""
+cdef OrtStatus* make_env(Runtime* target, int32_t wide_threads) noexcept nogil:
+    """The pool's threads are made here, at the priority of the calling thread: an environment cannot be replaced once there are sessions.
+
+    One of them costs 60 KiB and, as none spins, no time while there is nothing to do.
+    """
+    cdef const Api* api = &target.api
+    cdef OrtThreadingOptions* options = NULL
+    cdef OrtStatus* error
+    if wide_threads == 1:
+        return api.CreateEnvWithCustomLogger(keep_message, NULL, LOG_ERROR, b"batchmill", &target.env)
+    error = api.CreateThreadingOptions(&options)
+    if error == NULL:
+        error = api.SetGlobalIntraOpNumThreads(options, wide_threads)
+    if error == NULL:
+        error = api.SetGlobalInterOpNumThreads(options, 1)
+    if error == NULL:
+        error = api.SetGlobalSpinControl(options, 0)
+    if error == NULL:
+        error = api.CreateEnvWithCustomLoggerAndGlobalThreadPools(keep_message, NULL, LOG_ERROR, b"batchmill", options, &target.env)
+    if options != NULL:
+        api.ReleaseThreadingOptions(options)
+    if error == NULL:
+        target.wide_threads = wide_threads
+    return error
+
+
+def open_library(path: str, int32_t wide_threads=1) -> str:
+    """Opens the library and binds the entries that are used; its version. RuntimeError when it is not what its name says.
+
+    wide_threads: of the shared wide pool, with the caller's; 1: none.
+    """
     global opened
     cdef bytes name = os.fsencode(path)
     cdef const char* name_bytes = name
@@ -101,7 +130,7 @@ def open_library(path: str) -> str:
         raise RuntimeError(f"{path}, version {version}, does not have API version {api_version}; 1.20 or newer is needed")
     candidate.api.bind(table, api_version)
     with nogil:
-        error = candidate.api.CreateEnvWithCustomLogger(keep_message, NULL, LOG_ERROR, b"batchmill", &candidate.env)
+        error = make_env(&candidate, wide_threads)
     if error == NULL:
         error = candidate.api.CreateCpuMemoryInfo(DEVICE_ALLOCATOR, MEMORY_DEFAULT, &candidate.cpu_memory)
     if error == NULL:
@@ -162,8 +191,10 @@ cdef OrtStatus* configure(OrtSessionOptions* target, const LoadOptions& options)
     cdef size_t index
     if error == NULL:
         error = opened.api.SetInterOpNumThreads(target, 1)
-    if error == NULL:
+    if error == NULL and options.intra_op_threads:
         error = opened.api.SetIntraOpNumThreads(target, options.intra_op_threads)
+    elif error == NULL:
+        error = opened.api.DisablePerSessionThreads(target)
     if error == NULL:
         error = opened.api.SetSessionGraphOptimizationLevel(target, ENABLE_ALL)
     if error == NULL:

@@ -30,7 +30,7 @@ cdef extern from "ort.hpp" namespace "batchmill" nogil:
 cdef void catch_traps() noexcept nogil
 
 # All of these: after initialise().
-# load, load_bytes: null when it failed, and status says why. intra_op threads other than 1 start a pool of the session's own.
+# load, load_bytes: null when it failed, and status says why. More than 1 intra_op thread: a pool of the session's own.
 cdef OrtModel* load(const char* path, const LoadOptions& options, Status* status) noexcept nogil
 cdef OrtModel* load_bytes(const uint8_t* content, size_t size, const LoadOptions& options, Status* status) noexcept nogil
 cdef void destroy(OrtModel* model) noexcept nogil      # null is allowed; no run may be in progress

@@ -11,7 +11,9 @@ from batchmill.core.executor cimport ExecutorPool
 from batchmill.core.histogram import CLOSE_REASONS
 from batchmill.core.histogram cimport CloseReason, kPreferredSizes
 from batchmill.core.message cimport InferRequest, NativeVersion
-from batchmill.core.predictor cimport Curve as NativeCurve, Estimate, RunTimes, expected_ns, find, guarded_ns, kKnots, learn, width_of
+from batchmill.core.predictor cimport (
+    Curve as NativeCurve, Estimate, RunTimes, expected_ns, find, guarded_ns, is_fresh, kKnots, learn, recall, width_of,
+)
 from batchmill.core.queue cimport RequestQueue, Rules, Taken, put, sweep, take
 from batchmill.core.rehearsal cimport fill
 from batchmill.core.router cimport ModelVersion, VersionPointer
@@ -34,6 +36,12 @@ cdef class Curve:
 
     def learn(self, int64_t rows, double run_ns, int64_t now_ns=0) -> None:
         learn(&self.curve, rows, run_ns, now_ns)
+
+    def recall(self, knots, double spread) -> None:
+        recall(&self.curve, knots, spread)
+
+    def is_fresh(self, int64_t now_ns) -> bool:
+        return is_fresh(self.known(1), now_ns)
 
     def expected_ns(self, int64_t rows, double scale=1) -> float:
         return expected_ns(self.known(scale), rows)

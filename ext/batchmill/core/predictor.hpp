@@ -17,6 +17,7 @@ struct Curve {
     std::atomic<int64_t> next_rows{0};     // a size that should be measured; 0: none
     std::atomic<int64_t> learned{0};       // runs
     std::atomic<int64_t> measured_ns{0};   // when the last of them ended; monotonic
+    std::atomic<bool> recalled{false};     // from outside of the runs that are served, and none of them has confirmed it yet
 };
 
 // A version's curves, made as they are needed. A width is a quarter of a power of two of the elements of a row.

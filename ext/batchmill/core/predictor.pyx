@@ -109,7 +109,11 @@ cdef double row_ns(const Estimate& known) noexcept nogil:
 
 
 cdef bint is_fresh(const Estimate& known, int64_t now_ns) noexcept nogil:
-    return known.curve != NULL and now_ns - known.curve.measured_ns.load() < FRESH_NS
+    return is_confirmed(known) and now_ns - known.curve.measured_ns.load() < FRESH_NS
+
+
+cdef bint is_confirmed(const Estimate& known) noexcept nogil:
+    return known.curve != NULL and not known.curve.recalled.load()
 
 
 cdef void look_for_best(Curve* curve) noexcept nogil:
@@ -169,13 +173,35 @@ cdef void adjust(Curve* curve, int at, double near, double run_ns) noexcept nogi
         curve.knots[at + 1].store(max(1.0, b + step * near))
 
 
+cdef void recall(Curve* curve, const vector[double]& knots, double spread) noexcept nogil:
+    cdef int at
+    for at in range(min(kKnots, <int> knots.size())):
+        curve.knots[at].store(knots[at])
+    curve.spread.store(max(LEAST_SPREAD, spread))
+    curve.learned.store(1)
+    curve.recalled.store(True)
+    look_for_best(curve)
+
+
+cdef void confirm(Curve* curve, int64_t rows, double run_ns) noexcept nogil:
+    """Where the first run was much faster than was recalled, all sizes will be: those that are not asked for must not stay slow."""
+    cdef double share = run_ns / on_curve(curve, rows)
+    cdef int at
+    if share < 0.5:
+        for at in range(kKnots):
+            curve.knots[at].store(curve.knots[at].load() * share)
+    curve.recalled.store(False)
+
+
 cdef void learn(Curve* curve, int64_t rows, double run_ns, int64_t now_ns) noexcept nogil:
     cdef int at = floor_knot(rows)
     cdef int64_t low = <int64_t> 1 << at
     run_ns = max(run_ns, 1.0)
     if at == kKnots - 1:
         run_ns, rows = run_ns * <double> low / <double> rows, low
-    if curve.learned.load() == 0:
+    if curve.recalled.load():
+        confirm(curve, rows, run_ns)
+    elif curve.learned.load() == 0:
         curve.spread.store(FIRST_SPREAD)
     if rows == low and curve.knots[at].load() == 0:
         curve.knots[at].store(run_ns)

@@ -6,6 +6,7 @@ from batchmill.core.clock cimport now_ns
 from batchmill.core.histogram cimport answered, kPreferredSizes, snapshot, statistics
 from batchmill.core.ort cimport Model
 from batchmill.core.padding cimport Padding
+from batchmill.core.predictor cimport Curve, kKnots, kWidths, recall
 from batchmill.core.status cimport append_echo, kInvalidArgument, kNotFound, kUnavailable
 
 cdef extern from * nogil:
@@ -197,6 +198,34 @@ cdef class Version:
         cdef int64_t since = self.native.queue.oldest_ns.load()
         return max(0, now_ns() - since) if since else 0
 
+    def learned(self) -> list:
+        """(width of a row, run times at 1, 2, 4 ... rows in ns, 0: not known, mean deviation as a share) for each width that is known.
+
+        A width is what predictor.width_of() makes of a row's shapes; 0: all rows are equally wide.
+        """
+        cdef Curve* curve
+        cdef int width, at
+        found = []
+        for width in range(kWidths):
+            curve = self.native.times.curves[width].load()
+            if curve != NULL and curve.learned.load():
+                found.append((width, [curve.knots[at].load() for at in range(kKnots)], curve.spread.load()))
+        return found
+
+    def recall(self, curves) -> None:
+        """Begins with what learned() told elsewhere: before it serves. ValueError when it cannot have been told so."""
+        cdef int width
+        cdef double spread, run_ns
+        cdef vector[double] knots
+        for width, told, spread in curves:
+            knots = told
+            fine = 0 <= width < kWidths and 0 < knots.size() <= <size_t> kKnots and 0 <= spread < 1000
+            for run_ns in knots:
+                fine = fine and (run_ns == 0 or 1 <= run_ns < 1e16)
+            if not fine or max(told) == 0:
+                raise ValueError(f"no run times: width {width}, {told}, spread {spread}")
+            recall(self.native.times.made(width), knots, spread)
+
     def stats(self) -> dict:
         """Counts and histograms since the version was made, merged over the threads."""
         return statistics(self.native.stats, kMaxThreads)
@@ -205,6 +234,18 @@ cdef class Version:
     def answered(self) -> int:
         """Requests answered since the version was made, well or not."""
         return answered(self.native.stats, kMaxThreads)
+
+    @property
+    def answered_ns(self) -> int:
+        """When the last of them was; monotonic. 0: none was."""
+        cdef VersionStats* part
+        cdef int thread
+        cdef int64_t last = 0
+        for thread in range(kMaxThreads):
+            part = self.native.stats[thread].load()
+            if part != NULL:
+                last = max(last, <int64_t> part.last_ns.load())
+        return last
 
     def snapshot(self) -> bytes:
         """All counts since the version was made, packed: histogram.difference() tells what happened between two of them."""

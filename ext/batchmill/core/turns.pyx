@@ -9,7 +9,7 @@ from libc.math cimport fabs
 
 from batchmill.core.batcher cimport BatchLimits, LastBatch, Plan, most_rows, plan
 from batchmill.core.histogram cimport kPreferredSizes
-from batchmill.core.predictor cimport Estimate, expected_ns, find, guarded_ns
+from batchmill.core.predictor cimport Estimate, expected_ns, find, guarded_ns, is_confirmed
 
 cdef double EQUAL_NS = 200000               # run time that makes no difference between two versions
 cdef int64_t COMPANY_NS = 1000000000        # for so long after another was served, a version is not alone
@@ -115,7 +115,9 @@ cdef void started(Turns* turns, ModelVersion* version, const Taken& taken, int64
     version.last_width = taken.width
     version.served_ns += taken.expected_ns / version.weight.load()
     if version.running >= version.instances.load():
-        version.busy_until_ns.store(now + <int64_t> taken.expected_ns)
+        version.busy_until_ns.store(now)
+        if is_confirmed(find(&version.times, taken.width)):
+            version.busy_until_ns.store(now + <int64_t> taken.expected_ns)
 
 
 cdef void ended(Turns* turns, ModelVersion* version, const Taken& taken, int64_t began, int64_t now) noexcept nogil:

@@ -69,7 +69,7 @@ class Backend(Protocol):
         """Refuses a file that must not be opened: ModelError."""
 
     def load(self, path: Path, *, intra_op_threads: int, providers: Sequence[str]) -> LoadedModel:
-        """Raises RuntimeError or ValueError when the file cannot be loaded."""
+        """intra_op_threads: 0 for the pool that wide models share. Raises RuntimeError or ValueError when the file cannot be loaded."""
 
     def serve(
         self, name: str, version: str, model: LoadedModel, tuning: Tuning, *, batched: bool, fast_ok: bool, padding: Padding | None = None

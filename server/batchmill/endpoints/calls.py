@@ -53,7 +53,8 @@ CALLS = (
     Call("post", f"{_MODEL}/labels/{{label}}/infer", "of the version that a label names", "InferResponse", _INFER, "InferRequest"),
     Call("get", f"{_MODEL}/config", "Triton's model configuration", "Config", (404, 503), versions=True),
     Call("get", f"{_MODEL}/stats", "the v2 statistics", "Statistics", (404, 503), versions=True),
-    Call("get", f"{_MODEL}/latency", "p50, p90, p99, p99.9 of each stage over the last 10 s, 1 min and 5 min", "Latency", (404, 503), versions=True),
+    Call("get", f"{_MODEL}/latency", "p50, p90, p99, p99.9 of each stage over the last 10 s, 1 min and 5 min, and expected run times", "Latency",
+         (404, 503), versions=True),
     Call("post", "/v2/repository/index", 'all versions with state and reason (POST; `{"ready": true}`: those alone)', "Index", (400,), "IndexRequest",
          also="/v2/repository/{repository}/index"),
     Call("post", "/v2/repository/models/{model}/load",
@@ -128,7 +129,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         "name": TEXT, "version": TEXT, "last_inference": {"type": "integer", "description": "ms since 1970"}, "inference_count": WHOLE,
         "execution_count": WHOLE, "inference_stats": record(dict.fromkeys(_STAGES, _DURATION)), "batch_stats": listed(ANY),
         "memory_usage": listed(ANY)}))}),
-    "Latency": record({"model_name": TEXT, "versions": listed(record({"version": TEXT, "windows": ANY}))}),
+    "Latency": record({"model_name": TEXT, "versions": listed(record({"version": TEXT, "windows": ANY, "predicted": listed(ANY)}))}),
     "Index": listed(record({"name": TEXT, "version": TEXT, "state": {"enum": ["READY", "LOADING", "UNAVAILABLE"]}, "reason": TEXT})),
     "IndexRequest": record({}, {"ready": {"type": "boolean", "description": "those that are ready alone"}}),
     "LoadRequest": record({}, {"parameters": {

@@ -8,6 +8,7 @@ from typing import Any
 
 import batchmill
 from batchmill.backends import Tuning
+from batchmill.core.router import Version
 from batchmill.errors import InvalidRequest, NotFound, NotReady
 from batchmill.observe.windows import WINDOWS, Windows
 from batchmill.registry.status import ModelStatus, VersionStatus
@@ -91,10 +92,10 @@ class Catalog:
         return [statistics_of(model.name, version) for model in self._models().values() for version in model.ready()]
 
     def latency(self, name: str, number: str = "") -> dict[str, Any]:
-        """What the last seconds and minutes were like, of all versions that are ready or of one."""
+        """What the last seconds and minutes were like, of all versions that are ready or of one, and what runs are expected to take."""
         model, _ = self.find(name, number)
         now = time.monotonic()
-        told = [{"version": version.number, "windows": self._windows.read(version.served, now)}
+        told = [{"version": version.number, "windows": self._windows.read(version.served, now), "predicted": predicted(version.served)}
                 for version in model.ready() if version.served and number in ("", version.number)]  # fmt: skip
         return {"model_name": name, "versions": told}
 
@@ -145,11 +146,21 @@ def version_row(model: ModelStatus, version: VersionStatus, default: bool) -> di
         "labels": sorted(label for label, number in model.settings.labels.items() if number == version.number),
         "max_batch_size": version.max_batch_size,
         "batching": version.batching,
+        "instances": version.instances,
+        "threads": version.threads.count,
+        "runs": version.runs,
         "load_ms": version.load_ms,
         "memory_bytes": version.memory_bytes,
         "file_bytes": version.file_bytes,
         "sha256": version.file_hash(),
     }
+
+
+def predicted(version: Version) -> list[dict[str, Any]]:
+    """By the least elements of a row, 0 where all rows are equally wide: run times by rows, in µs."""
+    return [{"row_elements": width if width < 4 else 4 + width % 4 << width // 4 - 2,
+             "run_us": {str(1 << at): round(ns / 1000, 2) for at, ns in enumerate(knots) if ns}}
+            for width, knots, _ in version.learned()]  # fmt: skip
 
 
 def config_type(datatype: str) -> str:

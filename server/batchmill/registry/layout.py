@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -156,6 +157,12 @@ def stamp_of(path: Path) -> Stamp:
 
 def line_of(path: str, stat: os.stat_result) -> tuple[str, int, int, int, int]:
     return path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
+
+
+def version_key(name: str, number: str, stamp: Stamp) -> str:
+    """By which a version and its files are remembered: the same after they were mounted anew."""
+    files = repr([line[:3] for line in stamp])  # path, size and mtime
+    return f"{name}/{number} {zlib.crc32(files.encode(errors='surrogateescape')):08x}"
 
 
 def is_unchanged(stamp: Stamp) -> bool:

@@ -12,17 +12,21 @@ from batchmill import backends
 from batchmill.backends import Backend, LoadedModel, Padding, Tuning
 from batchmill.errors import BatchmillError, ModelError
 from batchmill.logs import Log
-from batchmill.registry.layout import ModelFolder
+from batchmill.registry import layout
+from batchmill.registry.layout import ModelFolder, version_key
 from batchmill.registry.lengths import padding_of, prove_padding
+from batchmill.registry.parallel import Threads
 from batchmill.registry.prove import Proof, Samples, prove, sample
 from batchmill.registry.settings import ModelSettings
 from batchmill.registry.signature import contradicted
 from batchmill.registry.status import VersionStatus
+from batchmill.registry.sweep import Case, Sweep
 
 if TYPE_CHECKING:
     from batchmill.registry.golden import Golden
 
 log = Log(__name__)
+FIRST_SPREAD = 0.25  # of run times that the warm-up tells: as of one that was served once
 
 
 def notes_on(settings: ModelSettings, folder: ModelFolder) -> list[str]:
@@ -35,46 +39,62 @@ def notes_on(settings: ModelSettings, folder: ModelFolder) -> list[str]:
     return [*settings.notes, *without_effect, *labels, *chosen]
 
 
-def load_version(name: str, number: str, path: Path, settings: ModelSettings, executors: int, proof: Proof | None = None) -> VersionStatus:
+def load_version(
+    name: str, number: str, path: Path, settings: ModelSettings, executors: int, proof: Proof | None = None, sweep: Sweep | None = None
+) -> VersionStatus:
     started = time.monotonic()
     try:
-        status = open_version(name, number, path, settings, executors, proof=proof)
+        status = open_version(name, number, path, settings, executors, proof=proof, sweep=sweep)
     except (BatchmillError, RuntimeError, ValueError, OSError) as error:
         log.error("version_failed", name=name, version=number, reason=str(error))
         return VersionStatus(number, "FAILED", str(error))
     status.load_ms = round((time.monotonic() - started) * 1000, 1)
-    log.info("version_ready", name=name, version=number, load_ms=status.load_ms, batched=status.batched, why=status.batching)
+    log.info("version_ready", name=name, version=number, load_ms=status.load_ms, batched=status.batched, why=status.batching, runs=status.runs)
     return status
 
 
 def open_version(
-    name: str, number: str, path: Path, settings: ModelSettings, executors: int, *, proof: Proof | None = None, backend: Backend | None = None
-) -> VersionStatus:
-    """proof: of batching, when it has been found before. backend: None for the one of this release."""
+    name: str, number: str, path: Path, settings: ModelSettings, executors: int, *, proof: Proof | None = None, backend: Backend | None = None,
+    sweep: Sweep | None = None,
+) -> VersionStatus:  # fmt: skip
+    """proof: of batching, when it has been found before. backend: None for the one of this release. sweep: None: runs have one thread,
+    where the settings say nothing else.
+    """
     backend = backend or backends.find("onnxruntime")
     backend.check(path)
-    model = backend.load(path, intra_op_threads=settings.intra_op_threads, providers=settings.execution_providers)
+
+    def load(intra_op_threads: int) -> LoadedModel:
+        return backend.load(path, intra_op_threads=intra_op_threads, providers=settings.execution_providers)
+
+    model = load(settings.intra_op_threads or 1)
     if contradiction := contradicted(settings.declared, model.inputs, model.outputs):
         raise ModelError(contradiction)
     padding = padding_of(settings.padding, model) if settings.padding else None
     proof = validated(backend, model, path, settings, padding, proof)
-    warm_up(model, settings.warmup_runs, proof.batched)
+    alone_ns, threads = warm_up(model, settings.warmup_runs, proof.batched), Threads(settings.intra_op_threads or 1)
+    if sweep is not None:
+        version = version_key(name, number, layout.stamp_of(layout.files_of(path)))
+        model, threads, alone_ns = sweep.settle(Case(version, model, settings, proof.batched, alone_ns), load)
     fast_ok = has_static_runs(model, proof.batched)
-    served = backend.serve(name, number, model, tuning_of(settings, executors), batched=proof.batched, fast_ok=fast_ok,
-                           padding=padding if proof.batched else None)  # fmt: skip
+    tuning = tuning_of(settings, executors, threads)
+    served = backend.serve(name, number, model, tuning, batched=proof.batched, fast_ok=fast_ok, padding=padding if proof.batched else None)
+    if alone_ns and fast_ok:
+        served.recall([(0, [alone_ns], FIRST_SPREAD)])  # all rows are as wide as that of the warm-up
     batch = settings.tuning.max_batch_size if proof.batched else 0
-    return VersionStatus(number, "READY", "", proof.batched, proof.reason, batch, served, model)
+    return VersionStatus(number, "READY", "", proof.batched, proof.reason, batch, served, model, threads, tuning.instances)
 
 
 def adjust_version(version: VersionStatus, settings: ModelSettings, executors: int) -> None:
     """What of the settings needs no loading takes effect on a version that is loaded."""
     if version.served is not None:
-        backends.find("onnxruntime").tune(version.served, tuning_of(settings, executors))
+        tuning = tuning_of(settings, executors, version.threads)
+        backends.find("onnxruntime").tune(version.served, tuning)
+        version.instances = tuning.instances
         version.max_batch_size = settings.tuning.max_batch_size if version.batched else 0
 
 
-def tuning_of(settings: ModelSettings, executors: int) -> Tuning:
-    return replace(settings.tuning, instances=settings.tuning.instances or executors)
+def tuning_of(settings: ModelSettings, executors: int, threads: Threads) -> Tuning:
+    return replace(settings.tuning, instances=settings.tuning.instances or (1 if threads.wide else executors))
 
 
 def validated(backend: Backend, model: LoadedModel, path: Path, settings: ModelSettings, padding: Padding | None, proof: Proof | None) -> Proof:
@@ -112,13 +132,17 @@ def has_static_runs(model: LoadedModel, batched: bool) -> bool:
     return all(size >= 0 for _, _, shape, _ in model.inputs for size in shape[batched:])
 
 
-def warm_up(model: LoadedModel, runs: int, batched: bool) -> None:
-    """A few runs on a sample, so that the first caller does not pay for allocations."""
+def warm_up(model: LoadedModel, runs: int, batched: bool) -> float:
+    """A few runs on a sample, so that the first caller does not pay for allocations. What the last of them took, in ns; 0: there was none."""
     if not batched and not has_static_runs(model, batched):
-        return  # a shape made up may be one that the model cannot take, or a very slow one
+        return 0  # a shape made up may be one that the model cannot take, or a very slow one
+    began = ended = 0
     try:
         feed = sample(model, 1)
         for _ in range(runs):
+            began = time.monotonic_ns()
             model.run(feed)
+            ended = time.monotonic_ns()
     except (RuntimeError, ValueError):
-        return  # a sample that does not run is no fault of the model
+        return 0  # a sample that does not run is no fault of the model
+    return ended - began

@@ -249,13 +249,13 @@ def make_schema() -> Any:
 
     class Instances(Part):
         count: Annotated[int | Literal["auto"], number(1, 1024, "auto")] = "auto"
-        """Batches of this model at once. auto: one for each executor."""
+        """Batches of this model at once. auto: one for each executor; of a model that has all threads for one run, 1."""
         run_on: Literal["auto", "executor", "io"] = "auto"
         """Where batches run: on an executor; on the I/O thread, which saves the hand-over and holds its connections up; auto: by run time."""
         weight: Annotated[float, number(0.001, 1000.0)] = 1.0
         """Its share of the executors beside other models that have work."""
         intra_op_threads: Annotated[int | Literal["auto"], number(1, 1024, "auto")] = "auto"
-        """Threads of one run. auto: 1."""
+        """Threads of one run. auto: measured at load: 1, or all cores where about as many rows a second come of that. The log says which."""
 
     class Slo(Part):
         latency_ms: Annotated[float, number(0.001, HOUR_MS)]
@@ -375,7 +375,7 @@ def settings_of(model: Any) -> ModelSettings:
         batching=model.batching.mode,
         padding=padding_of(model),
         tuning=tuning_of(model),
-        intra_op_threads=1 if threads == "auto" else threads,
+        intra_op_threads=None if threads == "auto" else threads,
         execution_providers=tuple(model.execution_providers),
         warmup_runs=model.warmup.runs,
         golden_rtol=model.golden.rtol,

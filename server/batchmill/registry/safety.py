@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from batchmill.registry.loader import load_version
 from batchmill.registry.probe import Finding, Probe
 from batchmill.registry.settings import ModelSettings
 from batchmill.registry.status import VersionStatus
+from batchmill.registry.sweep import Sweep
 
 log = Log(__name__)
 QUARANTINE_DEATHS = 2  # one may have had another cause: whoever stops a server by force does so while it loads, as like as not
@@ -25,16 +27,19 @@ class SafeLoader:
     server died over goes through a child then too, and is not tried at all when that died as well.
     """
 
-    def __init__(self, executors: int, probe_timeout_secs: float, journal: Journal) -> None:
+    def __init__(self, executors: int, probe_timeout_secs: float, journal: Journal, sweep: Sweep | None = None) -> None:
         """probe_timeout_secs: 0 for no probe at all."""
         self._executors = executors
         self._journal = journal
+        self._sweep = sweep
         self._probe = Probe(probe_timeout_secs) if probe_timeout_secs else None
         self._probing = False
 
     def start_probing(self) -> None:
         """From now on each version is tried in a child first."""
         self._probing = True
+        if self._sweep:
+            self._sweep.starting = False
 
     def close(self) -> None:
         """Ends what is being probed. Loads that go on are the process's end to break off."""
@@ -43,6 +48,10 @@ class SafeLoader:
         self._journal.close()
 
     def load(self, name: str, number: int, path: Path, settings: ModelSettings) -> VersionStatus:
+        with self._sweep.quiet.loading() if self._sweep else contextlib.nullcontext():
+            return self._load(name, number, path, settings)
+
+    def _load(self, name: str, number: int, path: Path, settings: ModelSettings) -> VersionStatus:
         place = path.absolute()  # the next server may be started elsewhere
         files, stamp = fingerprint(place), layout.stamp_of(layout.files_of(path))
         deaths = self._journal.deaths(place, files)
@@ -62,7 +71,7 @@ class SafeLoader:
                 return failed(name, number, "its files changed while it was probed")
             proof = finding.proof
         with self._journal.loading(place, files):
-            status = load_version(name, str(number), path, settings, self._executors, proof)
+            status = load_version(name, str(number), path, settings, self._executors, proof, self._sweep)
         status.path, status.stamp = place, stamp
         return status
 

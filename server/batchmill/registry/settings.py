@@ -56,7 +56,7 @@ class ModelSettings:
     batching: str = "auto"  # auto: proved at load; on: declared, axis 0 of all inputs and outputs; off
     padding: DeclaredPadding | None = None
     tuning: Tuning = Tuning()  # noqa: RUF009  (frozen)
-    intra_op_threads: int = 1
+    intra_op_threads: int | None = None  # None: by a sweep where there are cores to share, else 1
     execution_providers: tuple[str, ...] = ("CPUExecutionProvider",)
     warmup_runs: int = 3
     golden_rtol: float = 1e-4

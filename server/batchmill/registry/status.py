@@ -10,6 +10,7 @@ from batchmill.backends import LoadedModel, Signature
 from batchmill.core.router import Version
 from batchmill.registry import layout
 from batchmill.registry.layout import Stamp
+from batchmill.registry.parallel import Threads, told
 from batchmill.registry.settings import ModelSettings
 
 
@@ -30,16 +31,24 @@ class VersionStatus:
     max_batch_size: int = 0
     served: Version | None = None
     model: LoadedModel | None = None
+    threads: Threads = Threads()  # noqa: RUF009  (frozen)
+    instances: int = 0  # runs at once
     load_ms: float = 0.0
     pinned: bool = False
     hold: str = ""
     path: Path | None = None  # of its model file
     stamp: Stamp = ()  # of its files when it was loaded
     sha256: str = ""  # of that file, once it has been asked for
+    kept_at: int = 0  # answers by when its run times were kept last
 
     def told_state(self) -> str:
         """READY, HELD (by number alone), LOADING or FAILED."""
         return "HELD" if self.hold and self.state == "READY" else self.state
+
+    @property
+    def runs(self) -> str:
+        """How many at once, the threads of each, and why."""
+        return told(self.instances, self.threads) if self.served else ""
 
     @property
     def file_bytes(self) -> int:
