@@ -79,8 +79,7 @@ def test_overload_without_deadlines_keeps_nobody_waiting_for_much_longer_than_ma
     assert outcome.longest_ms <= ANSWERED_MS[curve]
 
 
-@pytest.mark.parametrize("curve", [pytest.param("no gain by batching", marks=pytest.mark.xfail(strict=False, reason=(
-    "rows ahead that will not share its run count as no wait, and then a wait of 20 ms corrects a predicted one of 1 ms"))), "gains 1.5 times"])
+@CURVES
 @EXECUTORS
 @pytest.mark.parametrize("share", [0.5, 0.8])
 def test_below_capacity_hardly_anybody_is_refused_whose_deadline_is_twenty_runs_away(curve, executors, share):

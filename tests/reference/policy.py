@@ -7,12 +7,12 @@ from typing import Any
 
 from reference import admission
 from reference.admission import Terms
-from reference.batcher import share_after
+from reference.batcher import most_rows, share_after
 from reference.predictor import Curve
 from reference.queue import Queue, Taken, Waiting, earlier
 from reference.turns import Limits, Turns, Version
 
-DRIFT_FROM_NS, DRIFT_RATE = 1_000_000, 0.0625
+DRIFT_FROM_NS, DRIFT_KEPT = 1_000_000, 0.9375
 
 
 @dataclass
@@ -61,8 +61,8 @@ class Policy:
     def terms_of(self, version: Version, one: Waiting, now_ns: int) -> Terms:
         curve, limits = version.curve_of(one), version.limits
         parallel = max(1, min(limits.instances, self.executors))
-        most_rows = min(limits.max_batch_size, curve.best_rows or limits.max_batch_size)
-        return Terms(curve, most_rows, parallel, max(0, version.busy_until_ns - now_ns) / parallel, version.drift, limits.max_wait_ns)
+        most = most_rows(curve, version.queue.rows, limits.batch_at(now_ns), limits.preferred)
+        return Terms(curve, most, parallel, max(0, version.busy_until_ns - now_ns) / parallel, version.drift, limits.max_wait_ns)
 
     def offer(self, place: int) -> None:
         self.turns.line_up(self.versions[place])
@@ -149,8 +149,8 @@ def retry_ms(verdict: str, wait_ns: float, late_ns: float, limits: Limits) -> in
 
 def correct_drift(version: Version, first: Waiting, now_ns: int) -> None:
     if first.predicted_wait_ns >= DRIFT_FROM_NS:
-        seen = (now_ns - first.queued_ns) / first.predicted_wait_ns
-        version.drift = max(0.25, min(8.0, version.drift + (seen - version.drift) * DRIFT_RATE))
+        version.waited_ns = version.waited_ns * DRIFT_KEPT + (now_ns - first.queued_ns)
+        version.predicted_ns = version.predicted_ns * DRIFT_KEPT + first.predicted_wait_ns
 
 
 def correct_slack(version: Version, taken: Taken, began_ns: int, now_ns: int) -> None:

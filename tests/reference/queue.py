@@ -142,7 +142,7 @@ class Queue:
         if self.waiting and self.rows + one.counted > self.max_rows:
             verdict = "too many"
         if verdict == "taken":
-            one.predicted_wait_ns = int(wait_ns / terms.drift)
+            one.predicted_wait_ns = int(wait_ns / terms.drift + 0.5)
             parts = [one]
             if 0 < most < one.rows:
                 parts = [one.part(first, min(most, one.rows - first)) for first in range(0, one.rows, most)]

@@ -40,7 +40,8 @@ class Version:
     limits: Limits
     queue: Queue
     times: dict[int, Curve] = field(default_factory=dict)  # by width
-    drift: float = 1.0
+    waited_ns: float = 20e6
+    predicted_ns: float = 20e6
     slack_share: float = 1.0
     busy_until_ns: int = 0
     running: int = 0
@@ -48,6 +49,10 @@ class Version:
     last_width: int = 0
     expected_rows: int = 0
     last_ended_ns: int = 0
+
+    @property
+    def drift(self) -> float:
+        return min(8.0, max(0.25, self.waited_ns / self.predicted_ns))
 
     def width_of(self, shape: tuple[int, ...]) -> int:
         return width_of(shape) if self.widths else 0

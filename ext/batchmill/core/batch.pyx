@@ -1,7 +1,8 @@
 """Rows of many requests into one aligned buffer an input, and the answers back out.
 
 Gather copies; a lone request whose bytes are aligned is run where it lies. Scatter encodes each answer from its
-slice of the outputs, so an answer is copied once (thrice that of a request in parts). BYTES travel raw and are cut by walking their lengths.
+slice of the outputs, so an answer is copied once (thrice that of a request in parts). BYTES travel raw and are cut by walking
+their lengths.
 Of a version that pads, requests of different lengths are filled up to the run's as they are gathered, and their answers cut to their own.
 """
 

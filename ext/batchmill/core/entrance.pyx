@@ -3,11 +3,13 @@
 from libcpp.string cimport string
 
 from batchmill.core.admission cimport Entry, Terms, kHopeless, kTaken, kTooLong, kUnmeetable
+from batchmill.core.batcher cimport most_rows
 from batchmill.core.executor cimport parallel_of
 from batchmill.core.parts cimport split
 from batchmill.core.predictor cimport find, is_confirmed, width_of
 from batchmill.core.queue cimport earlier, put
 from batchmill.core.status cimport kDeadlineExceeded, kResourceExhausted
+from batchmill.core.turns cimport limits_of
 
 cdef extern from * nogil:
     string to_string "std::to_string"(int64_t)
@@ -28,17 +30,13 @@ cdef void set_deadline(ModelVersion* version, InferRequest* request) noexcept no
 
 cdef Terms terms_of(ExecutorPool* pool, ModelVersion* version, const InferRequest* request, int64_t now) noexcept nogil:
     cdef Terms terms
-    cdef int64_t best
     terms.known = find(&version.times, width_of(request.inputs, version.first_axis()))
     if not is_confirmed(terms.known):
         terms.known.curve = NULL        # what is only recalled may be wrong, and refuses nobody
-    best = terms.known.curve.best_rows.load() if terms.known.curve != NULL else 0
-    terms.most_rows = version.max_batch_size.load()
-    if 0 < best < terms.most_rows:
-        terms.most_rows = best
+    terms.most_rows = most_rows(version.queue.rows.load(), limits_of(&pool.turns, version, now), terms.known)
     terms.parallel = parallel_of(pool, version)
     terms.busy_ns = <double> max(0, version.busy_until_ns.load() - now) / terms.parallel
-    terms.drift = version.drift.load()
+    terms.drift = version.drift()
     terms.max_wait_ns = version.max_wait_ns.load()
     return terms
 
@@ -87,7 +85,7 @@ cdef bint enters(ExecutorPool* pool, ModelVersion* version, InferRequest* reques
         return False
     entry = put(&version.queue, request, terms, now)
     if entry.verdict == kTaken:
-        request.predicted_wait_ns = <int64_t> (entry.wait_ns / terms.drift)
+        request.predicted_wait_ns = <int64_t> (entry.wait_ns / terms.drift + 0.5)
         return True
     refuse_entry(request, version, entry, now)
     if entry.verdict != kHopeless:

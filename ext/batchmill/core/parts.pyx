@@ -96,7 +96,8 @@ cdef bint gather_output(InferRequest* whole, size_t index, Buffer* bytes, Tensor
     output.shape.dims[0] = whole.rows
     while part != NULL:
         some = &part.inputs[index]
-        if some.shape.rank != output.shape.rank or memcmp(some.shape.dims + 1, output.shape.dims + 1, (some.shape.rank - 1) * sizeof(int64_t)):
+        if some.shape.rank != output.shape.rank or memcmp(some.shape.dims + 1, output.shape.dims + 1,
+                                                          (some.shape.rank - 1) * sizeof(int64_t)):
             whole.status.set(kInternal, b"WRONG_ROWS", string(b"the model's outputs have other shapes from batch to batch"))
             return False
         bytes.append(some.data, some.size)      # there is room for all of them

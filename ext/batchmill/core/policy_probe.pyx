@@ -373,5 +373,5 @@ cdef class Policy:
         """(rows, work_ns, oldest_ns, urgent_ns, running, due, served_ns, expected_rows, last_width, busy_until_ns, drift, slack_share)."""
         cdef ModelVersion* one = self.versions[version]
         return (one.queue.rows.load(), one.queue.work_ns.load(), one.queue.oldest_ns.load(), one.queue.urgent_ns.load(), one.running,
-                bool(one.due), one.served_ns, one.expected_rows, one.last_width, one.busy_until_ns.load(), one.drift.load(),
+                bool(one.due), one.served_ns, one.expected_rows, one.last_width, one.busy_until_ns.load(), one.drift(),
                 one.slack_share.load())

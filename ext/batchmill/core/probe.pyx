@@ -14,12 +14,11 @@ from batchmill.core.histogram cimport CloseReason, VersionStats, add
 from batchmill.core.message cimport InferRequest, NativeVersion
 from batchmill.core.pacer cimport Pacer as NativePacer, begin, end, look, read_account
 from batchmill.core.reactor cimport Server
-from batchmill.core.rehearsal cimport fill, view
+from batchmill.core.rehearsal cimport view
 from batchmill.core.runner cimport stamp
 from batchmill.core.router cimport (
     ModelRoute, ModelVersion, RouteTable, Version, VersionPointer, pick as pick_version,
 )
-from batchmill.core.tensor cimport TensorView
 
 cdef extern from "trap.hpp" namespace "batchmill" nogil:
     int native_division_bytes "batchmill::division_bytes"(const uint8_t* code, int* bits)

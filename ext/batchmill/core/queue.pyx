@@ -179,14 +179,14 @@ cdef void enter(RequestQueue* queue, const Waiting& one) noexcept nogil:
         queue.urgent_ns.store(one.urgency_ns)
 
 
-cdef void enter_parts(RequestQueue* queue, const Waiting& whole, double row_ns) noexcept nogil:
+cdef void enter_parts(RequestQueue* queue, const Waiting& whole, double each_ns) noexcept nogil:
     """As if they had come one right after the other."""
     cdef Waiting one = whole
     cdef InferRequest* part = whole.request.parts
     while part != NULL:
         queue.arrivals += 1
         one.number, one.request = queue.arrivals, part
-        one.cost_ns = <int64_t> (row_ns * <double> part.rows)
+        one.cost_ns = <int64_t> (each_ns * <double> part.rows)
         enter(queue, one)
         part = part.next_part
 

@@ -1,5 +1,6 @@
 // The versions that serve, and the immutable table that says who gets a request.
 #pragma once
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -45,7 +46,7 @@ struct Version {
     RequestQueue queue;                // and its max_rows
     std::atomic<int64_t> leases{0};
     RunTimes times;
-    std::atomic<double> drift{1};                     // how much longer than predicted requests waited, of late
+    std::atomic<double> waited_ns{20e6}, predicted_ns{20e6};  // what requests waited of late, and were predicted to: decaying sums
     std::atomic<double> slack_share{1};               // of the time the most urgent has, what its batch may take
     std::atomic<int64_t> busy_until_ns{0};            // when the batch that was started last is expected to end
     std::atomic<int64_t> inline_again_ns{0};          // an overrun ends running on I/O threads until then
@@ -66,6 +67,8 @@ struct Version {
     }
     // That counts for the width of a row; below 0: all rows are equally wide.
     int first_axis() const { return fast_ok ? -1 : batched ? 1 : 0; }
+    // How much longer than predicted requests waited, of late.
+    double drift() const { return std::min(8.0, std::max(0.25, waited_ns.load() / predicted_ns.load())); }
     VersionStats* stats_of(int thread) {
         VersionStats* mine = stats[thread].load(std::memory_order_relaxed);
         if (!mine) stats[thread].store(mine = new VersionStats(), std::memory_order_release);

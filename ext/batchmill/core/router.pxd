@@ -43,7 +43,7 @@ cdef extern from "router.hpp" namespace "batchmill" nogil:
         RequestQueue queue
         atomic[int64_t] leases
         RunTimes times
-        atomic[double] drift, slack_share
+        atomic[double] waited_ns, predicted_ns, slack_share
         atomic[int64_t] busy_until_ns
         atomic[int64_t] inline_again_ns
         atomic[int32_t] batch_failures
@@ -52,6 +52,7 @@ cdef extern from "router.hpp" namespace "batchmill" nogil:
         atomic[VersionStats*]* stats
         int64_t expected_rows, last_ended_ns
         int first_axis()
+        double drift()
         VersionStats* stats_of(int thread)
 
     ctypedef ModelVersion* VersionPointer   # Cython takes no '*' inside a nested template

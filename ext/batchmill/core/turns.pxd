@@ -4,6 +4,7 @@ from libcpp cimport bool as cpp_bool
 from libcpp.atomic cimport atomic
 from libcpp.vector cimport vector
 
+from batchmill.core.batcher cimport BatchLimits
 from batchmill.core.histogram cimport CloseReason
 from batchmill.core.queue cimport Rules, Taken
 from batchmill.core.router cimport ModelVersion
@@ -16,6 +17,9 @@ cdef extern from "turns.hpp" namespace "batchmill" nogil:
         int64_t changed_ns
         atomic[int64_t] turn_ns
         atomic[cpp_bool] draining
+
+# What the version's settings say of its batches now.
+cdef BatchLimits limits_of(Turns* turns, ModelVersion* version, int64_t now) noexcept nogil
 
 # A version that has rows and a free instance waits for its turn.
 cdef void line_up(Turns* turns, ModelVersion* version) noexcept nogil

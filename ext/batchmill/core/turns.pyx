@@ -7,7 +7,7 @@ request decides. All of it with the executor pool's mutex held.
 
 from libc.math cimport fabs
 
-from batchmill.core.batcher cimport BatchLimits, LastBatch, Plan, most_rows, plan
+from batchmill.core.batcher cimport LastBatch, Plan, most_rows, plan
 from batchmill.core.histogram cimport kPreferredSizes
 from batchmill.core.predictor cimport Estimate, expected_ns, find, guarded_ns, is_confirmed
 
