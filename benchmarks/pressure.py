@@ -139,8 +139,8 @@ def overload(model: str, options: argparse.Namespace, folder: Path, figures: Fig
                 resident.append(memory_mib(server.pid))
                 figures.setdefault(f"overload, {case}", []).append(outcome)
                 promises += bounds.overload(case, outcome.goodput, at_this_pace, measured)
-                rows.append([case, f"{outcome.offered:,.0f}", f"{outcome.goodput:,.0f}", f"{outcome.goodput / at_this_pace:.2f}", f"{pace / best_pace:.2f}",
-                             f"{outcome.refused:.1%}",
+                rows.append([case, f"{outcome.offered:,.0f}", f"{outcome.goodput:,.0f}", f"{outcome.goodput / at_this_pace:.2f}",
+                             f"{pace / best_pace:.2f}", f"{outcome.refused:.1%}",
                              f"{outcome.expired:.1%}", *(f"{value:.2f}" for value in measured.values()), f"{resident[-1]:,.0f}", mark])
     promises.append(bounds.overload_memory(f"{model}, overload", resident[-1] - resident[-2]))
     head = ["load", "offered/s", "good/s", "of the best at this pace", "pace", "refused", "expired", *bounds.OVERLOAD, "MiB", ""]
