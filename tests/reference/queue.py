@@ -104,7 +104,6 @@ class Queue:
     waiting: list[Waiting] = field(default_factory=list)  # by arrival
     dropped: list[Waiting] = field(default_factory=list)
     swept_ns: int = 0
-    mixed: bool = False  # some urgency is not by arrival alone: until the queue is empty, who is more urgent is counted one by one
 
     @property
     def rows(self) -> int:
@@ -124,7 +123,6 @@ class Queue:
 
     def urgency_of(self, one: Waiting) -> int:
         due = earlier(one.deadline_ns, one.objective_ns)
-        self.mixed = self.mixed or due > 0 or self.priority_levels > 0
         level = one.priority if 1 <= one.priority <= self.priority_levels else self.default_priority
         return (due or one.queued_ns + HORIZON_NS) + (level * PRIORITY_STEP_NS if self.priority_levels else 0)
 
@@ -133,7 +131,7 @@ class Queue:
         one.urgency_ns = self.urgency_of(one)
         if self.rows + one.counted > self.max_rows and now_ns - self.swept_ns > SWEEP_NS:
             self.drop_dead(now_ns)
-        ahead = [other for other in self.waiting if not self.mixed or other.urgency_ns <= one.urgency_ns]
+        ahead = [other for other in self.waiting if other.urgency_ns <= one.urgency_ns]
         verdict, wait_ns, run_ns = admission.judge(
             terms.curve, one.counted, sum(other.counted for other in ahead), sum(other.cost_ns for other in ahead), terms.most_rows, terms.parallel,
             terms.busy_ns, terms.drift, terms.max_wait_ns, left(one.deadline_ns, now_ns), left(one.answer_by_ns, now_ns),
@@ -157,7 +155,6 @@ class Queue:
         if self.delays and not one.is_cancelled and one.deadline_ns != one.answer_by_ns:
             one.deadline_ns = one.answer_by_ns
             one.urgency_ns = earlier(one.answer_by_ns, now_ns + HORIZON_NS)
-            self.mixed = True
             self.waiting.append(one)
         else:
             self.dropped.append(one)
@@ -166,7 +163,6 @@ class Queue:
         self.swept_ns = now_ns
         while dead := [one for one in self.waiting if one.is_dead(now_ns)]:
             self.drop(dead[0], now_ns)
-        self.mixed = self.mixed and bool(self.waiting)
 
     def sweep(self, now_ns: int) -> list[Waiting]:
         self.drop_dead(now_ns)
@@ -174,7 +170,6 @@ class Queue:
 
     def hand_out(self) -> list[Waiting]:
         found, self.dropped = self.dropped, []
-        self.mixed = self.mixed and bool(self.waiting)
         return found
 
     def most_urgent(self, among: Sequence[Waiting]) -> Waiting:

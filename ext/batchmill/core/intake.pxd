@@ -69,6 +69,8 @@ cdef extern from "io_thread.hpp" namespace "batchmill" nogil:
         InferRequest* free_requests
         InferRequest* answered
         InferRequest* answered_last
+        int taken_in
+        cpp_bool flooded
         Scratch* scratch
         Socket* current
         Socket* sockets

@@ -126,6 +126,7 @@ cdef bint admit(IoThread* thread, InferRequest* request) noexcept nogil:
 cdef void infer(void* self, InferRequest* request) noexcept nogil:
     cdef IoThread* thread = <IoThread*> self
     request.reply_to.socket = thread.current
+    thread.taken_in += 1
     thread.shared.in_flight.fetch_add(1)
     if takes_long(request):
         request.errand = Errand.kDecode

@@ -23,6 +23,7 @@ cdef extern from * nogil:
 
 cdef enum:
     READ_BYTES = 256 << 10          # size of the thread's buffer
+    FLOOD_BYTES = 32 << 10          # some hundred small requests
     WRITE_BYTES = 256 << 10         # to one socket before the others have their turn
 
 cdef int64_t LINGER_NS = 10 * 1000000000        # as long as a head may take by default
@@ -123,7 +124,7 @@ cdef void on_readable(IoThread* thread, Socket* socket) noexcept nogil:
     cdef Py_ssize_t got
     if not socket.reading or socket.paused:
         return
-    got = recv(socket.fd, thread.buffer, READ_BYTES, 0)
+    got = recv(socket.fd, thread.buffer, FLOOD_BYTES if thread.flooded else READ_BYTES, 0)
     if got < 0:
         if errno != EAGAIN and errno != EINTR:
             close_socket(thread, socket)

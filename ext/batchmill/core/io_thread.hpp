@@ -83,6 +83,8 @@ struct IoThread {
     InferRequest* free_requests = nullptr;
     InferRequest* answered = nullptr;      // by this very thread, not yet delivered
     InferRequest* answered_last = nullptr;
+    int taken_in = 0;                      // requests of this turn
+    bool flooded = false;                  // more come than are served: turns are kept short
     Scratch* scratch = nullptr;
     Socket* current = nullptr;             // whose front end is being called
     Socket* sockets = nullptr;

@@ -45,7 +45,13 @@ cdef extern from * nogil:
 
 cdef enum:
     EVENTS = 256                    # one epoll_wait returns at most so many sockets
+    FLOOD_EVENTS = 4
 
+# More requests than that in one turn: the sockets have more of them than are served meanwhile. To take them all in would fill the queue and
+# refuse the rest, though they only had to wait in their sockets; and the first of them would wait for the last to be read. A turn reads a
+# little of few sockets then, until one has found hardly any.
+cdef int FLOOD_REQUESTS = 512
+cdef int CALM_REQUESTS = 64
 cdef int64_t TICK_NS = 100000000    # how often timeouts are looked at
 cdef uint64_t LISTENER = 1          # tag in the low bit of a listener's event data
 
@@ -265,7 +271,7 @@ cdef void* run(void* argument) noexcept nogil:
     for index in range(<int> shared.listeners.size()):
         watch_listener(thread, index)
     while not shared.stopping.load():
-        ready = epoll_wait(thread.epoll_fd, events, EVENTS, 100 if thread.sockets != NULL or not thread.accepting else 1000)
+        ready = epoll_wait(thread.epoll_fd, events, FLOOD_EVENTS if thread.flooded else EVENTS, 100 if thread.sockets != NULL or not thread.accepting else 1000)
         thread.sink.now_ns = thread.busy_since_ns = now_ns()
         thread.seen_generation.store(shared.generation.load())
         thread.table = shared.table.load()
@@ -280,6 +286,8 @@ cdef void* run(void* argument) noexcept nogil:
         thread.answered = NULL
         deliver(thread, answered)
         deliver(thread, completed)
+        thread.flooded = thread.taken_in > (CALM_REQUESTS if thread.flooded else FLOOD_REQUESTS)
+        thread.taken_in = 0
         follow_drain(thread)
         if thread.sink.now_ns >= thread.next_tick_ns:
             tick(thread)

@@ -61,7 +61,8 @@ struct RequestQueue {
     std::mutex mutex;
     std::vector<SubQueue> shapes;      // some of them empty: kept for the next request of that shape
     uint64_t arrivals = 0;
-    bool mixed = false;                // some request's urgency is not by its arrival alone
+    bool mixed = false;                // some request is more urgent than one that came before it
+    int64_t latest_ns = 0, newest_ns = 0;  // since it was empty: the greatest urgency, and when the last was queued
     std::atomic<int64_t> rows{0};      // written under the mutex, read anywhere
     std::atomic<int64_t> requests{0};  // as rows, for those who look on
     std::atomic<int64_t> oldest_ns{0}; // when the one that waits longest was queued; 0: empty

@@ -33,6 +33,7 @@ cdef extern from "queue.hpp" namespace "batchmill" nogil:
         vector[SubQueue] shapes
         uint64_t arrivals
         cbool mixed
+        int64_t latest_ns, newest_ns
         atomic[int64_t] rows
         atomic[int64_t] requests
         atomic[int64_t] oldest_ns

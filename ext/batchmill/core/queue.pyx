@@ -45,7 +45,6 @@ cdef int64_t urgency_of(RequestQueue* queue, const InferRequest* request) noexce
     cdef int64_t due = earlier(request.deadline_ns, request.objective_ns)
     cdef int32_t levels = queue.priority_levels.load()
     cdef uint64_t level = request.priority
-    queue.mixed = queue.mixed or due != 0 or levels > 0
     if due == 0:
         due = request.times.queued + HORIZON_NS
     if levels == 0:
@@ -129,7 +128,7 @@ cdef int64_t oldest(RequestQueue* queue) noexcept nogil:
     for index in range(queue.shapes.size()):
         most = queue.shapes[index].size()
         if most and not queue.mixed:
-            most = 1        # the order is that of arrival
+            most = 1        # the order of urgency is that of arrival
         for at in range(most):
             queued = queue.shapes[index].at(at).request.times.queued
             if found == 0 or queued < found:
@@ -153,7 +152,7 @@ cdef Ahead ahead_of(RequestQueue* queue, int64_t urgency_ns) noexcept nogil:
     cdef int64_t step = queue.requests.load() // SAMPLES + 1, at = 0
     cdef const Waiting* one
     cdef size_t index
-    if not queue.mixed:
+    if urgency_ns >= queue.latest_ns:
         return Ahead(queue.rows.load(), <double> queue.work_ns.load())
     for index in range(queue.shapes.size()):
         while at < <int64_t> queue.shapes[index].size():
@@ -173,6 +172,12 @@ cdef void enter(RequestQueue* queue, const Waiting& one) noexcept nogil:
     sub.push(one)
     sub.rows += rows_of(one.request)
     queue.count(rows_of(one.request), 1, one.cost_ns)
+    if first:
+        queue.latest_ns = queue.newest_ns = 0
+    if one.urgency_ns < queue.latest_ns or one.request.times.queued < queue.newest_ns:
+        queue.mixed = True
+    queue.latest_ns = max(queue.latest_ns, one.urgency_ns)
+    queue.newest_ns = max(queue.newest_ns, one.request.times.queued)
     if first or one.request.times.queued < queue.oldest_ns.load():
         queue.oldest_ns.store(one.request.times.queued)
     if first or one.urgency_ns < queue.urgent_ns.load():
@@ -262,7 +267,6 @@ cdef void drop_top(RequestQueue* queue, SubQueue* sub, int64_t now_ns) noexcept 
         one.request.status.clear()
         one.request.deadline_ns = one.request.answer_by_ns
         one.urgency_ns = earlier(one.request.answer_by_ns, now_ns + HORIZON_NS)
-        queue.mixed = True
         enter(queue, one)
         return
     one.request.next = queue.swept
