@@ -50,6 +50,23 @@ def test_a_refusal_says_why_in_a_word(server, method, message, reason):
     assert "grpc-retry-pushback-ms" not in dict(refused.value.trailing_metadata())
 
 
+def test_refusals_on_one_connection_are_told_apart(server):
+    """The same again and again, and others in between."""
+    wide, narrow, nobody = (request(name, np.zeros((1, size), np.float32)) for name, size in (("linear", 9), ("linear", 3), ("nobody", 8)))
+    with grpc.insecure_channel(server.address) as channel:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+
+        def told(message):
+            with pytest.raises(grpc.RpcError) as refused:
+                stub.ModelInfer(message)
+            return refused.value.code(), refused.value.details(), details_of(refused.value)
+
+        first = [told(message) for message in (wide, narrow, nobody)]
+        assert len({*first}) == 3
+        for order in ((0, 0, 1, 1, 2, 2, 2), (2, 0, 1, 0, 2)):
+            assert [told((wide, narrow, nobody)[which]) for which in order] == [first[which] for which in order]
+
+
 def test_a_full_queue_says_when_to_come_back(tmp_path):
     registry = tmp_path / "registry"
     models.slow(registry)

@@ -14,6 +14,7 @@ from batchmill.core.turns cimport limits_of
 cdef extern from * nogil:
     string to_string "std::to_string"(int64_t)
 
+cdef int64_t BEHIND_RETRY_MS = 1000
 cdef int64_t MAX_TIMEOUT_US = 1000000 * 3600 * 24 * 365
 
 
@@ -75,6 +76,20 @@ cdef void refuse_entry(InferRequest* request, ModelVersion* version, const Entry
     else:
         request.status.set(kResourceExhausted, b"QUEUE_FULL", text)
     request.status.retry_ms = 1 + <int64_t> (over / 1000000) if over > 0 else 1000
+
+
+cdef bint is_behind(ModelVersion* version, InferRequest* request, int32_t busy_status, int64_t now) noexcept nogil:
+    """More comes than can be read. Who has used up a third of the time he has is refused then: all who come would be served, and late, if
+    that were put off until the time is nearly over.
+    """
+    cdef int64_t due = earlier(earlier(request.deadline_ns, request.answer_by_ns), request.objective_ns), most = version.max_wait_ns.load()
+    if request.behind_ns == 0 or not ((due and due - now < 2 * request.behind_ns) or (most and request.behind_ns > most)):
+        return False
+    # All are told the same, which costs least to write.
+    request.status.set(kResourceExhausted, b"DEADLINE_UNMEETABLE" if due else b"QUEUE_FULL",
+                       string(b"the server is behind: more comes than it can read"))
+    request.status.http_status, request.status.retry_ms = busy_status, BEHIND_RETRY_MS
+    return True
 
 
 cdef bint enters(ExecutorPool* pool, ModelVersion* version, InferRequest* request, int32_t busy_status, int64_t now) noexcept nogil:

@@ -55,5 +55,5 @@ cdef extern from "front.hpp" namespace "batchmill" nogil:
         const Limits* limits
         MemoryBudget* budget
         const atomic[cpp_bool]* draining
-        int64_t now_ns
+        int64_t now_ns, behind_ns
         int32_t io_thread

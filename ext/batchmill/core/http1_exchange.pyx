@@ -59,9 +59,10 @@ cdef InferRequest* take_request(Http1Connection* connection, Http1Exchange* exch
     request.take_notes(exchange.notes)
     request.coding, request.answer_coding = exchange.notes.coding, exchange.notes.accepts.best()
     request.max_response_bytes = connection.sink.limits.max_response_bytes
-    request.times.received = connection.sink.now_ns
+    request.behind_ns = connection.sink.behind_ns
+    request.times.received = connection.sink.now_ns - request.behind_ns
     if connection.head.timeout_ms > 0:
-        request.deadline_ns = connection.sink.now_ns + connection.head.timeout_ms * 1000000
+        request.deadline_ns = request.times.received + connection.head.timeout_ms * 1000000
     request.reply_to.stream = exchange
     request.reply_to.connection = connection
     request.reply_to.io_thread = connection.sink.io_thread

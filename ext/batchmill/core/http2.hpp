@@ -106,6 +106,12 @@ struct Http2Stream {
     }
 };
 
+// A status as it was told last: under overload the same is told again and again, and to write it costs more than to read a request.
+struct ToldStatus {
+    Status status;
+    std::string code, message, details, retry;   // of the trailers
+};
+
 struct Http2Connection {
     void* owner = nullptr;        // the reactor's socket
     Sink* sink = nullptr;
@@ -121,6 +127,7 @@ struct Http2Connection {
     bool draining = false;
     bool metrics_only = false;
     int64_t last_active_ns = 0;
+    ToldStatus told;
 
     ~Http2Connection() {
         if (session) nghttp2_session_del(session);

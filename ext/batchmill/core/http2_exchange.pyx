@@ -26,7 +26,7 @@ cdef bint is_grpc(const string& content_type) noexcept nogil:
 
 
 cdef void begin_call(Http2Stream* stream) noexcept nogil:
-    cdef int64_t now = stream.connection.sink.now_ns
+    cdef int64_t now = stream.connection.sink.now_ns - stream.connection.sink.behind_ns
     stream.grpc = is_grpc(stream.content_type)
     if stream.header_bytes > stream.connection.sink.limits.max_header_bytes:
         refuse_as(stream, 431, kResourceExhausted, b"HEADERS_TOO_LARGE", b"the headers are larger than the server's limit")
@@ -150,7 +150,8 @@ cdef InferRequest* take_request(Http2Stream* stream) noexcept nogil:
     request.deadline_ns = stream.deadline_ns
     request.take_notes(stream.notes)
     request.max_response_bytes = connection.sink.limits.max_response_bytes
-    request.times.received = connection.sink.now_ns
+    request.behind_ns = connection.sink.behind_ns
+    request.times.received = connection.sink.now_ns - request.behind_ns
     request.reply_to.stream = stream
     request.reply_to.connection = connection
     request.reply_to.io_thread = connection.sink.io_thread

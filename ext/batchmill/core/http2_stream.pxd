@@ -44,6 +44,10 @@ cdef extern from "http2.hpp" namespace "batchmill" nogil:
         Http2Stream* previous
         void reset()
 
+    cdef cppclass ToldStatus:
+        Status status
+        string code, message, details, retry
+
     cdef cppclass Http2Connection:
         void* owner
         Sink* sink
@@ -56,6 +60,7 @@ cdef extern from "http2.hpp" namespace "batchmill" nogil:
         int32_t open_streams, outstanding
         cpp_bool abandoned, draining, metrics_only
         int64_t last_active_ns
+        ToldStatus told
 
 cdef Http2Stream* new_stream(Http2Connection* connection, int32_t id) noexcept nogil
 cdef void close_stream(Http2Stream* stream) noexcept nogil          # the caller has gone; freed when nothing is on its way

@@ -21,7 +21,12 @@ cdef extern from "io_thread.hpp" namespace "batchmill" nogil:
     enum class Transport(uint8_t):
         kUnknown, kHttp1, kHttp2
 
+    cdef cppclass Backlog:
+        int64_t drained_ns
+        int64_t age_ns(int64_t read, int64_t waiting, int64_t now_ns)
+
     cdef cppclass Socket:
+        Backlog backlog
         int fd
         Transport transport
         void* front

@@ -11,7 +11,7 @@ from libcpp.string_view cimport string_view
 from batchmill.core cimport json_codec, pb_request
 from batchmill.core.bridge cimport ColdQueue, drop, kCancel, kCompressed, kHalfClose, kInferred, kMessage, kOpen
 from batchmill.core.clock cimport now_ns
-from batchmill.core.entrance cimport enters, set_deadline
+from batchmill.core.entrance cimport enters, is_behind, set_deadline
 from batchmill.core.executor cimport offer, run_inline, send_on_errand
 from batchmill.core.front cimport ColdCall, ColdReply
 from batchmill.core.histogram cimport VersionStats, add
@@ -111,6 +111,8 @@ cdef bint admit(IoThread* thread, InferRequest* request) noexcept nogil:
     set_deadline(version, request)
     if request.deadline_ns and request.deadline_ns <= thread.sink.now_ns:
         request.status.set(kDeadlineExceeded, b"DEADLINE_EXCEEDED", string(b"the deadline has passed"))
+        return False
+    if is_behind(version, request, thread.shared.limits.busy_status, thread.sink.now_ns):
         return False
     now = now_ns()
     request.times.queued = now

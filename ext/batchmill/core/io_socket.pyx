@@ -14,8 +14,11 @@ from batchmill.core.tensor cimport Buffer
 cdef extern from * nogil:
     """
     #include "io_thread.hpp"
+    #include <sys/ioctl.h>
     """
     int MSG_NOSIGNAL, SHUT_WR
+    unsigned long FIONREAD
+    int ioctl(int fd, unsigned long request, int* value)
     Py_ssize_t recv(int fd, void* buffer, size_t size, int flags)
     Py_ssize_t send(int fd, const void* buffer, size_t size, int flags)
     int close(int fd)
@@ -120,11 +123,20 @@ cdef bint take_bytes(IoThread* thread, Socket* socket, const uint8_t* data, size
     return feed_front(thread, socket, data, size)
 
 
+cdef int64_t look_behind(IoThread* thread, Socket* socket, int64_t got) noexcept nogil:
+    cdef int waiting = 0
+    if got == FLOOD_BYTES and ioctl(socket.fd, FIONREAD, &waiting):
+        waiting = 0
+    return socket.backlog.age_ns(got, waiting, thread.sink.now_ns)
+
+
 cdef void on_readable(IoThread* thread, Socket* socket) noexcept nogil:
     cdef Py_ssize_t got
     if not socket.reading or socket.paused:
         return
     got = recv(socket.fd, thread.buffer, FLOOD_BYTES if thread.flooded else READ_BYTES, 0)
+    if got < READ_BYTES and not thread.flooded:
+        socket.backlog.drained_ns = thread.sink.now_ns
     if got < 0:
         if errno != EAGAIN and errno != EINTR:
             close_socket(thread, socket)
@@ -137,6 +149,7 @@ cdef void on_readable(IoThread* thread, Socket* socket) noexcept nogil:
     if got == 0:
         on_end(thread, socket)
         return
+    thread.sink.behind_ns = look_behind(thread, socket, got) if thread.flooded else 0
     if not take_bytes(thread, socket, thread.buffer, got):
         socket.reading = False
         arm(thread, socket)

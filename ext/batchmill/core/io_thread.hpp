@@ -23,6 +23,32 @@ constexpr int kMaxIoThreads = 64;
 
 enum class Transport : uint8_t { kUnknown, kHttp1, kHttp2 };
 
+// How far the reader of one socket is behind what has come. Times: monotonic, ns.
+struct Backlog {
+    int64_t drained_ns = 0;       // when nothing was left to read
+    int64_t read_ns = 0;          // when it was read last
+    int64_t left = 0;             // bytes that were there and not read then
+    double arriving = 0;          // bytes/ns, of late; 0: not known
+
+    // How long the first of the bytes has waited that are read now: first in, first out, as many have come since as now wait behind it
+    // (Little, 1961). read: bytes that are; waiting: that still are there.
+    int64_t age_ns(int64_t read, int64_t waiting, int64_t now_ns) {
+        if (!waiting) {
+            *this = {now_ns, now_ns, 0, arriving};
+            return 0;
+        }
+        if (read_ns && now_ns > read_ns) {
+            double came = static_cast<double>(std::max<int64_t>(0, read + waiting - left)) / static_cast<double>(now_ns - read_ns);
+            arriving = arriving > 0 ? arriving + (came - arriving) / 8 : came;
+        }
+        read_ns = now_ns;
+        left = waiting;
+        int64_t longest = drained_ns ? now_ns - drained_ns : 0;
+        if (arriving <= 0) return longest;
+        return static_cast<int64_t>(std::min(static_cast<double>(longest), static_cast<double>(read + waiting) / arriving));
+    }
+};
+
 struct Socket {
     int fd = -1;
     Transport transport = Transport::kUnknown;
@@ -38,6 +64,7 @@ struct Socket {
     int64_t opened_ns = 0;
     int64_t linger_until_ns = 0;  // all is said; what the peer still sends is thrown away until then. 0: not yet
     int64_t linger_left = 0;      // ... or until it was so many bytes
+    Backlog backlog;
     char peer[64] = "";
     Socket* next = nullptr;       // all sockets of the thread
     Socket* previous = nullptr;

@@ -271,7 +271,8 @@ cdef void* run(void* argument) noexcept nogil:
     for index in range(<int> shared.listeners.size()):
         watch_listener(thread, index)
     while not shared.stopping.load():
-        ready = epoll_wait(thread.epoll_fd, events, FLOOD_EVENTS if thread.flooded else EVENTS, 100 if thread.sockets != NULL or not thread.accepting else 1000)
+        ready = epoll_wait(thread.epoll_fd, events, FLOOD_EVENTS if thread.flooded else EVENTS,
+                           100 if thread.sockets != NULL or not thread.accepting else 1000)
         thread.sink.now_ns = thread.busy_since_ns = now_ns()
         thread.seen_generation.store(shared.generation.load())
         thread.table = shared.table.load()

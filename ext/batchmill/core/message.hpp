@@ -104,6 +104,7 @@ struct InferRequest {
     int64_t answer_by_ns = 0;              // the caller's own deadline; deadline_ns may be earlier, for the queue
     int64_t deadline_ns = 0;               // monotonic; 0: none
     int64_t objective_ns = 0;              // when its version's objective wants it answered; monotonic; 0: none
+    int64_t behind_ns = 0;                 // how long it had waited in its socket before it was read
     int64_t predicted_wait_ns = 0;         // as the predictor has it, without what waits have been longer of late
     std::atomic<bool> cancelled{false};    // set by the front end; read before the run
     InferRequest* next = nullptr;          // intrusive: queue, batch, completion list, free list
@@ -168,7 +169,7 @@ struct InferRequest {
         version = nullptr;
         rows = 1;
         length = bucket = 0;
-        answer_by_ns = deadline_ns = objective_ns = predicted_wait_ns = 0;
+        answer_by_ns = deadline_ns = objective_ns = behind_ns = predicted_wait_ns = 0;
         cancelled.store(false, std::memory_order_relaxed);
         if (parts) {
             drop_parts();

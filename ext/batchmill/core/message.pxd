@@ -50,7 +50,7 @@ cdef extern from "message.hpp" namespace "batchmill" nogil:
         int64_t max_response_bytes
         NativeVersion* version
         int64_t rows, length, bucket
-        int64_t answer_by_ns, deadline_ns, objective_ns, predicted_wait_ns
+        int64_t answer_by_ns, deadline_ns, objective_ns, behind_ns, predicted_wait_ns
         atomic[cpp_bool] cancelled
         InferRequest* next
         InferRequest* whole

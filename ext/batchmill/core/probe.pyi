@@ -1,10 +1,12 @@
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from typing_extensions import disjoint_base
 
 from batchmill.core.reactor import Server
 from batchmill.core.router import Version
 
+def ages(reads: Iterable[tuple[int, int, int]]) -> list[int]: ...
+def behind(behind_ns: int, now_ns: int, deadline_ns: int, max_wait_ns: int) -> str: ...
 def pick(routes: Sequence[tuple[bytes, Sequence[bytes], bytes, dict[bytes, bytes]]], model: bytes, version: bytes, label: bytes) -> bytes: ...
 @disjoint_base
 class Pacer:

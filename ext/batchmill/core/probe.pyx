@@ -9,7 +9,8 @@ from libcpp.vector cimport vector
 
 from batchmill.core.clock cimport now_ns as clock_ns
 from batchmill.core.exposition cimport text_of
-from batchmill.core.intake cimport IoThread, Shared, count
+from batchmill.core.entrance cimport is_behind
+from batchmill.core.intake cimport Backlog, IoThread, Shared, count
 from batchmill.core.histogram cimport CloseReason, VersionStats, add
 from batchmill.core.message cimport InferRequest, NativeVersion
 from batchmill.core.pacer cimport Pacer as NativePacer, begin, end, look, read_account
@@ -22,6 +23,21 @@ from batchmill.core.router cimport (
 
 cdef extern from "trap.hpp" namespace "batchmill" nogil:
     int native_division_bytes "batchmill::division_bytes"(const uint8_t* code, int* bits)
+
+
+def ages(reads) -> list:
+    """For how long the first byte of each read has waited, ns. reads: (bytes read, bytes that were still there, now_ns) of one socket."""
+    cdef Backlog backlog
+    return [backlog.age_ns(read, waiting, now) for read, waiting, now in reads]
+
+
+def behind(int64_t behind_ns, int64_t now_ns, int64_t deadline_ns, int64_t max_wait_ns) -> str:
+    """Why a request is refused that was read so long after it had come; "": it is not."""
+    cdef ModelVersion version
+    cdef InferRequest request
+    request.behind_ns, request.deadline_ns = behind_ns, deadline_ns
+    version.max_wait_ns.store(max_wait_ns)
+    return (<bytes> request.status.reason).decode() if is_behind(&version, &request, 0, now_ns) else ""
 
 
 def pick(routes, bytes model, bytes version, bytes label) -> bytes:
