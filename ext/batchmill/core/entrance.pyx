@@ -96,8 +96,8 @@ cdef bint enters(ExecutorPool* pool, ModelVersion* version, InferRequest* reques
     cdef Terms terms = terms_of(pool, version, request, now)
     cdef Entry entry
     cdef int64_t most = version.max_batch_size.load()
-    if version.batched and request.rows > most and not split(version, request, most):
-        return False
+    if version.batched and request.rows > most:
+        split(request, most)
     entry = put(&version.queue, request, terms, now)
     if entry.verdict == kTaken:
         request.predicted_wait_ns = <int64_t> (entry.wait_ns / terms.drift + 0.5)

@@ -226,7 +226,7 @@ def make_schema() -> Any:
         mode: Annotated[Literal["auto", "on", "off"], BeforeValidator(word_of_switch)] = "auto"
         """auto: when a proof at load shows that rows run together equal rows run alone. on: refused where the proof fails. off."""
         max_batch_size: Annotated[int, number(1, 65536)] = 64
-        """Rows. A request that has more runs in parts, 4,096 at most."""
+        """Rows. A request that has more runs in parts: 4,096 at most, which are larger where they must be."""
         max_queue_delay_us: Annotated[int, number(0, 1000 * HOUR_MS)] = 0
         """How long the oldest row may wait for company. 0: a batch is what waits when an executor is free."""
         preferred_batch_sizes: Annotated[list[Annotated[int, number(1, 65536)]], BeforeValidator(eight_at_most)] = []
