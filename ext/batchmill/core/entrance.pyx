@@ -14,7 +14,7 @@ from batchmill.core.turns cimport limits_of
 cdef extern from * nogil:
     string to_string "std::to_string"(int64_t)
 
-cdef int64_t BEHIND_RETRY_MS = 1000
+cdef int64_t BEHIND_RETRY_MS = 1000     # as for pending bytes: nothing tells how long a flood lasts
 cdef int64_t MAX_TIMEOUT_US = 1000000 * 3600 * 24 * 365
 
 

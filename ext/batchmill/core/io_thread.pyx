@@ -278,6 +278,7 @@ cdef void* run(void* argument) noexcept nogil:
         thread.table = shared.table.load()
         for index in range(ready):
             handle(thread, &events[index])
+        thread.sink.behind_ns = 0   # what was read before and is parsed only now was not read late with the last socket
         deliver_cold(thread)        # first: it may ask for an inference
         completed = take_completions(thread)
         if thread.touched.size():
