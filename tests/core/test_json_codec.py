@@ -130,7 +130,7 @@ def entries(draw):
     return "{" + ", ".join(f'"{key}": {value}' for key, value in pairs) + "}", binary
 
 
-@settings(max_examples=3000, deadline=None)
+@settings(max_examples=1500, deadline=None)
 @given(st.lists(entries(), min_size=1, max_size=2), st.sampled_from([b"", b"", b"", b"x"]))
 def test_the_twin_refuses_the_same_and_reads_the_rest_alike(inputs, more):
     head = ('{"inputs":[' + ",".join(text for text, _ in inputs) + "]}").encode()
@@ -143,7 +143,7 @@ WHOLE = ('{"id":"a\\u00e9","inputs":[{"name":"x","datatype":"FP32","shape":[2,2]
          '"outputs":[{"name":"z","parameters":{"binary_data":true}}],"parameters":{"timeout":1,"a":[{"b":null}]}}').encode()
 
 
-@settings(max_examples=3000, deadline=None)
+@settings(max_examples=1500, deadline=None)
 @given(st.lists(st.tuples(
     st.integers(0, len(WHOLE) - 1), st.sampled_from(b'\0 {}[]:,"\\\n\xff\xc3\xa90123456789.-+eE') | st.integers(0, 255),
     st.sampled_from(["put", "insert", "drop"])), min_size=1, max_size=3))

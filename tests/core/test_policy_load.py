@@ -64,7 +64,6 @@ def overloaded(curve, load, executors, deadline_ms, seconds=12):
 @EXECUTORS
 def test_overload_with_deadlines_costs_little_goodput_and_hardly_an_answer_is_late(curve, load, executors):
     outcome = overloaded(curve, load, executors, deadline_ms=100)
-    print(curve, load, executors, outcome)
     assert outcome.goodput >= 0.9 * executors * SERVED_A_SECOND[curve]
     assert outcome.late < 0.005     # every late answer's row was run in vain
 
@@ -74,7 +73,6 @@ def test_overload_with_deadlines_costs_little_goodput_and_hardly_an_answer_is_la
 @EXECUTORS
 def test_overload_without_deadlines_keeps_nobody_waiting_for_much_longer_than_max_wait(curve, load, executors):
     outcome = overloaded(curve, load, executors, deadline_ms=0)
-    print(curve, load, executors, outcome)
     assert outcome.goodput >= 0.9 * executors * SERVED_A_SECOND[curve]
     assert outcome.longest_ms <= ANSWERED_MS[curve]
 
@@ -88,7 +86,6 @@ def test_below_capacity_hardly_anybody_is_refused_whose_deadline_is_twenty_runs_
     served(requests, CURVES_MS[curve], executors)
     assert not any(one.is_late for one in requests)
     refused = sum(not one.is_taken for one in requests) / len(requests)
-    print(curve, executors, share, f"refused {refused:.4f}")
     assert refused < 0.005
 
 
@@ -102,7 +99,6 @@ def test_after_an_overload_nobody_waits_longer_than_without_it(curve, deadline_m
     after, alone = (served(requests, CURVES_MS[curve], max_wait_ns=2 * SECOND) for requests in (over + calm[0], calm[1]))
     since_ns = START_NS + (5 + again_s) * SECOND
     longest = [max(one.started_ns - one.at_ns for one in requests if one.started_ns and one.at_ns >= since_ns) / MS for requests in (after, alone)]
-    print(curve, deadline_ms, longest)
     assert longest[0] <= 1.5 * longest[1]       # the noise of the runs
 
 
@@ -114,7 +110,6 @@ def test_a_low_priority_never_starves(curve):
     served(requests, CURVES_MS[curve], max_wait_ns=500 * MS, priority_levels=3, default_priority=2)
     low = [one for one in requests if one.priority == 3 and one.is_taken]
     waits_ms = sorted((one.started_ns - one.at_ns) / MS for one in low)
-    print(curve, len(low), waits_ms[len(low) // 2], waits_ms[-1])
     assert len(low) > 30
     assert waits_ms[-1] <= 1.1 * (500 + 3 * 200)
 
@@ -129,6 +124,5 @@ def test_an_objective_of_25_ms_is_met_by_99_of_100_at_four_fifths_of_capacity(ba
     served(requests, lambda rows: base_ms + rows * row_ms, executors, objective_ns=25 * MS)
     answered = [one for one in requests if one.answered_ns]
     met = sum(one.latency_ns <= 25 * MS for one in answered) / len(answered)
-    print(base_ms, row_ms, executors, f"capacity {capacity:.0f}/s, met {met:.4f}, refused {1 - len(answered) / len(requests):.4f}")
     assert met >= 0.99
     assert len(answered) >= 0.99 * len(requests)

@@ -58,7 +58,7 @@ def test_a_probe_that_is_killed_or_stopped_costs_its_version_alone(tmp_path, reg
 
 
 def test_a_probe_that_is_stopped_and_continued_within_its_limit_goes_on(tmp_path, registry):
-    models.slow(tmp_path / "made", 3000)
+    models.slow(tmp_path / "made", 1500)
     with ServerProcess(registry) as server, Hammer(server) as hammer:
         os.rename(tmp_path / "made" / "slow", registry / "slow")
         child = busy_child_of(server.process.pid)

@@ -26,11 +26,16 @@ def server(registry):
         yield running
 
 
+def settings_read(server, model):
+    lines = server.log_path.read_text().splitlines()
+    return sum('"model_settings"' in line and f'"{model}"' in line for line in lines)
+
+
 def edit(server, registry, text, model="linear"):
     """Returns when the edit has been read."""
-    known = server.log_path.read_text().count('"model_settings"')
+    known = settings_read(server, model)
     (registry / model / "model.yaml").write_text(text)
-    wait_for(lambda: server.log_path.read_text().count('"model_settings"') > known)
+    wait_for(lambda: settings_read(server, model) > known)
 
 
 def seconds(ask):

@@ -289,7 +289,7 @@ def machine(tmp_path, monkeypatch):
 
 
 def test_leased_versions_live_ready_ones_serve_on_and_swaps_are_whole(machine):
-    run_state_machine_as_test(machine, settings=settings(max_examples=100, stateful_step_count=40, deadline=None, suppress_health_check=[*HealthCheck]))
+    run_state_machine_as_test(machine, settings=settings(max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=[*HealthCheck]))
 
 
 # What it found: these steps again, which end in settle()'s claims.

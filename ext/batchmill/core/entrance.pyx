@@ -100,7 +100,6 @@ cdef bint enters(ExecutorPool* pool, ModelVersion* version, InferRequest* reques
         split(request, most)
     entry = put(&version.queue, request, terms, now)
     if entry.verdict == kTaken:
-        request.predicted_wait_ns = <int64_t> (entry.wait_ns / terms.drift + 0.5)
         return True
     refuse_entry(request, version, entry, now)
     if entry.verdict != kHopeless:

@@ -5,6 +5,11 @@ from libcpp.string_view cimport string_view
 
 from batchmill.core.status cimport Code, Status
 
+cdef extern from "grpc.hpp" namespace "batchmill" nogil:
+    cdef cppclass ToldStatus:
+        Status status
+        string code, message, details, retry
+
 cdef int64_t parse_timeout(string_view value) noexcept nogil        # ns; -1: malformed
 cdef void percent_encode(string& target, string_view text) noexcept nogil
-cdef void append_status_details(string& target, const Status& status) noexcept nogil   # base64 of google.rpc.Status
+cdef void tell(ToldStatus& told, const Status& status) noexcept nogil                  # written anew only when it is another status

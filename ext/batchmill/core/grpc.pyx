@@ -7,6 +7,12 @@ from libc.stdint cimport INT64_MAX, uint8_t, uint32_t
 
 from batchmill.core.status cimport retry_after_ms
 
+cdef extern from * nogil:
+    """
+    #include <string>
+    """
+    string to_string "std::to_string"(long)
+
 cdef const char* HEX = b"0123456789ABCDEF"
 cdef const char* BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
@@ -117,10 +123,19 @@ cdef void put_status(string& target, const Status& status) noexcept nogil:
         put_detail(target, string_view(b"type.googleapis.com/google.rpc.RetryInfo"), retry)
 
 
-cdef void append_status_details(string& target, const Status& status) noexcept nogil:
-    cdef string message
-    put_status(message, status)
-    base64(target, whole(message))
+cdef void tell(ToldStatus& told, const Status& status) noexcept nogil:
+    cdef string details
+    if (told.code.size() and told.status.code == status.code and told.status.reason == status.reason
+            and told.status.retry_ms == status.retry_ms and told.status.http_status == status.http_status
+            and told.status.message == status.message):
+        return
+    told.status = status
+    told.code, told.retry = to_string(<long> status.code), to_string(<long> retry_after_ms(status))
+    told.message.clear()
+    told.details.clear()
+    percent_encode(told.message, whole(status.message))
+    put_status(details, status)
+    base64(told.details, whole(details))
 
 
 def status_details(int code, str message, bytes reason) -> bytes:

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "front.hpp"
+#include "grpc.hpp"
 
 // Newer than the oldest library that is built against (1.61, and Debian's 1.52). Older ones have no such limit.
 extern "C" __attribute__((weak)) void nghttp2_option_set_max_continuations(nghttp2_option* option, size_t frames);
@@ -104,12 +105,6 @@ struct Http2Stream {
         trailers.clear();
         next = previous = nullptr;
     }
-};
-
-// A status as it was told last: under overload the same is told again and again, and to write it costs more than to read a request.
-struct ToldStatus {
-    Status status;
-    std::string code, message, details, retry;   // of the trailers
 };
 
 struct Http2Connection {

@@ -9,8 +9,8 @@ from libcpp.vector cimport vector
 
 from batchmill.core cimport pb_response
 from batchmill.core.front cimport ColdReplyKind, HeaderList
-from batchmill.core.grpc cimport append_status_details, percent_encode
-from batchmill.core.http2_stream cimport StreamKind, ToldStatus, drop_message, recycle, release_if_done
+from batchmill.core.grpc cimport tell, ToldStatus
+from batchmill.core.http2_stream cimport StreamKind, drop_message, recycle, release_if_done
 from batchmill.core.nghttp2 cimport *
 from batchmill.core.notes cimport Coding, name_of
 from batchmill.core.rest cimport append_error_json
@@ -75,26 +75,12 @@ cdef void refuse(Http2Stream* stream, const Status& status) noexcept nogil:
         nghttp2_submit_rst_stream(stream.connection.session, NGHTTP2_FLAG_NONE, stream.id, NGHTTP2_CANCEL)
 
 
-cdef const ToldStatus* as_told(Http2Connection* connection, const Status& status) noexcept nogil:
-    cdef ToldStatus* told = &connection.told
-    if (told.code.size() and told.status.code == status.code and told.status.reason == status.reason
-            and told.status.retry_ms == status.retry_ms and told.status.http_status == status.http_status
-            and told.status.message == status.message):
-        return told
-    told.status = status
-    told.code, told.retry = to_string(<long> status.code), to_string(<long> retry_after_ms(status))
-    told.message.clear()
-    told.details.clear()
-    percent_encode(told.message, string_view(status.message.data(), status.message.size()))
-    append_status_details(told.details, status)
-    return told
-
-
 cdef void submit_status(Http2Stream* stream, const Status& status, bint begun) noexcept nogil:
     """gRPC's status: as the whole answer, or as the trailers of one that has begun."""
-    cdef const ToldStatus* told = as_told(stream.connection, status)
+    cdef ToldStatus* told = &stream.connection.told
     cdef nghttp2_nv block[8]
     cdef size_t count = 5
+    tell(told[0], status)
     block[0] = pair_of(b":status", 7, b"200", 3, NO_COPY)
     block[1] = pair_of(b"content-type", 12, b"application/grpc", 16, NO_COPY)
     block[2] = pair_of(b"grpc-status", 11, told.code.data(), told.code.size(), 0)

@@ -5,6 +5,7 @@ from libcpp.deque cimport deque
 from libcpp.string cimport string
 
 from batchmill.core.front cimport ColdCall, HeaderList, Sink
+from batchmill.core.grpc cimport ToldStatus
 from batchmill.core.message cimport InferRequest
 from batchmill.core.nghttp2 cimport nghttp2_session
 from batchmill.core.notes cimport AcceptedCodings, Coding, HeaderNotes
@@ -43,10 +44,6 @@ cdef extern from "http2.hpp" namespace "batchmill" nogil:
         Http2Stream* next
         Http2Stream* previous
         void reset()
-
-    cdef cppclass ToldStatus:
-        Status status
-        string code, message, details, retry
 
     cdef cppclass Http2Connection:
         void* owner

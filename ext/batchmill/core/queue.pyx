@@ -219,6 +219,8 @@ cdef Entry put(RequestQueue* queue, InferRequest* request, const Terms& terms, i
     else:
         entry.verdict = judge(entry, ahead, terms, left(request.deadline_ns, now_ns), left(request.answer_by_ns, now_ns),
                               left(request.objective_ns, now_ns), is_fresh(terms.known, now_ns))
+    if entry.verdict == kTaken:     # from here on an executor may have it
+        request.predicted_wait_ns = <int64_t> (entry.wait_ns / terms.drift + 0.5)
     if entry.verdict == kTaken and request.parts == NULL:
         queue.arrivals += 1
         enter(queue, one)
