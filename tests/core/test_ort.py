@@ -32,6 +32,7 @@ TYPES = {
     "BF16": (TensorProto.BFLOAT16, ml_dtypes.bfloat16),
 }
 # A sanitizer keeps freed memory back for a while, so nothing can be told of growth there.
+NOT_UNDER_TSAN = pytest.mark.skipif("tsan" in os.environ.get("LD_PRELOAD", ""), reason="ThreadSanitizer begins a thread of its own with the first one")
 NOT_UNDER_SANITIZER = pytest.mark.skipif("san" in os.environ.get("LD_PRELOAD", ""), reason="memory is not given back under a sanitizer")
 
 
@@ -154,6 +155,7 @@ def test_a_library_of_another_version_than_its_name_says_is_refused(tmp_path: Pa
     assert "says that its version is" in done.stdout
 
 
+@NOT_UNDER_TSAN
 def test_the_library_keeps_no_book_of_what_is_done_with_it(tmp_path: Path) -> None:
     """ONNX Runtime 1.32 has telemetry, which is on unless it is told otherwise before the library starts."""
     environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
@@ -278,6 +280,7 @@ def run_wide(path: str, wide_threads: int, x: np.ndarray, *intra_op_threads: int
     return subprocess.run([sys.executable, "-c", WIDE, *arguments], input=x.tobytes().hex(), capture_output=True, text=True, timeout=60)
 
 
+@NOT_UNDER_TSAN
 def test_a_wide_model_answers_as_a_narrow_one_and_adds_no_thread(tmp_path: Path) -> None:
     x = np.random.default_rng(3).standard_normal((512, 64)).astype(np.float32)
     told = run_wide(mlp(tmp_path / "m.onnx"), 3, x, 1, 0, 0).stdout.split()
@@ -288,6 +291,7 @@ def test_a_wide_model_answers_as_a_narrow_one_and_adds_no_thread(tmp_path: Path)
     assert all(ort.close(raw, narrow, "FP32", 1e-5, 1e-6) for raw in wide)
 
 
+@NOT_UNDER_TSAN
 def test_without_a_pool_there_are_no_wide_models(tmp_path: Path) -> None:
     x = np.zeros((512, 64), np.float32)
     ended = run_wide(mlp(tmp_path / "m.onnx"), 1, x, 1, 0)
