@@ -22,7 +22,7 @@ def twins(max_rows, levels, default, delays, row_ns, max_wait_ns):
     curve = Curve()
     for at in range(KNOTS if row_ns else 0):
         curve.learn(2**at, row_ns * 2**at)
-    terms = Terms(curve, max_wait_ns=max_wait_ns)
+    terms = Terms(curve, row_ns=row_ns, max_wait_ns=max_wait_ns)
     return policy_probe.Queue(max_rows, levels, default, delays, row_ns, max_wait_ns), reference.Queue(max_rows, levels, default, delays), terms
 
 

@@ -42,6 +42,12 @@ def most_rows(curve: Curve, rows: int, max_batch_size: int, preferred: Sequence[
     return max(most, curve.next_rows) if curve.next_rows <= max_batch_size else most
 
 
+def price_ns(curve: Curve, max_batch_size: int, preferred: Sequence[int]) -> float:
+    """Of a row in the batches that run when very many wait."""
+    most = most_rows(curve, 10**9, max_batch_size, preferred)
+    return max(curve.row_ns, curve.expected_ns(most) / most)
+
+
 def size_of(curve: Curve, rows: int, max_batch_size: int, preferred: Sequence[int], slack_ns: float, turn_ns: float) -> tuple[int, str]:
     """Every size is tried."""
     most = most_rows(curve, rows, max_batch_size, preferred)

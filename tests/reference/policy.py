@@ -7,7 +7,7 @@ from typing import Any
 
 from reference import admission
 from reference.admission import Terms
-from reference.batcher import most_rows, share_after
+from reference.batcher import most_rows, price_ns, share_after
 from reference.predictor import Curve
 from reference.queue import Queue, Taken, Waiting, earlier
 from reference.turns import Limits, Turns, Version
@@ -62,7 +62,8 @@ class Policy:
         curve, limits = version.curve_of(one), version.limits
         parallel = max(1, min(limits.instances, self.executors))
         most = most_rows(curve, version.queue.rows, limits.batch_at(now_ns), limits.preferred)
-        return Terms(curve, most, parallel, max(0, version.busy_until_ns - now_ns) / parallel, version.drift, limits.max_wait_ns)
+        return Terms(curve, most, price_ns(curve, limits.batch_at(now_ns), limits.preferred), parallel, max(0, version.busy_until_ns - now_ns) / parallel, version.slack_share,
+                     version.drift, limits.max_wait_ns)
 
     def offer(self, place: int) -> None:
         self.turns.line_up(self.versions[place])

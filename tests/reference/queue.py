@@ -23,6 +23,14 @@ def left(until_ns: int, now_ns: int) -> int:
     return max(1, until_ns - now_ns) if until_ns else 0
 
 
+def slack_of(first: Waiting, curve: Curve, share: float, now_ns: int) -> float:
+    """For how long its batch may run: at least a run of its own, if there is time for that."""
+    left_ns, alone_ns = left(first.finish_by_ns, now_ns), curve.guarded_ns(first.counted)
+    if not left_ns:
+        return -1
+    return max(left_ns * share, alone_ns) if alone_ns <= left_ns else left_ns * share
+
+
 @dataclass(eq=False)
 class Waiting:
     number: int
@@ -131,11 +139,15 @@ class Queue:
         one.urgency_ns = self.urgency_of(one)
         if self.rows + one.counted > self.max_rows and now_ns - self.swept_ns > SWEEP_NS:
             self.drop_dead(now_ns)
+        for other in self.waiting:
+            other.cost_ns = other.cost_ns or int(terms.row_ns * other.counted)
         ahead = [other for other in self.waiting if other.urgency_ns <= one.urgency_ns]
+        rows_ahead, most_rows, row_ns = sum(other.counted for other in ahead), *self.narrowed(ahead, one, terms, now_ns)
+        ahead_ns = sum(other.cost_ns for other in ahead) * (row_ns / terms.row_ns if terms.row_ns else 1)
         verdict, wait_ns, run_ns = admission.judge(
-            terms.curve, one.counted, sum(other.counted for other in ahead), sum(other.cost_ns for other in ahead), terms.most_rows, terms.parallel,
-            terms.busy_ns, terms.drift, terms.max_wait_ns, left(one.deadline_ns, now_ns), left(one.answer_by_ns, now_ns),
-            left(one.objective_ns, now_ns), terms.curve.is_fresh(now_ns),
+            terms.curve, one.counted, rows_ahead, ahead_ns, most_rows, terms.parallel,
+            terms.busy_ns, terms.drift, terms.max_wait_ns, 0 if self.delays else left(one.deadline_ns, now_ns), left(one.answer_by_ns, now_ns),
+            left(one.objective_ns, now_ns), terms.curve.is_fresh(now_ns), row_ns,
         )  # fmt: skip
         if self.waiting and self.rows + one.counted > self.max_rows:
             verdict = "too many"
@@ -146,9 +158,18 @@ class Queue:
                 parts = [one.part(first, min(most, one.rows - first)) for first in range(0, one.rows, most)]
                 one.parts_left = len(parts)
             for part in parts:
-                part.cost_ns = int(terms.curve.row_ns * part.counted)
+                part.cost_ns = int(terms.row_ns * part.counted)
             self.waiting += parts
         return verdict, wait_ns, run_ns
+
+    def narrowed(self, ahead: list[Waiting], one: Waiting, terms: Terms, now_ns: int) -> tuple[int, float]:
+        """Rows of a batch and what one costs, as far as the most urgent has time."""
+        most, curve = min(sum(other.counted for other in ahead) + one.counted, terms.most_rows), terms.curve
+        slack_ns = slack_of(self.most_urgent(self.waiting), curve, terms.slack_share, now_ns) if self.waiting and terms.row_ns else -1
+        if slack_ns < 0 or curve.guarded_ns(most) <= slack_ns:
+            return terms.most_rows, terms.row_ns
+        most = batcher.first_that_does_not_fit(curve, most, slack_ns) - 1
+        return (most, max(terms.row_ns, curve.expected_ns(most) / most)) if most else (terms.most_rows, terms.row_ns)
 
     def drop(self, one: Waiting, now_ns: int) -> None:
         self.waiting.remove(one)
@@ -193,7 +214,7 @@ class Queue:
         if first is None:
             return Taken([], "idle", self.hand_out())
         curve, waiting_rows = rules.curve_of(first), sum(one.counted for one in self.waiting if one.is_like(first))
-        slack_ns = left(first.finish_by_ns, now_ns) * rules.slack_share if first.finish_by_ns else -1
+        slack_ns = slack_of(first, curve, rules.slack_share, now_ns)
         most, reason = batcher.size_of(curve, waiting_rows, rules.max_batch_size, rules.preferred, slack_ns, rules.turn_ns)
         batch = self.fill(first, most, now_ns)
         reason = "shape" if reason == "idle" and any(not one.is_like(first) for one in self.waiting) else reason

@@ -7,15 +7,17 @@ from batchmill.core.predictor cimport Estimate
 cdef struct Terms:
     Estimate known              # of its rows
     int64_t most_rows           # of a batch
+    double row_ns               # of a row in the batches that run when many wait
     int32_t parallel            # batches of its version that run at once
     double busy_ns              # until one of them is expected to end; 0: there is room for another
+    double slack_share          # of the time that a batch's most urgent has, what it may be predicted to take
     double drift                # how much longer than predicted those who were served had to wait
     int64_t max_wait_ns         # 0: any
 
 # What waits before it.
 cdef struct Ahead:
     int64_t rows
-    double work_ns              # in the batch size that serves most rows a second
+    double work_ns              # each at its price when it came
 
 cdef enum Verdict:
     kTaken, kTooMany, kTooLong, kUnmeetable, kHopeless      # kHopeless: not even if nobody were before it
@@ -23,6 +25,7 @@ cdef enum Verdict:
 cdef struct Entry:
     Verdict verdict
     int64_t rows_ahead
+    bint behind_a_run           # which must end before it has its turn
     double wait_ns, run_ns      # predicted; 0: unknown
     double latest_start_ns, latest_end_ns   # that it hardly exceeds: what those are promised who have a deadline
     double alone_ns             # a run of its rows alone

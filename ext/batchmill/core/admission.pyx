@@ -3,7 +3,7 @@
 Source of the idea: Clockwork (OSDI 2020): who cannot be served in time is told so at once, and costs no run.
 """
 
-from batchmill.core.predictor cimport expected_ns, guarded_ns, row_ns
+from batchmill.core.predictor cimport expected_ns, guarded_ns
 
 # Of a predicted wait, what is reckoned with where it must not be longer: a queue as long as the deadline allows would make everybody late
 # as soon as the machine is a little slower than it was. A shorter one serves as many.
@@ -14,10 +14,11 @@ cdef Entry predict(int64_t rows, Ahead ahead, const Terms& terms) noexcept nogil
     """Full batches run before it; what is left of those ahead runs with it."""
     cdef Entry entry
     cdef int64_t with_it = ahead.rows % terms.most_rows + rows
-    cdef double before = ahead.work_ns - <double> (ahead.rows % terms.most_rows) * row_ns(terms.known)
+    cdef double before = ahead.work_ns - <double> (ahead.rows % terms.most_rows) * terms.row_ns
     entry.verdict = kTaken
     entry.alone_ns = expected_ns(terms.known, rows)
     entry.rows_ahead = ahead.rows
+    entry.behind_a_run = terms.busy_ns > 0
     entry.wait_ns = (max(0.0, before) / terms.parallel + terms.busy_ns) * terms.drift
     with_it = min(with_it, max(rows, terms.most_rows))
     entry.run_ns = guarded_ns(terms.known, with_it) if entry.wait_ns > 0 else expected_ns(terms.known, with_it)

@@ -32,11 +32,17 @@ cdef Plan plan(int64_t rows, int64_t oldest_ns, int64_t start_by_ns, int64_t now
 # their turn.
 cdef Size size_of(int64_t rows, const BatchLimits& limits, const Estimate& known, double slack_ns, double turn_ns) noexcept nogil
 
+# The most rows whose run hardly takes longer; 0: not even one does.
+cdef int64_t fitting(int64_t rows, const Estimate& known, double time_ns) noexcept nogil
+
 # The share of its most urgent's time that a batch may be predicted to take, after one that had time enough and was late, or was not.
 cdef double moved_share(double share, bint late, double target) noexcept nogil
 
 # The largest batch that is worth while.
 cdef int64_t most_rows(int64_t rows, const BatchLimits& limits, const Estimate& known) noexcept nogil
+
+# Of a row in the batches that run when very many wait, ns; 0: unknown. Larger ones may have served more, before limits were lowered.
+cdef double price_ns(const BatchLimits& limits, const Estimate& known) noexcept nogil
 
 # For tests. preferred: a list.
 cdef BatchLimits limits_of(int64_t max_batch_size, int64_t max_queue_delay_ns, preferred, bint draining)

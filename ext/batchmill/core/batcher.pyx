@@ -6,7 +6,9 @@ urgent of them has time for (SlackFit: SuperServe, NSDI 2025), nor than would ke
 
 from batchmill.core.histogram import CLOSE_REASONS
 from batchmill.core.histogram cimport CloseReason, kPreferredSizes
-from batchmill.core.predictor cimport guarded_ns
+from batchmill.core.predictor cimport expected_ns, guarded_ns, row_ns
+
+cdef int64_t MANY_ROWS = <int64_t> 1 << 40
 
 cdef int64_t LINGER_SHARE = 64  # 1/64 of the predicted run, 1.6%: what closed-loop callers need to come back
 cdef int64_t LINGER_MAX_NS = 4000000
@@ -82,8 +84,12 @@ cdef int64_t most_rows(int64_t rows, const BatchLimits& limits, const Estimate& 
     return unsure if worth < unsure <= most else worth
 
 
+cdef double price_ns(const BatchLimits& limits, const Estimate& known) noexcept nogil:
+    cdef int64_t most = most_rows(MANY_ROWS, limits, known)
+    return max(row_ns(known), expected_ns(known, most) / <double> most)
+
+
 cdef int64_t fitting(int64_t rows, const Estimate& known, double time_ns) noexcept nogil:
-    """The most rows whose run hardly takes longer; 0: not even one does."""
     cdef int64_t fits = 0, too_many = rows + 1, middle
     while too_many - fits > 1:
         middle = (fits + too_many) // 2

@@ -3,7 +3,7 @@
 from libcpp.string cimport string
 
 from batchmill.core.admission cimport Entry, Terms, kHopeless, kTaken, kTooLong, kUnmeetable
-from batchmill.core.batcher cimport most_rows
+from batchmill.core.batcher cimport BatchLimits, most_rows, price_ns
 from batchmill.core.executor cimport parallel_of
 from batchmill.core.parts cimport split
 from batchmill.core.predictor cimport find, is_confirmed, width_of
@@ -31,12 +31,15 @@ cdef void set_deadline(ModelVersion* version, InferRequest* request) noexcept no
 
 cdef Terms terms_of(ExecutorPool* pool, ModelVersion* version, const InferRequest* request, int64_t now) noexcept nogil:
     cdef Terms terms
+    cdef BatchLimits limits = limits_of(&pool.turns, version, now)
     terms.known = find(&version.times, width_of(request.inputs, version.first_axis()))
     if not is_confirmed(terms.known):
         terms.known.curve = NULL        # what is only recalled may be wrong, and refuses nobody
-    terms.most_rows = most_rows(version.queue.rows.load(), limits_of(&pool.turns, version, now), terms.known)
+    terms.most_rows = most_rows(version.queue.rows.load(), limits, terms.known)
+    terms.row_ns = price_ns(limits, terms.known)
     terms.parallel = parallel_of(pool, version)
     terms.busy_ns = <double> max(0, version.busy_until_ns.load() - now) / terms.parallel
+    terms.slack_share = version.slack_share.load()
     terms.drift = version.drift()
     terms.max_wait_ns = version.max_wait_ns.load()
     return terms
@@ -48,16 +51,44 @@ cdef void append_ms(string& text, double ns) noexcept nogil:
     text.append(to_string(tenths // 10)).append(b".").append(to_string(tenths % 10)).append(b" ms")
 
 
+cdef void append_budget(string& text, const char* what, double predicted_ns, const char* until, double budget_ns) noexcept nogil:
+    text.append(what).append(b" cannot be met: predicted ")
+    append_ms(text, predicted_ns)
+    text.append(until).append(b", budget ")
+    append_ms(text, budget_ns)
+
+
+cdef void say_unmeetable(string& text, const InferRequest* request, const Entry& entry, int64_t now) noexcept nogil:
+    cdef double answer = <double> (request.answer_by_ns - now), start = <double> (request.deadline_ns - now)
+    cdef double objective = <double> (request.objective_ns - now)
+    if request.answer_by_ns and entry.latest_end_ns > answer:
+        append_budget(text, b"the deadline", entry.latest_end_ns, b" until the answer", answer)
+    elif request.deadline_ns and entry.latest_start_ns > start:
+        append_budget(text, b"the timeout of the queue (parameter timeout)" if request.timeout_us > 0 else
+                      b"the timeout of the queue (queue.default_timeout_us)", entry.latest_start_ns, b" until the run", start)
+    else:
+        append_budget(text, b"the objective (slo.latency_ms)", entry.latest_end_ns, b" until the answer", objective)
+
+
+cdef void append_ahead(string& text, const Entry& entry) noexcept nogil:
+    text.append(b", ").append(to_string(entry.rows_ahead)).append(b" row ahead" if entry.rows_ahead == 1 else b" rows ahead")
+    if entry.behind_a_run:
+        text.append(b" and a batch that runs")
+
+
 cdef void refuse_entry(InferRequest* request, ModelVersion* version, const Entry& entry, int64_t now) noexcept nogil:
     cdef string text
     cdef double budget = <double> version.max_wait_ns.load(), over = entry.wait_ns / 2
-    if entry.verdict == kUnmeetable or entry.verdict == kHopeless:
-        budget = <double> (earlier(earlier(request.deadline_ns, request.answer_by_ns), request.objective_ns) - now)
-        over = entry.latest_end_ns - budget
-        text.append(b"the deadline cannot be met: predicted ")
-        append_ms(text, entry.latest_end_ns)
-        text.append(b" until the answer, budget ")
-        append_ms(text, budget)
+    if entry.verdict == kHopeless:
+        text.append(b"the deadline cannot be met: the run alone takes ")
+        append_ms(text, entry.alone_ns)
+        text.append(b", budget ")
+        append_ms(text, <double> (request.answer_by_ns - now))
+        request.status.set(kDeadlineExceeded, b"DEADLINE_EXCEEDED", text)   # to come back later would not help
+        return
+    if entry.verdict == kUnmeetable:
+        say_unmeetable(text, request, entry, now)
+        over = entry.latest_end_ns - <double> (earlier(earlier(request.deadline_ns, request.answer_by_ns), request.objective_ns) - now)
     elif entry.verdict == kTooLong:
         over = entry.wait_ns - budget
         text.append(b"the queue of this model is full: predicted wait ")
@@ -65,16 +96,12 @@ cdef void refuse_entry(InferRequest* request, ModelVersion* version, const Entry
         text.append(b", queue.max_wait_ms allows ")
         append_ms(text, budget)
     else:
-        text.append(b"the queue of this model is full (queue.max_rows): predicted wait ")
+        text.append(b"the queue of this model is full: ").append(to_string(version.queue.rows.load()))
+        text.append(b" of queue.max_rows ").append(to_string(version.queue.max_rows.load())).append(b" are taken, this request has ")
+        text.append(to_string(request.rows if version.batched else 1)).append(b"; predicted wait ")
         append_ms(text, entry.wait_ns)
-    text.append(b", ").append(to_string(entry.rows_ahead)).append(b" rows ahead")
-    if entry.verdict == kHopeless:
-        request.status.set(kDeadlineExceeded, b"DEADLINE_EXCEEDED", text)   # to come back later would not help
-        return
-    if entry.verdict == kUnmeetable:
-        request.status.set(kResourceExhausted, b"DEADLINE_UNMEETABLE", text)
-    else:
-        request.status.set(kResourceExhausted, b"QUEUE_FULL", text)
+    append_ahead(text, entry)
+    request.status.set(kResourceExhausted, b"DEADLINE_UNMEETABLE" if entry.verdict == kUnmeetable else b"QUEUE_FULL", text)
     request.status.retry_ms = 1 + <int64_t> (over / 1000000) if over > 0 else 1000
 
 

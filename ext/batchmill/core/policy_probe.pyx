@@ -12,7 +12,7 @@ from batchmill.core.histogram import CLOSE_REASONS
 from batchmill.core.histogram cimport CloseReason, kPreferredSizes
 from batchmill.core.message cimport InferRequest, NativeVersion
 from batchmill.core.predictor cimport (
-    Curve as NativeCurve, Estimate, RunTimes, expected_ns, find, guarded_ns, is_fresh, kKnots, learn, recall, width_of,
+    Curve as NativeCurve, Estimate, RunTimes, expected_ns, find, guarded_ns, is_fresh, kKnots, learn, recall, row_ns, width_of,
 )
 from batchmill.core.queue cimport RequestQueue, Rules, Taken, put, sweep, take
 from batchmill.core.rehearsal cimport fill
@@ -66,7 +66,7 @@ cdef class Curve:
         cdef Ahead ahead
         cdef Entry entry
         terms.known, terms.most_rows, terms.parallel, terms.busy_ns = self.known(1), most_rows, parallel, busy_ns
-        terms.drift, terms.max_wait_ns = drift, max_wait_ns
+        terms.drift, terms.max_wait_ns, terms.row_ns = drift, max_wait_ns, row_ns(terms.known)
         ahead.rows, ahead.work_ns = ahead_rows, ahead_ns
         entry = predict(rows, ahead, terms)
         return VERDICTS[<int> judge(entry, ahead, terms, start_by_ns, finish_by_ns, objective_ns, fresh)], entry.wait_ns, entry.run_ns
@@ -96,6 +96,7 @@ cdef class Queue:
             for at in range(kKnots):
                 learn(self.times.made(0), 1 << at, <double> row_ns * (1 << at), 0)
             self.terms.known = find(&self.times, 0)
+        self.terms.row_ns, self.terms.slack_share = row_ns, 1
         self.requests = {}
 
     def __dealloc__(self):

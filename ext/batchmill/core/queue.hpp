@@ -32,6 +32,7 @@ struct SubQueue {
     std::vector<Waiting> waiting;
 
     size_t size() const { return waiting.size() - head; }
+    Waiting& at(size_t index) { return waiting[head + index]; }
     const Waiting& at(size_t index) const { return waiting[head + index]; }
     const Waiting& top() const { return waiting[head]; }
     void push(const Waiting& one) {
@@ -61,13 +62,14 @@ struct RequestQueue {
     std::mutex mutex;
     std::vector<SubQueue> shapes;      // some of them empty: kept for the next request of that shape
     uint64_t arrivals = 0;
+    bool has_unpriced = false;         // of some that wait it was not known what they will cost when they came
     bool mixed = false;                // some request is more urgent than one that came before it
     int64_t latest_ns = 0, newest_ns = 0;  // since it was empty: the greatest urgency, and when the last was queued
     std::atomic<int64_t> rows{0};      // written under the mutex, read anywhere
     std::atomic<int64_t> requests{0};  // as rows, for those who look on
     std::atomic<int64_t> oldest_ns{0}; // when the one that waits longest was queued; 0: empty
     std::atomic<int64_t> urgent_ns{0}; // the urgency of the one on top of all
-    std::atomic<int64_t> work_ns{0};   // what all that wait will cost, as predicted when each came
+    std::atomic<int64_t> work_ns{0};   // what all that wait will cost, as predicted when each came, or as soon as it could be
     int64_t swept_ns = 0;              // when those for whom nobody waits any more were last looked for
     InferRequest* swept = nullptr;     // of them, to be handed out with the next that are taken
     std::atomic<int64_t> max_rows{4096};             // these may change at any time

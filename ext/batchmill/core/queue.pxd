@@ -24,7 +24,7 @@ cdef extern from "queue.hpp" namespace "batchmill" nogil:
         int64_t rows
         vector[Waiting] waiting
         size_t size()
-        const Waiting& at(size_t index)
+        Waiting& at(size_t index)
         const Waiting& top()
         void push(const Waiting& one)
         void pop()
@@ -32,7 +32,7 @@ cdef extern from "queue.hpp" namespace "batchmill" nogil:
     cdef cppclass RequestQueue:
         vector[SubQueue] shapes
         uint64_t arrivals
-        cbool mixed
+        cbool mixed, has_unpriced
         int64_t latest_ns, newest_ns
         atomic[int64_t] rows
         atomic[int64_t] requests

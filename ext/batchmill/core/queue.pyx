@@ -10,10 +10,10 @@ from libc.stdint cimport uint8_t
 from libc.string cimport memcmp
 from libcpp.string cimport string
 
-from batchmill.core.admission cimport Ahead, judge, kTaken, kTooMany, predict
-from batchmill.core.batcher cimport Size, size_of
+from batchmill.core.admission cimport Ahead, Terms, judge, kTaken, kTooMany, predict
+from batchmill.core.batcher cimport Size, fitting, size_of
 from batchmill.core.histogram cimport CloseReason
-from batchmill.core.predictor cimport Estimate, expected_ns, find, guarded_ns, is_fresh, row_ns, width_of
+from batchmill.core.predictor cimport Estimate, expected_ns, find, guarded_ns, is_fresh, width_of
 from batchmill.core.status cimport kCancelled, kDeadlineExceeded
 from batchmill.core.tensor cimport TensorView
 
@@ -165,6 +165,19 @@ cdef Ahead ahead_of(RequestQueue* queue, int64_t urgency_ns) noexcept nogil:
     return ahead
 
 
+cdef void price(RequestQueue* queue, double each_ns) noexcept nogil:
+    """Those that came before anything was known: who counted them as nothing would promise too much, and then trust no prediction."""
+    cdef size_t index, at
+    cdef Waiting* one
+    queue.has_unpriced = False
+    for index in range(queue.shapes.size()):
+        for at in range(queue.shapes[index].size()):
+            one = &queue.shapes[index].at(at)
+            if one.cost_ns == 0:
+                one.cost_ns = <int64_t> (each_ns * <double> rows_of(one.request))
+                queue.count(0, 0, one.cost_ns)
+
+
 cdef void enter(RequestQueue* queue, const Waiting& one) noexcept nogil:
     cdef SubQueue* sub = sub_queue_of(queue, one.request)
     cdef bint first = queue.requests.load() == 0
@@ -172,6 +185,7 @@ cdef void enter(RequestQueue* queue, const Waiting& one) noexcept nogil:
     sub.push(one)
     sub.rows += rows_of(one.request)
     queue.count(rows_of(one.request), 1, one.cost_ns)
+    queue.has_unpriced = queue.has_unpriced or one.cost_ns == 0
     if first:
         queue.latest_ns = queue.newest_ns = 0
     if one.urgency_ns < queue.latest_ns or one.request.times.queued < queue.newest_ns:
@@ -201,23 +215,58 @@ cdef inline int64_t left(int64_t until_ns, int64_t now_ns) noexcept nogil:
     return max(1, until_ns - now_ns) if until_ns else 0
 
 
-cdef Entry put(RequestQueue* queue, InferRequest* request, const Terms& terms, int64_t now_ns) noexcept nogil:
+cdef double slack_of(const InferRequest* first, const Estimate& known, double share, int64_t now_ns) noexcept nogil:
+    """For how long its batch may run; below 0: for any time. Who would be in time alone is: as one who is late whatever is done he would
+    take all that wait with him, and they would be late, too.
+    """
+    cdef int64_t finish_by_ns = earlier(first.answer_by_ns, first.objective_ns)
+    cdef double left_ns = <double> left(finish_by_ns, now_ns), alone_ns
+    if finish_by_ns == 0:
+        return -1
+    alone_ns = guarded_ns(known, rows_of(first))
+    return alone_ns if left_ns * share < alone_ns <= left_ns else left_ns * share
+
+
+cdef void narrow(RequestQueue* queue, Ahead* ahead, Terms* terms, int64_t rows, int64_t now_ns) noexcept nogil:
+    """What waits does not run together when the most urgent has no time for so many: then batches are smaller, and rows cost more."""
+    cdef SubQueue* sub = most_urgent(queue)
+    cdef int64_t most = min(ahead.rows + rows, terms.most_rows)
+    cdef double slack_ns = -1 if sub == NULL else slack_of(sub.top().request, terms.known, terms.slack_share, now_ns)
+    cdef double row_ns
+    if slack_ns < 0 or guarded_ns(terms.known, most) <= slack_ns:
+        return
+    most = fitting(most, terms.known, slack_ns)
+    if most:
+        row_ns = max(terms.row_ns, expected_ns(terms.known, most) / <double> most)
+        ahead.work_ns *= row_ns / terms.row_ns
+        terms.most_rows, terms.row_ns = most, row_ns
+
+
+cdef Entry put(RequestQueue* queue, InferRequest* request, const Terms& given, int64_t now_ns) noexcept nogil:
     """An empty queue takes one request of any size: what is larger than the bound would otherwise never be served."""
-    cdef int64_t rows = rows_of(request)
+    cdef int64_t rows = rows_of(request), start_by_ns
     cdef Entry entry
     cdef Ahead ahead
+    cdef Terms terms
     cdef Waiting one
     lock(queue)
     one.urgency_ns, one.number, one.request = urgency_of(queue, request), queue.arrivals + 1, request
-    one.cost_ns = <int64_t> (row_ns(terms.known) * <double> rows)
+    one.cost_ns = <int64_t> (given.row_ns * <double> rows)
     if queue.rows.load() + rows > queue.max_rows.load() and now_ns - queue.swept_ns > SWEEP_NS:
         sweep_locked(queue, now_ns)
+    if queue.has_unpriced and given.row_ns > 0:
+        price(queue, given.row_ns)
     ahead = ahead_of(queue, one.urgency_ns)
+    terms = given
+    if terms.row_ns > 0:
+        narrow(queue, &ahead, &terms, rows, now_ns)
     entry = predict(rows, ahead, terms)
     if queue.requests.load() and queue.rows.load() + rows > queue.max_rows.load():
         entry.verdict = kTooMany
     else:
-        entry.verdict = judge(entry, ahead, terms, left(request.deadline_ns, now_ns), left(request.answer_by_ns, now_ns),
+        # Where a timeout of the queue only delays, it refuses nobody either.
+        start_by_ns = 0 if queue.delays.load() else left(request.deadline_ns, now_ns)
+        entry.verdict = judge(entry, ahead, terms, start_by_ns, left(request.answer_by_ns, now_ns),
                               left(request.objective_ns, now_ns), is_fresh(terms.known, now_ns))
     if entry.verdict == kTaken:     # from here on an executor may have it
         request.predicted_wait_ns = <int64_t> (entry.wait_ns / terms.drift + 0.5)
@@ -225,7 +274,7 @@ cdef Entry put(RequestQueue* queue, InferRequest* request, const Terms& terms, i
         queue.arrivals += 1
         enter(queue, one)
     elif entry.verdict == kTaken:
-        enter_parts(queue, one, row_ns(terms.known))
+        enter_parts(queue, one, given.row_ns)
     unlock(queue)
     return entry
 
@@ -306,10 +355,7 @@ cdef void fill(RequestQueue* queue, SubQueue* sub, int64_t max_rows, int64_t now
 
 cdef void fill_from(RequestQueue* queue, SubQueue* sub, const Estimate& known, const Rules& rules, int64_t now_ns,
                     Taken* taken) noexcept nogil:
-    cdef InferRequest* top = sub.top().request
-    cdef int64_t finish_by_ns = earlier(top.answer_by_ns, top.objective_ns)
-    cdef double slack_ns = <double> left(finish_by_ns, now_ns) * rules.slack_share if finish_by_ns else -1
-    cdef Size size = size_of(sub.rows, rules.limits, known, slack_ns, rules.turn_ns)
+    cdef Size size = size_of(sub.rows, rules.limits, known, slack_of(sub.top().request, known, rules.slack_share, now_ns), rules.turn_ns)
     fill(queue, sub, size.rows, now_ns, taken)
     taken.expected_ns = expected_ns(known, taken.rows)
     taken.reason = size.reason
