@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -27,15 +28,15 @@ def run(model: str, settings: list[str], cleared: list[str] | None, url: str, ke
     return 0
 
 
-def value_of(text: str) -> tuple[str, Any]:
-    """Values are JSON; what is none is a text."""
-    key, is_given, value = text.partition("=")
+def value_of(given: str) -> tuple[str, Any]:
+    """Values are JSON, or a list without its brackets; what is neither is a text."""
+    key, is_given, value = given.partition("=")
     if not is_given:
-        raise UsageError(f"{text!r} given, KEY=VALUE wanted")
-    try:
-        return key, json.loads(value)
-    except ValueError:
-        return key, value
+        raise UsageError(f"{given!r} given, KEY=VALUE wanted")
+    for text in (value, f"[{value}]" if "," in value else value):
+        with contextlib.suppress(ValueError):
+            return key, json.loads(text)
+    return key, value
 
 
 def shown(tuning: dict[str, Any]) -> str:

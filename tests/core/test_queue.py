@@ -117,7 +117,7 @@ def test_a_full_queue_makes_room_by_dropping_those_for_whom_nobody_waits():
 
 def test_who_cannot_be_served_in_time_is_refused_on_arrival_and_who_is_more_urgent_than_those_who_wait_is_not():
     ms = 10**6
-    queue = policy_probe.Queue(1000, row_ns=ms)
+    queue = policy_probe.Queue(1000, each_ns=ms)
     for number in range(100):
         assert queue.put(number, 1, (), 1, 0) == "taken"
     assert queue.put(100, 1, (), 2, 50 * ms, answer_by_ns=50 * ms) == "taken"      # goes before all of them

@@ -140,7 +140,7 @@ def test_the_command_shows_sets_and_clears(server):
 
 @pytest.mark.parametrize(("arguments", "code", "text"), [
     (["nobody"], 1, "404: Request for unknown model 'nobody'"),
-    (["linear", "batching.max_batch_sise=3"], 1, "400: batching.max_batch_sise: unknown key; did you mean 'max_batch_size'?"),
+    (["linear", "batching.max_batch_sise=3"], 1, "400: batching.max_batch_sise: unknown key; did you mean 'batching.max_batch_size'?"),
     (["linear", "batching.max_batch_size"], 2, "'batching.max_batch_size' given, KEY=VALUE wanted"),
     (["linear", "run_timeout_ms=1", "--clear"], 2, "no KEY=VALUE beside it"),
     (["linear", "run_timeout_ms=1", "--admin-key-file", "/nowhere"], 2, "--admin-key-file: /nowhere: No such file"),

@@ -87,7 +87,7 @@ def test_a_model_that_looks_at_its_mask_is_proved(tmp_path, edges, to):
 
 @pytest.mark.parametrize("mode", ["auto", "on"])
 def test_a_model_that_does_not_look_at_its_mask_is_refused(tmp_path, mode):
-    with pytest.raises(ModelError, match=r'^model\.yaml: batching\.padding: padding changes output "mean" by \d\.\de[+-]\d\d, of a row of 5 padded to 8$'):
+    with pytest.raises(ModelError, match=r'^model\.yaml: batching\.padding: padding changes output "mean" by \d\.\de[+-]\d\d, of a row of 5 padded to 8\. Does it look at a mask'):
         proved(models.texts(tmp_path, masked=False), DeclaredPadding(BOTH, TOKENS), mode)
 
 

@@ -31,8 +31,8 @@ def test_a_call_adds_to_those_before_and_null_takes_back(before, body, after):
 
 
 @pytest.mark.parametrize(("body", "text"), [
-    ({"batching": {"max_batch_sise": 4}}, "batching.max_batch_sise: unknown key; did you mean 'max_batch_size'?"),
-    ({"batching": {"max_batch_sise": None}}, "batching.max_batch_sise: unknown key; did you mean 'max_batch_size'?"),
+    ({"batching": {"max_batch_sise": 4}}, "batching.max_batch_sise: unknown key; did you mean 'batching.max_batch_size'?"),
+    ({"batching": {"max_batch_sise": None}}, "batching.max_batch_sise: unknown key; did you mean 'batching.max_batch_size'?"),
     ({"batchin": {}}, "batchin: unknown key; did you mean 'batching'?"),
     ({"max_batch_size": 4}, "max_batch_size: unknown key; did you mean 'batching.max_batch_size'?"),
     ({"batching": {"mode": "off"}}, "batching.mode: takes effect when the versions are loaded, so no call can set it"),
@@ -119,7 +119,8 @@ def test_what_is_set_is_in_force_told_and_kept(root, caplog):
         assert size(kept) == 64
     assert store.all(TUNING) == {}
     told = [record.fields for record in caplog.records if record.getMessage() == "model_tuned"]
-    assert [(one["name"], one["keys"]) for one in told] == [("m", "batching.max_batch_size,run_timeout_ms"), ("m", "run_timeout_ms"), ("m", "batching.max_batch_size")]
+    assert [(one["name"], one["keys"]) for one in told] == [
+        ("m", "batching.max_batch_size=4 run_timeout_ms=5"), ("m", "run_timeout_ms=taken back"), ("m", "batching.max_batch_size=taken back")]
     assert [record.getMessage() for record in caplog.records].count("version_ready") == 2
 
 

@@ -101,7 +101,10 @@ cdef void refuse_entry(InferRequest* request, ModelVersion* version, const Entry
         text.append(to_string(request.rows if version.batched else 1)).append(b"; predicted wait ")
         append_ms(text, entry.wait_ns)
     append_ahead(text, entry)
-    request.status.set(kResourceExhausted, b"DEADLINE_UNMEETABLE" if entry.verdict == kUnmeetable else b"QUEUE_FULL", text)
+    if entry.verdict == kUnmeetable:
+        request.status.set(kResourceExhausted, b"DEADLINE_UNMEETABLE", text)
+    else:
+        request.status.set(kResourceExhausted, b"QUEUE_FULL", text)
     request.status.retry_ms = 1 + <int64_t> (over / 1000000) if over > 0 else 1000
 
 

@@ -33,7 +33,7 @@ class Curve:
 @disjoint_base
 class Queue:
     def __new__(
-        cls, max_rows: int, priority_levels: int = 0, default_priority: int = 0, delays: bool = False, row_ns: int = 0, max_wait_ns: int = 0
+        cls, max_rows: int, priority_levels: int = 0, default_priority: int = 0, delays: bool = False, each_ns: int = 0, max_wait_ns: int = 0
     ) -> Queue: ...
     def put(
         self,

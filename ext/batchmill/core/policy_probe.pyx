@@ -83,20 +83,20 @@ cdef class Queue:
     cdef Terms terms
     cdef dict requests
 
-    def __cinit__(self, int64_t max_rows, int32_t priority_levels=0, int32_t default_priority=0, bint delays=False, int64_t row_ns=0,
+    def __cinit__(self, int64_t max_rows, int32_t priority_levels=0, int32_t default_priority=0, bint delays=False, int64_t each_ns=0,
                   int64_t max_wait_ns=0):
-        """row_ns: what every row of a run costs; 0: unknown."""
+        """each_ns: what every row of a run costs; 0: unknown."""
         self.queue.max_rows.store(max_rows)
         self.queue.priority_levels.store(priority_levels)
         self.queue.default_priority.store(default_priority)
         self.queue.delays.store(delays)
         self.terms.most_rows, self.terms.parallel, self.terms.busy_ns, self.terms.drift = 1, 1, 0, 1
         self.terms.max_wait_ns = max_wait_ns
-        if row_ns:
+        if each_ns:
             for at in range(kKnots):
-                learn(self.times.made(0), 1 << at, <double> row_ns * (1 << at), 0)
+                learn(self.times.made(0), 1 << at, <double> each_ns * (1 << at), 0)
             self.terms.known = find(&self.times, 0)
-        self.terms.row_ns, self.terms.slack_share = row_ns, 1
+        self.terms.row_ns, self.terms.slack_share = each_ns, 1
         self.requests = {}
 
     def __dealloc__(self):

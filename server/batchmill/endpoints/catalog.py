@@ -130,10 +130,15 @@ class Catalog:
             versions = [v for v in model.versions.values() if not ready_only or v.state == "READY"]
             for version in versions:
                 state = "UNAVAILABLE" if version.state == "FAILED" else version.state
-                rows.append({"name": name, "version": version.number, "state": state, "reason": version.reason or version.hold or model.reason})
+                rows.append({"name": name, "version": version.number, "state": state, "reason": reason_of(model, version)})
             if not model.versions and not ready_only:
                 rows.append({"name": name, "version": "", "state": "UNAVAILABLE", "reason": model.reason})
         return rows
+
+
+def reason_of(model: ModelStatus, version: VersionStatus) -> str:
+    """What is wrong with the version, and what is with its model."""
+    return "; ".join(dict.fromkeys(filter(None, (version.reason or version.hold, model.reason))))
 
 
 def version_row(model: ModelStatus, version: VersionStatus, default: bool) -> dict[str, Any]:
@@ -141,7 +146,7 @@ def version_row(model: ModelStatus, version: VersionStatus, default: bool) -> di
         "model": model.name,
         "version": version.number,
         "state": version.told_state().lower(),
-        "reason": version.reason or version.hold or model.reason,
+        "reason": reason_of(model, version),
         "default": default,
         "labels": sorted(label for label, number in model.settings.labels.items() if number == version.number),
         "max_batch_size": version.max_batch_size,

@@ -77,6 +77,8 @@ class Entry:
             adjust(version, settings)
         if not first:
             log.info("model_settings", name=folder.name, loads_anew=anew)
+        if masked := [key for key in self.called if key in settings.given and settings.given[key] != self.called[key]]:
+            log.info("model_note", name=folder.name, note=f"set by calls, which go before the file: {', '.join(masked)}")
 
     def _in_force(self) -> ModelSettings:
         try:
@@ -102,7 +104,8 @@ class Entry:
             store.put(TUNING, self.folder.name, called)
         else:
             store.delete(TUNING, self.folder.name)
-        log.info("model_tuned", name=self.folder.name, keys=",".join(sorted({*keys})))
+        now = {key: called.get(key, "taken back") for key in sorted({*keys})}
+        log.info("model_tuned", name=self.folder.name, keys=" ".join(f"{key}={value}" for key, value in now.items()))
         return True
 
     def is_unreadable(self, folder: ModelFolder) -> bool:

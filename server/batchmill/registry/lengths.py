@@ -111,9 +111,11 @@ def prove_padding(backend: Backend, model: LoadedModel, padding: Padding, proof:
                 failure = failure or str(error)
         ran = ran or len(tried) > 0
         if tried and (reason := differs(backend, model, padding, tried, target)):
-            raise ModelError(f"{_KEY}: {reason}")
+            raise ModelError(f"{_KEY}: {reason}. Does it look at a mask that is padded, with the right value? Without this key it serves")
     if not ran and mode != "on":
-        raise ModelError(f"{_KEY}: not proved: no sample runs; where you know it to be right, declare `mode: on`: {failure}")
+        free = [name for (name, _, shape, _), (axis, _) in zip(model.inputs, padding.inputs, strict=True) if not axis and -1 in shape[1:]]
+        hint = f"; {', '.join(free)}, with a free axis too, is not among {_KEY}.inputs" if free else ""
+        raise ModelError(f"{_KEY}: not proved: no sample runs{hint}; where you know it to be right, declare `mode: on`: {failure}")
     return Proof(True, f"{proof.reason}; {told(padding, model)}{', proved too' if ran else ', as declared'}")
 
 

@@ -110,6 +110,8 @@ def complaint(error: Any, place: list[str]) -> str:
     if error["type"] == "missing":
         return "missing"
     wanted = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    if error["type"] == "model_type":
+        wanted = f"keys such as {{{known_keys(place)[0]}: ...}}"
     return f"{repr(error['input'])[:MAX_ECHO]} given, {wanted} wanted"
 
 

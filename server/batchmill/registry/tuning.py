@@ -5,6 +5,7 @@ Keys are dotted here, `batching.max_batch_size`; a body of a call may also nest 
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -54,7 +55,8 @@ def why_not(key: str, is_group: bool) -> str:
         return "keys and values wanted, or null"
     if name in model_config.known_keys(above):
         return "takes effect when the versions are loaded, so no call can set it; model.yaml can"
-    return model_config.unknown([*above, name])
+    near = difflib.get_close_matches(key, TUNABLE, 1)
+    return f"unknown key; did you mean {near[0]!r}?" if near else model_config.unknown([*above, name])
 
 
 def in_force(file: ModelSettings, called: Set) -> ModelSettings:
