@@ -33,6 +33,8 @@ from batchmill.registry.safety import SafeLoader
 from batchmill.registry.settings import ModelSettings
 from batchmill.registry.status import ModelStatus, VersionStatus
 from batchmill.registry.sweep import Sweep
+from batchmill.rollout.book import Book
+from batchmill.rollout.table import entry_of
 from batchmill.state import State
 from batchmill.store import Store
 
@@ -66,6 +68,7 @@ class App:
         self._server = make_server(config)
         self._changes = Changes()
         self._store = Store()
+        self._book = Book(self._store)
         self._learned = Learned(self._store, config.wide_thread_count())
         self._sweep = Sweep(config.executor_count(), config.wide_thread_count(), self._learned, self._is_busy)
         self._reaper = Reaper(self._server.release, self._changes.retired)
@@ -74,6 +77,7 @@ class App:
             registry, self._load, self._publish, self._retire, adjust=self._adjust,
             poll_secs=config.poll_secs, watched=config.model_control == "auto",
             only=config.load_model if config.model_control == "explicit" else None, store=self._store,
+            naming=self._book.naming,
         )  # fmt: skip
 
     def run(self) -> int:
@@ -190,7 +194,7 @@ class App:
     def _publish(self, models: Mapping[str, ModelStatus], complete: bool) -> None:
         """The keeper's thread: swaps the route table, then what the endpoints tell."""
         started = time.monotonic()
-        self._server.publish([model.route() for model in models.values()], complete)
+        self._server.publish([entry_of(model) for model in models.values()], complete)
         self._models, self._complete = models, complete
         standard = {name: version.served if (version := model.pick()) else None for name, model in models.items()}
         states = {(name, number): version.told_state().lower() for name, model in models.items() for number, version in model.versions.items()}
@@ -255,6 +259,7 @@ class App:
         from batchmill.endpoints.grpc_services import Services
         from batchmill.endpoints.repository import Repository
         from batchmill.endpoints.rest import application
+        from batchmill.endpoints.routes import routes
         from batchmill.endpoints.uploads import Uploads
         from batchmill.observe.metrics import Metrics
         from batchmill.observe.windows import Windows
@@ -268,7 +273,7 @@ class App:
         self._repository = repository
         self._let_in()  # by settings that may have changed meanwhile
         metrics = Metrics(self._server, lambda: served(self._models), self._changes, triton=self._config.triton_metrics)
-        dispatcher = Dispatcher(self._server.bridge, application(catalog, metrics, repository), server, self._config.max_body_mib * MIB)
+        dispatcher = Dispatcher(self._server.bridge, application(catalog, metrics, repository, routes(catalog, repository, self._book, self._keeper.change)), server, self._config.max_body_mib * MIB)
         dispatcher.start()
         return Services(server, catalog, repository), dispatcher, windows
 

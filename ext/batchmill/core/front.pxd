@@ -56,4 +56,5 @@ cdef extern from "front.hpp" namespace "batchmill" nogil:
         MemoryBudget* budget
         const atomic[cpp_bool]* draining
         int64_t now_ns, behind_ns
+        const vector[string]* watched
         int32_t io_thread

@@ -105,6 +105,7 @@ struct VersionStats {
     BatchSizes sizes;
     CloseCounts closed[kCloseReasons];
     Counter inline_batches{0};              // run on an I/O thread
+    Counter routed{0};                      // requests that the model's route gave to this version
 
     void count_reason(const char* reason) {
         for (ReasonCount& one : reasons) {

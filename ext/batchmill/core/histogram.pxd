@@ -50,7 +50,7 @@ cdef extern from "histogram.hpp" namespace "batchmill" nogil:
         Counter bytes_in, bytes_out, rows, batch_failures, padding_bytes, failed_ns, last_ns, queue_ns, assembly_ns, compute_ns, encode_ns
         BatchSizes sizes
         CloseCounts* closed         # by CloseReason
-        Counter inline_batches
+        Counter inline_batches, routed
         void count_close(CloseReason reason, int64_t rows, int64_t wait_ns)
         void count_reason(const char* reason)
         void count_batch(int64_t rows, int64_t requests, int64_t assembly_ns, int64_t compute_ns, int64_t encode_ns)
@@ -58,4 +58,5 @@ cdef extern from "histogram.hpp" namespace "batchmill" nogil:
 # What Python sees; slots: one a thread, null where it has seen nothing.
 cdef dict statistics(atomic[VersionStats*]* slots, int slot_count)
 cdef bytes snapshot(atomic[VersionStats*]* slots, int slot_count)       # for difference()
+cdef int64_t routed(atomic[VersionStats*]* slots, int slot_count) noexcept
 cdef int64_t answered(atomic[VersionStats*]* slots, int slot_count) noexcept

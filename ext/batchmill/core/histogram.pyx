@@ -82,6 +82,17 @@ cdef bytes snapshot(atomic[VersionStats*]* slots, int slot_count):
     return (<const char*> packed.data())[:packed.size() * sizeof(uint64_t)]
 
 
+cdef int64_t routed(atomic[VersionStats*]* slots, int slot_count) noexcept:
+    cdef VersionStats* part
+    cdef int slot
+    cdef uint64_t total = 0
+    for slot in range(slot_count):
+        part = slots[slot].load()
+        if part != NULL:
+            total += part.routed.load()
+    return total
+
+
 cdef int64_t answered(atomic[VersionStats*]* slots, int slot_count) noexcept:
     cdef VersionStats* part
     cdef int slot, code

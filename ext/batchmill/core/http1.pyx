@@ -47,6 +47,7 @@ cdef bint take_line(Http1Connection* connection, const char* line, size_t size) 
         if size == 0:
             begin_body(connection)
             return connection.state != Http1State.kFailed
+        connection.head.watched = connection.sink.watched       # which a swap of the route table may replace between two lines
         code = header_line(&connection.head, line, size, is_cold(connection.route.kind))
     elif state == Http1State.kChunkSize:
         connection.body_left = chunk_size(line, size)

@@ -3,6 +3,7 @@ from libc.stdint cimport int64_t, uint8_t
 from libcpp cimport bool as cpp_bool
 from libcpp.deque cimport deque
 from libcpp.string cimport string
+from libcpp.vector cimport vector
 
 from batchmill.core.front cimport ColdCall, HeaderList, Sink
 from batchmill.core.message cimport InferRequest
@@ -23,6 +24,7 @@ cdef extern from "http1.hpp" namespace "batchmill" nogil:
         cpp_bool http10, chunked, expects_continue, keep_alive, closes, encoded
         int hosts, lines
         int64_t bytes, content_length, json_size, timeout_ms
+        const vector[string]* watched
         HeaderNotes notes
         HeaderList headers
         void reset()

@@ -182,6 +182,8 @@ cdef int header_line(Http1Head* head, const char* line, size_t size, bint keep) 
             header.first[index] = lower(line[index])
         header.second.assign(line + start, size - start)
         head.headers.push_back(header)
+    if head.watched != NULL:
+        head.notes.take_watched(head.watched[0], string_view(line, at), string_view(line + start, size - start))
     return interpret(head, line, at, string_view(line + start, size - start))
 
 

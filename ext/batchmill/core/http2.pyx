@@ -95,6 +95,9 @@ cdef int on_header(nghttp2_session* session, const nghttp2_frame* frame, const u
         stream.json_size = parse_header_length(string_view(<const char*> value, value_size))
         if stream.json_size < 0:
             stream.json_size = -2       # refused once the kind of call is known
+    if connection.sink.watched != NULL:
+        stream.notes.take_watched(connection.sink.watched[0], string_view(<const char*> name, name_size),
+                                  string_view(<const char*> value, value_size))
     if stream.kind == StreamKind.kNew and name_size and name[0] != 58:
         header.first.assign(<const char*> name, name_size)
         header.second.assign(<const char*> value, value_size)

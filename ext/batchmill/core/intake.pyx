@@ -117,6 +117,8 @@ cdef bint admit(IoThread* thread, InferRequest* request) noexcept nogil:
     now = now_ns()
     request.times.queued = now
     version.stats_of(thread.index).decode.record(now - thread.busy_since_ns)
+    if request.routed:
+        add(version.stats_of(thread.index).routed, 1)
     thread.busy_since_ns = now
     if not enters(&thread.shared.pool, version, request, thread.shared.limits.busy_status, now):
         return False

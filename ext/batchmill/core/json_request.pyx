@@ -6,6 +6,7 @@ Keys come in any order; a key that is interpreted may come once. Unknown keys ar
 from libc.stdint cimport uint64_t
 from libcpp.algorithm cimport sort
 from libcpp.string_view cimport string_view
+from libcpp.utility cimport pair
 
 from batchmill.core.json_scanner cimport (
     NumberText, begins_number, expect, fail, peek, refuse, refuse_value, scan_literal, scan_number, scan_string, skip_value, unescape,
@@ -104,6 +105,7 @@ cdef bint read_parameters(Scanner* scanner, InferRequest* request) noexcept nogi
     cdef bint first = True, flag
     cdef int64_t number
     cdef int seen = 0
+    cdef pair[string_view, string_view] given
     if not begin(scanner, 123):
         return False
     while next_key(scanner, request, &first, &key):
@@ -124,6 +126,11 @@ cdef bint read_parameters(Scanner* scanner, InferRequest* request) noexcept nogi
         elif key == string_view(b"route_key"):
             if not begin_field(scanner, b"parameters.route_key", &seen, 16) or not scan_text(scanner, request, &request.route_key):
                 return False
+        elif peek(scanner) == 34:
+            given.first = key
+            if not scan_text(scanner, request, &given.second):
+                return False
+            request.texts_given.push_back(given)
         elif not skip_value(scanner):
             return False
     return not scanner.failed

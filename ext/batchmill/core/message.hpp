@@ -78,6 +78,7 @@ struct InferRequest {
     std::vector<TensorView> inputs;
     std::vector<RequestedOutput> outputs;  // empty: all
     std::vector<std::string_view> parameters;  // as received, for the answer: JSON's object, or the entries of protobuf's map
+    std::vector<std::pair<std::string_view, std::string_view>> texts_given;  // those of its parameters that are texts and mean nothing here
     bool typed_contents = false;           // gRPC: parameter binary_data_output is false: the answer in InferTensorContents
     bool binary_output = false;            // REST: request parameter binary_data_output
     bool stream_reply = false;             // gRPC: the answer is wrapped in a ModelStreamInferResponse
@@ -98,6 +99,7 @@ struct InferRequest {
 
     // Where it goes.
     Version* version = nullptr;            // under lease while not null
+    bool routed = false;                   // its version was chosen by the model's route: it named none
     int64_t rows = 1;                      // along axis 0 when the version is batched
     int64_t length = 0;                    // of a version that pads: along the padded axes, whose dims in inputs say bucket
     int64_t bucket = 0;                    // what that length counts as: equal ones share runs
@@ -154,6 +156,7 @@ struct InferRequest {
         clear(inputs);
         clear(outputs);
         clear(parameters);
+        clear(texts_given);
         typed_contents = binary_output = raw_binary = stream_reply = done = false;
         errand = Errand::kNone;
         coding = answer_coding = Coding::kIdentity;
@@ -167,6 +170,7 @@ struct InferRequest {
         path_label.clear();
         notes = nullptr;
         version = nullptr;
+        routed = false;
         rows = 1;
         length = bucket = 0;
         answer_by_ns = deadline_ns = objective_ns = behind_ns = predicted_wait_ns = 0;

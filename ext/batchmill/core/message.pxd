@@ -5,6 +5,7 @@ from libcpp cimport bool as cpp_bool
 from libcpp.deque cimport deque
 from libcpp.string cimport string
 from libcpp.string_view cimport string_view
+from libcpp.utility cimport pair
 from libcpp.vector cimport vector
 
 from batchmill.core.notes cimport Coding, HeaderNotes, StageTimes
@@ -38,6 +39,7 @@ cdef extern from "message.hpp" namespace "batchmill" nogil:
         vector[TensorView] inputs
         vector[RequestedOutput] outputs
         vector[string_view] parameters
+        vector[pair[string_view, string_view]] texts_given
         cpp_bool typed_contents, binary_output, raw_binary, stream_reply, done
         Errand errand
         Coding coding, answer_coding
@@ -49,6 +51,7 @@ cdef extern from "message.hpp" namespace "batchmill" nogil:
         const HeaderNotes* notes
         int64_t max_response_bytes
         NativeVersion* version
+        cpp_bool routed
         int64_t rows, length, bucket
         int64_t answer_by_ns, deadline_ns, objective_ns, behind_ns, predicted_wait_ns
         atomic[cpp_bool] cancelled

@@ -4,20 +4,44 @@
 #include <cstdio>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "coding.hpp"
 
 namespace batchmill {
 
+// Whether a header's name, in any case, is this one, in lower case.
+inline bool is_header(std::string_view name, std::string_view lower) {
+    if (name.size() != lower.size()) return false;
+    for (size_t at = 0; at < name.size(); ++at) {
+        char byte = name[at];
+        if ((byte >= 'A' && byte <= 'Z' ? byte | 32 : byte) != lower[at]) return false;
+    }
+    return true;
+}
+
 // The front end keeps it; the requests of a stream share it.
 struct HeaderNotes {
     static constexpr size_t kIdMost = 256, kTraceMost = 128;  // bytes; longer ones are not carried
+    static constexpr size_t kWatchedMost = 256;               // bytes that a rule may ask for
 
     std::string route_key, request_id, traceparent;
+    std::vector<std::pair<std::string, std::string>> watched; // headers that rules of routes ask for, by their names in lower case
     bool server_timing = false;                               // the answer tells its stage times
     Coding coding = Coding::kIdentity;                        // of the body, or of the messages that are marked compressed
     AcceptedCodings accepts;
 
+    // names: those that rules ask for, in lower case. The first of a name counts.
+    void take_watched(const std::vector<std::string>& names, std::string_view name, std::string_view value) {
+        for (const auto& one : names)
+            if (is_header(name, one) && !watched_value(one)) watched.emplace_back(one, value.substr(0, kWatchedMost + 1));
+    }
+    const std::string* watched_value(std::string_view name) const {
+        for (const auto& one : watched)
+            if (one.first == name) return &one.second;
+        return nullptr;
+    }
     void take_id(std::string_view value) {
         if (value.size() <= kIdMost) request_id = value;
     }
@@ -32,6 +56,7 @@ struct HeaderNotes {
         route_key.swap(other.route_key);
         request_id.swap(other.request_id);
         traceparent.swap(other.traceparent);
+        watched.swap(other.watched);
         std::swap(server_timing, other.server_timing);
         std::swap(coding, other.coding);
         std::swap(accepts, other.accepts);
@@ -40,6 +65,7 @@ struct HeaderNotes {
         route_key.clear();
         request_id.clear();
         traceparent.clear();
+        if (!watched.empty()) watched.clear();
         server_timing = false;
         coding = Coding::kIdentity;
         accepts = {};

@@ -3,6 +3,7 @@ from libc.stdint cimport int64_t, uint8_t
 from libcpp cimport bool as cpp_bool
 from libcpp.string cimport string
 from libcpp.string_view cimport string_view
+from libcpp.vector cimport vector
 
 cdef extern from "coding.hpp" namespace "batchmill" nogil:
     enum class Coding(uint8_t):
@@ -26,6 +27,8 @@ cdef extern from "notes.hpp" namespace "batchmill" nogil:
         void take_trace(string_view value)      # traceparent
         void take_timing(string_view value)     # x-server-timing
         void take_coding(string_view value)     # Content-Encoding or grpc-encoding
+        void take_watched(const vector[string]& names, string_view name, string_view value)
+        const string* watched_value(string_view name)
         void swap(HeaderNotes& other)
 
     cdef cppclass StageTimes:

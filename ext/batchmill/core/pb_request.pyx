@@ -6,6 +6,7 @@ the last of a repeated scalar wins, packed and unpacked repeated numbers both. I
 
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libcpp.string cimport string
+from libcpp.utility cimport pair
 
 from batchmill.core.message cimport RequestedOutput
 from batchmill.core.pb_wire cimport Cursor, block, next_tag, skip, text_of, varint, view
@@ -56,6 +57,7 @@ cdef void take_parameter(InferRequest* request, Cursor entry, RequestedOutput* o
     Those of the request itself come back with the answer, but for names that the protocol reserves for the server.
     """
     cdef string_view key, text, whole = view(entry)
+    cdef pair[string_view, string_view] given
     cdef int64_t number = 0
     cdef uint64_t tag
     cdef Cursor value
@@ -91,6 +93,9 @@ cdef void take_parameter(InferRequest* request, Cursor entry, RequestedOutput* o
         request.label = text
     elif kind == 2 and key == string_view(b"route_key"):
         request.route_key = text
+    elif kind == 2:
+        given.first, given.second = key, text
+        request.texts_given.push_back(given)
 
 
 cdef bint take_shape(InferRequest* request, TensorView* tensor, Cursor* cursor, bint packed) noexcept nogil:

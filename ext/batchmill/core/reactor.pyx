@@ -13,7 +13,7 @@ from batchmill.core.bridge cimport Bridge
 from batchmill.core.executor cimport forget, offer, pthread_t, start as start_pool, stop as stop_pool
 from batchmill.core.intake cimport IoThread, Listener, Shared, connect_sink, kMaxIoThreads
 from batchmill.core.io_thread cimport run as run_io_thread
-from batchmill.core.router cimport ModelRoute, RouteTable, Version, VersionPointer, kMaxThreads
+from batchmill.core.router cimport ModelRoute, RouteRule, RouteShare, RouteTable, Version, VersionPointer, kMaxThreads
 
 from batchmill.core.histogram import CODE_NAMES
 
@@ -98,6 +98,22 @@ cdef extern from "<pthread.h>" nogil:
 cdef extern from "<sys/epoll.h>" nogil:
     int epoll_create1(int flags)
     int EPOLL_CLOEXEC
+
+
+cdef add_routing(ModelRoute* route, dict versions, shares, rules):
+    """versions: those that are ready, by number."""
+    cdef RouteShare share
+    cdef RouteRule rule
+    cdef Version version
+    for end, number in shares:
+        version = versions[number]
+        share.end, share.version = end, version.native
+        route.shares.push_back(share)
+    for of_header, name, value, number in rules:
+        version = versions.get(number)
+        rule.of_header, rule.name, rule.value, rule.number = of_header, name.encode(), value.encode(), number.encode()
+        rule.version = version.native if version is not None else NULL
+        route.rules.push_back(rule)
 
 
 cdef class Server:
@@ -196,9 +212,10 @@ cdef class Server:
                 raise OSError("cannot create threads")
 
     def publish(self, table, bint complete=True) -> None:
-        """Swaps the route table: (model, versions, standard version or None, labels) each. Visible to the next request.
+        """Swaps the route table: (model, versions, standard version or None, labels, and perhaps (shares, rules)) each. Visible to the next request.
 
-        complete: what is not in it is not there; until then it is said to be loading.
+        complete: what is not in it is not there; until then it is said to be loading. shares: (end slot, version number), ascending.
+        rules: (of_header, name, value, version number).
         """
         cdef RouteTable* fresh = new RouteTable()
         cdef const RouteTable* old = self.shared.table.load()
@@ -206,12 +223,16 @@ cdef class Server:
         cdef pair[string, VersionPointer] entry
         cdef Version version, standard
         fresh.complete = complete
-        routed = set()
-        for name, versions, default, labels in table:
+        all_routed = set()
+        watched = set()
+        for name, versions, default, labels, *routing in table:
             route = new ModelRoute()
             route.name = name.encode()
+            route.set_seed()
+            by_number = {}
             for version in versions:
-                routed.add(version)
+                all_routed.add(version)
+                by_number[version.version] = version
                 entry.first, entry.second = version.native.version, version.native
                 route.versions.push_back(entry)
                 for label, number in labels.items():
@@ -221,12 +242,17 @@ cdef class Server:
             standard = default
             if standard is not None:
                 route.standard = standard.native
+            for shares, rules in routing:
+                add_routing(route, by_number, shares, rules)
+                watched.update(key.encode() for of_header, key, *_ in rules if of_header)
             fresh.insert(route)
+        for key in sorted(watched):
+            fresh.watched.push_back(key)
         self.shared.table.store(fresh)
         self.shared.generation.fetch_add(1)
         self.await_generation()
-        self.routed = routed
-        self.versions |= routed
+        self.routed = all_routed
+        self.versions |= all_routed
         del old
 
     def await_generation(self) -> None:

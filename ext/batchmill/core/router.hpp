@@ -1,6 +1,7 @@
 // The versions that serve, and the immutable table that says who gets a request.
 #pragma once
 #include <algorithm>
+#include <chrono>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -78,16 +79,59 @@ struct Version {
 
 using VersionPointer = Version*;
 
+constexpr uint32_t kSlots = 10000;     // that keys are spread over
+
+// A request whose header or parameter `name` is `value` goes to that version.
+struct RouteRule {
+    bool of_header = false;
+    std::string name, value, number;
+    Version* version = nullptr;        // null: it is not ready
+};
+
+// The slots from the end of the share before it up to `end` are the version's.
+struct RouteShare {
+    uint32_t end = 0;
+    Version* version = nullptr;
+};
+
 struct ModelRoute {
     std::string name;
     std::vector<std::pair<std::string, Version*>> versions, labels;
-    Version* standard = nullptr;       // who gets a request that names no version
+    Version* standard = nullptr;       // who gets a request that names no version, where neither rule nor share says
+    std::vector<RouteRule> rules;      // the first that fits
+    std::vector<RouteShare> shares;    // ascending, the last ends at kSlots; empty: there are none
+    uint64_t seed = 0;                 // of its keys' slots
+
+    // FNV-1a, mixed by MurmurHash3's finaliser, so that all bits count; rollout/split.py computes the same.
+    static uint64_t fnv(uint64_t value, std::string_view text) {
+        for (char byte : text) value = (value ^ static_cast<unsigned char>(byte)) * 0x100000001B3u;
+        return value;
+    }
+    static uint64_t mixed(uint64_t value) {
+        value = (value ^ value >> 33) * 0xFF51AFD7ED558CCDu;
+        value = (value ^ value >> 33) * 0xC4CEB9FE1A85EC53u;
+        return value ^ value >> 33;
+    }
+    void set_seed() { seed = fnv(fnv(0xCBF29CE484222325u, name), std::string_view("", 1)); }
+    // For a request without a key: each time another one, of a sequence a thread (SplitMix64).
+    static uint64_t drawn() {
+        thread_local uint64_t state = mixed(reinterpret_cast<uintptr_t>(&state) ^ static_cast<uint64_t>(std::chrono::steady_clock::now().time_since_epoch().count()));
+        return mixed(state += 0x9E3779B97F4A7C15u);
+    }
+    Version* share_of(std::string_view key) const {
+        uint64_t hash = key.empty() ? drawn() : mixed(fnv(seed, key));
+        uint32_t slot = static_cast<uint32_t>((hash >> 32) * kSlots >> 32);
+        for (const RouteShare& one : shares)
+            if (slot < one.end) return one.version;
+        return standard;
+    }
 };
 
 // Immutable once published.
 struct RouteTable {
     std::vector<std::unique_ptr<ModelRoute>> routes;
     std::unordered_map<std::string_view, const ModelRoute*> models;
+    std::vector<std::string> watched;  // names of headers that rules ask for, in lower case
     bool complete = true;  // false while the server starts: what is not here may still come
 
     void insert(ModelRoute* route) {

@@ -1,5 +1,5 @@
 # The versions that serve, and the immutable table that says who gets a request.
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport int32_t, int64_t, uint32_t
 from libcpp cimport bool as cpp_bool
 from libcpp.atomic cimport atomic
 from libcpp.memory cimport unique_ptr
@@ -57,13 +57,29 @@ cdef extern from "router.hpp" namespace "batchmill" nogil:
 
     ctypedef ModelVersion* VersionPointer   # Cython takes no '*' inside a nested template
 
+    uint32_t kSlots
+
+    cdef cppclass RouteRule:
+        cpp_bool of_header
+        string name, value, number
+        ModelVersion* version
+
+    cdef cppclass RouteShare:
+        uint32_t end
+        ModelVersion* version
+
     cdef cppclass ModelRoute:
         string name
         vector[pair[string, VersionPointer]] versions, labels
         ModelVersion* standard
+        vector[RouteRule] rules
+        vector[RouteShare] shares
+        void set_seed()
+        ModelVersion* share_of(string_view key)
 
     cdef cppclass RouteTable:
         vector[unique_ptr[ModelRoute]] routes
+        vector[string] watched
         cpp_bool complete
         void insert(ModelRoute* route)
         const ModelRoute* find(string_view name)

@@ -3,7 +3,7 @@
 from libc.string cimport memcpy
 
 from batchmill.core.clock cimport now_ns
-from batchmill.core.histogram cimport answered, kPreferredSizes, snapshot, statistics
+from batchmill.core.histogram cimport answered, kPreferredSizes, routed, snapshot, statistics
 from batchmill.core.ort cimport Model
 from batchmill.core.padding cimport Padding
 from batchmill.core.predictor cimport Curve, kKnots, kWidths, recall
@@ -61,11 +61,59 @@ cdef bint bad_version(InferRequest* request) noexcept nogil:
     return False
 
 
+cdef string_view text_given(const InferRequest* request, const RouteRule* rule, bint* found) noexcept nogil:
+    cdef const string* value
+    cdef string_view name = string_view(rule.name.data(), rule.name.size())
+    cdef size_t index
+    found[0] = True
+    if rule.of_header:
+        value = request.notes.watched_value(name) if request.notes != NULL else NULL
+        if value != NULL:
+            return string_view(value.data(), value.size())
+    else:
+        for index in range(request.texts_given.size()):
+            if request.texts_given[index].first == name:
+                return request.texts_given[index].second
+    found[0] = False
+    return name
+
+
+cdef const RouteRule* fitting_rule(const ModelRoute* route, const InferRequest* request) noexcept nogil:
+    cdef size_t index
+    cdef bint found
+    cdef string_view value
+    for index in range(route.rules.size()):
+        value = text_given(request, &route.rules[index], &found)
+        if found and value == string_view(route.rules[index].value.data(), route.rules[index].value.size()):
+            return &route.rules[index]
+    return NULL
+
+
+cdef ModelVersion* routed_version(const ModelRoute* route, InferRequest* request) noexcept nogil:
+    """Of a request that names no version. NULL: request.status says why there is none."""
+    cdef const RouteRule* rule = fitting_rule(route, request) if route.rules.size() else NULL
+    cdef ModelVersion* version
+    cdef string text
+    request.routed = True
+    if rule != NULL:
+        version = rule.version
+        if version == NULL:
+            text = string(b"a rule of model \"").append(route.name).append(b"\" wants version ").append(rule.number).append(b", which is not ready")
+    elif route.shares.size():
+        version = route.share_of(request.route_key if request.route_key.size() else request.id)
+    else:
+        version = route.standard
+    if version == NULL:
+        if text.empty():
+            text = string(b"no version of model \"").append(route.name).append(b"\" is ready: the repository index says why")
+        request.status.set(kUnavailable, b"NOT_READY", text)
+    return version
+
+
 cdef bint pick(const RouteTable* table, InferRequest* request) noexcept nogil:
     cdef const ModelRoute* route = table.find(request.model_name) if table != NULL else NULL
     cdef ModelVersion* version
     cdef string_view name = request.model_name
-    cdef string text
     cdef size_t at
     if route == NULL:
         at = name.rfind(64)  # model@label
@@ -85,10 +133,8 @@ cdef bint pick(const RouteTable* table, InferRequest* request) noexcept nogil:
         if version == NULL:
             return not_found(table, request, route, b"has no label \"", request.label)
     else:
-        version = route.standard
+        version = routed_version(route, request)
         if version == NULL:
-            text = string(b"no version of model \"").append(route.name).append(b"\" is ready: the repository index says why")
-            request.status.set(kUnavailable, b"NOT_READY", text)
             return False
     version.leases.fetch_add(1)
     request.version = <NativeVersion*> version
@@ -234,6 +280,11 @@ cdef class Version:
     def answered(self) -> int:
         """Requests answered since the version was made, well or not."""
         return answered(self.native.stats, kMaxThreads)
+
+    @property
+    def routed(self) -> int:
+        """Requests that named no version and were given to this one, since it was made."""
+        return routed(self.native.stats, kMaxThreads)
 
     @property
     def answered_ns(self) -> int:

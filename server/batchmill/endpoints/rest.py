@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
@@ -109,7 +109,8 @@ def described(openapi: OpenApi) -> list[Route]:
     return [Route("/openapi.json", document), Route("/docs", page), Route("/docs/models/{model}/versions/{version}/example", example)]
 
 
-def application(catalog: Catalog, metrics: Metrics, repository: Repository) -> Starlette:
+def application(catalog: Catalog, metrics: Metrics, repository: Repository, more: Sequence[Route] = ()) -> Starlette:
+    """more: calls that others answer."""
     def reader(read: Callable[[Request], Any]) -> Callable[[Request], Any]:
         async def endpoint(request: Request) -> Response:
             return answer(read(request))
@@ -175,7 +176,7 @@ def application(catalog: Catalog, metrics: Metrics, repository: Repository) -> S
             Route(f"{prefix}/latency", of_model(catalog.latency)),
             Route(f"{prefix}/stats", of_model(lambda name, number: {"model_stats": catalog.statistics(name, number)})),
         ]
-    routes += v1.routes(catalog)
+    routes += [*v1.routes(catalog), *more]
     every = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"]
     hot = ("/v2/models/{model}/infer", "/v2/models/{model}/versions/{version}/infer", "/v2/models/{model}/labels/{label}/infer",
            "/v2/models/{model}/ready", "/v2/models/{model}/versions/{version}/ready",

@@ -191,7 +191,7 @@ def rows_of(tensors: dict[str, Any]) -> list[Any]:
 def number_of(model: ModelStatus, label: str) -> str:
     """The version that a label names."""
     try:
-        return model.settings.labels[label]
+        return model.naming.labels[label]
     except KeyError:
         raise NotFound(f"model {model.name!r} has no label {label[:200]!r}") from None
 

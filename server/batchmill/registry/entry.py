@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
@@ -20,6 +20,7 @@ from batchmill.registry.status import ModelStatus, VersionStatus
 from batchmill.store import TUNING, Store
 
 log = Log(__name__)
+VANISHED = "its folder is gone; it serves on, as the model's route names it"
 
 
 @dataclass(slots=True)
@@ -127,9 +128,12 @@ class Entry:
             status.reason = "waits until its files stand still"
         return before != status.reason
 
-    def mark(self, plan: Plan) -> bool:
-        """Which versions get no default traffic, which of them are on hold, and which one has it. Whether that has changed."""
-        status, changed = self.status, False
+    def mark(self, plan: Plan, routed: Collection[int] = ()) -> bool:
+        """Which versions get no default traffic, which of them are on hold, and which one has it. Whether that has changed.
+
+        routed: those that the model's route names.
+        """
+        status, changed = self.status, self._mark_vanished(routed)
         for name, version in status.versions.items():
             pinned, reason = int(name) in plan.pinned, hold_of(status, version, self.in_service) if int(name) in plan.on_hold else ""
             changed |= (version.pinned, version.hold) != (pinned, reason)
@@ -142,6 +146,16 @@ class Entry:
             before, self.in_service = self.in_service, int(standard.number) if standard else 0
             if before and self.in_service and before != self.in_service:
                 log.info("version_swapped", name=status.name, version=str(self.in_service), before=str(before))
+        return changed
+
+    def _mark_vanished(self, routed: Collection[int]) -> bool:
+        changed = False
+        for name, version in self.status.versions.items():
+            is_gone = int(name) in routed and version.state == "READY" and int(name) not in self.folder.versions
+            if is_gone != (version.reason == VANISHED):
+                version.reason, changed = VANISHED if is_gone else "", True
+                if is_gone:
+                    log.warning("version_vanished", name=self.status.name, version=name, reason=VANISHED)
         return changed
 
     def answer_waiting(self, error: BatchmillError | None) -> None:

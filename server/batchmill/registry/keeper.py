@@ -21,6 +21,7 @@ from batchmill.logs import Log
 from batchmill.registry import layout, watch
 from batchmill.registry.entry import Call, Entry, Loaded, tell_new
 from batchmill.registry.layout import ModelFolder
+from batchmill.registry.naming import Naming, of_file
 from batchmill.registry.reconcile import Kept, decide
 from batchmill.registry.settings import ModelSettings
 from batchmill.registry.settle import STILL_SECS
@@ -46,12 +47,12 @@ class Keeper:
     def __init__(
         self, root: Path, load: Load, publish: Callable[[Models, bool], None], retire: Callable[[VersionStatus], None], *,
         adjust: Callable[[VersionStatus, ModelSettings], None], poll_secs: float | None = None, watched: bool = True,
-        only: Collection[str] | None = None, store: Store | None = None,
+        only: Collection[str] | None = None, store: Store | None = None, naming: Callable[[str, ModelSettings], Naming] | None = None,
         clock: Callable[[], float] = time.monotonic, loaders: Executor | None = None,
     ) -> None:  # fmt: skip
         """only: load these at the start, and afterwards what load calls ask for, with "*" for all. None: everything, always.
 
-        store: keeps what calls set. clock: seconds. loaders: run the loads.
+        store: keeps what calls set. naming: what labels and routes a model has, by its name and settings. clock: seconds. loaders: run the loads.
         """
         self._root = root
         self._load = load
@@ -62,6 +63,7 @@ class Keeper:
         self._watched = watched
         self._only = only
         self._store, self._clock = store or Store(), clock
+        self._naming = naming or (lambda _, settings: of_file(settings.labels))
         self._entries: dict[str, Entry] = {}
         self._events: queue.SimpleQueue[Loaded | Call | None] = queue.SimpleQueue()
         self._loaders = loaders or ThreadPoolExecutor(LOADERS, "load")
@@ -109,6 +111,10 @@ class Keeper:
     def tune(self, name: str, change: Change) -> Future[None]:
         """Changes what calls have set of how a model is served. Done when it is in force and told."""
         return self._call(lambda done: self._tune_called(name, done, change))
+
+    def change(self, name: str, act: Callable[[ModelStatus, Collection[int]], None]) -> Future[None]:
+        """act(status, versions that are there), on the keeper's thread: sets what naming() tells. Done when all of it is in force."""
+        return self._call(lambda done: self._change_called(name, done, act))
 
     def _call(self, act: Callable[[Future[None]], None]) -> Future[None]:
         done: Future[None] = Future()
@@ -238,16 +244,17 @@ class Keeper:
         status, folder = entry.status, entry.folder
         kept = {int(number): Kept(entry.stamps.get(int(number), ()), version.state == "READY", interface(version))
                 for number, version in status.versions.items()}  # fmt: skip
-        labelled = {int(number) for number in status.settings.labels.values()}
+        status.naming = self._naming(folder.name, status.settings)
+        pinned, routed = ({int(number) for number in some} for some in (status.naming.pinned, status.naming.wanted))
         hold = status.settings.signature_change == "hold"
-        plan = decide(folder.stamps, kept, entry.loading, status.settings.versions, labelled, entry.in_service, hold)
+        plan = decide(folder.stamps, kept, entry.loading, status.settings.versions, pinned, entry.in_service, hold, routed)
         for number in plan.load:
             if entry.settling.is_settled(number, folder.stamps[number], self._clock()):
                 self._begin(entry, number)
         entry.settling.keep_only(plan.load)
         for number in plan.drop:
             self._drop(entry, number)
-        self._changed |= entry.mark(plan)
+        self._changed |= entry.mark(plan, routed)
 
     def _is_waiting(self) -> bool:
         """Whether files are awaited to stand still."""
@@ -381,6 +388,14 @@ class Keeper:
 
     def _tune_called(self, name: str, done: Future[None], change: Change) -> None:
         self._changed |= self._known(name).tune(change, self._adjust, self._store)
+        self._done.append(done)
+
+    def _change_called(self, name: str, done: Future[None], act: Callable[[ModelStatus, Collection[int]], None]) -> None:
+        entry = self._known(name)
+        act(entry.status, {*entry.folder.versions, *map(int, entry.status.versions)})
+        if not entry.status.held:
+            self._reconcile(entry)
+        self._changed = True
         self._done.append(done)
 
     def _known(self, name: str) -> Entry:

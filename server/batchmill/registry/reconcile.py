@@ -37,12 +37,13 @@ class Plan:
 
 def decide(
     present: Mapping[int, Stamp], kept: Mapping[int, Kept], loading: Collection[int], versions: VersionPolicy, labelled: Collection[int],
-    in_service: int = 0, hold: bool = True,
+    in_service: int = 0, hold: bool = True, routed: Collection[int] = (),
 ) -> Plan:  # fmt: skip
     """The policy chooses among the versions that are not known to be broken: when the newest is, the one before it goes on or is loaded.
 
     While a wanted version is not ready yet, as many others go on serving in its place, and one when there is none to want. The
-    removal of a version's own folder ends it at once, unless it is the one in service and its successor still has to be loaded.
+    removal of a version's own folder ends it at once, unless it is the one in service and its successor still has to be loaded, or routed:
+    named by the model's route.
 
     in_service: the version that gets default traffic; 0: none yet. hold: newer ones are held against it.
     """
@@ -59,6 +60,7 @@ def decide(
         stand_ins = {in_service} & set(others) or set(others[-1:])
     pinned -= stand_ins  # the version in service serves on until its successor does, though a label alone wants it now
     last = {in_service} & ready - set(present) if wanted and not ready & (wanted | stand_ins) else set()
+    last |= set(routed) & ready - set(present)
     drop = [n for n in kept if n not in last and (n not in present or (kept[n].ready and n not in wanted | pinned | stand_ins))]
     on_hold = differing & wanted - set(labelled)
     return Plan(tuple(sorted(load)), tuple(sorted(drop)), frozenset(pinned | (differing & wanted)), frozenset(on_hold))

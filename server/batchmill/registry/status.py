@@ -10,6 +10,7 @@ from batchmill.backends import LoadedModel, Signature
 from batchmill.core.router import Version
 from batchmill.registry import layout
 from batchmill.registry.layout import Stamp
+from batchmill.registry.naming import Naming
 from batchmill.registry.parallel import Threads, told
 from batchmill.registry.settings import ModelSettings
 
@@ -86,6 +87,7 @@ class ModelStatus:
     platform: str = "onnxruntime_onnx"
     versions: dict[str, VersionStatus] = field(default_factory=dict)  # by number, oldest first: add() keeps it so
     reason: str = ""  # why no version could even be tried
+    naming: Naming = field(default_factory=Naming)
     held: bool = False  # out of service by will, not by fault: until a load call or, where folders are followed, a change in its own
 
     def add(self, version: VersionStatus) -> None:
@@ -98,14 +100,18 @@ class ModelStatus:
         return [version for version in self.versions.values() if version.state == "READY"]
 
     def pick(self, number: str = "") -> VersionStatus | None:
-        """The version of that number, when it is ready; without one, the version that gets default traffic: the newest."""
+        """The version of that number, when it is ready; without one, the version that gets default traffic: the newest, or that
+        with the largest share of the model's route.
+        """
         if number:
             found = self.versions.get(number)
             return found if found and found.state == "READY" else None
+        if self.naming.shares:
+            return next((found for one in self.naming.routed if (found := self.pick(one))), None)
         return next((version for version in reversed(self.ready()) if not version.pinned), None)
 
     def route(self) -> tuple[str, list[Version], Version | None, dict[str, str]]:
         """The model's entry of the route table."""
         served = [version.served for version in self.ready() if version.served]
         standard = self.pick()
-        return self.name, served, standard.served if standard else None, self.settings.labels
+        return self.name, served, standard.served if standard else None, dict(self.naming.labels)

@@ -1,0 +1,133 @@
+"""Labels and routes by call: who of a model's versions gets its traffic."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection
+from concurrent.futures import Future
+from typing import Annotated, Literal, TypeVar
+
+import pydantic
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from batchmill.endpoints.calls import JSON
+from batchmill.endpoints.catalog import Catalog
+from batchmill.endpoints.repository import Repository
+from batchmill.errors import InvalidRequest
+from batchmill.registry.naming import Rule
+from batchmill.registry.status import ModelStatus
+from batchmill.rollout import routing as routings
+from batchmill.rollout.book import Book
+from batchmill.rollout.routing import Change
+
+Version = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,17}$")]
+Label = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Token = Annotated[str, StringConstraints(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}$")]
+RULES_MOST, VERSIONS_MOST = 32, 16
+EQUALS_MOST = 256  # bytes, notes.hpp's kWatchedMost
+Act = Callable[[ModelStatus, Collection[int]], None]
+Given = TypeVar("Given", bound=BaseModel)
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
+
+
+class GivenRule(Strict):
+    header: Token | None = None
+    parameter: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = None
+    equals: str
+    version: Version
+
+    @model_validator(mode="after")
+    def check(self) -> GivenRule:
+        if (self.header is None) == (self.parameter is None):
+            raise ValueError("a header or a parameter wanted")
+        if len(self.equals.encode()) > EQUALS_MOST:
+            raise ValueError(f"equals: at most {EQUALS_MOST} bytes wanted")
+        return self
+
+    def rule(self) -> Rule:
+        kind: Literal["header", "parameter"] = "header" if self.header is not None else "parameter"
+        return Rule(kind, self.header.lower() if self.header is not None else self.parameter or "", self.equals, self.version)
+
+
+class GivenRoute(Strict):
+    weights: Annotated[dict[Version, Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]], Field(max_length=VERSIONS_MOST)] = {}
+    rules: Annotated[list[GivenRule], Field(max_length=RULES_MOST)] = []
+
+    @model_validator(mode="after")
+    def check(self) -> GivenRoute:
+        if self.weights and not any(self.weights.values()):
+            raise ValueError("weights: one above 0 wanted")
+        return self
+
+
+class GivenVersion(Strict):
+    version: Version
+
+
+def parsed(kind: type[Given], body: bytes) -> Given:
+    try:
+        return kind.model_validate_json(body or b"{}")
+    except pydantic.ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise InvalidRequest(f"{place + ': ' if place else ''}{first['msg'].removeprefix('Value error, ')}"[:500]) from None
+
+
+def routes(catalog: Catalog, repository: Repository, book: Book, change: Callable[[str, Act], Future[None]]) -> list[Route]:
+    """change: Keeper.change()."""
+
+    async def changed(request: Request, action: str, make: Callable[[bytes], Change]) -> Response:
+        repository.guard.check(request.scope["batchmill.peer"], request.headers)
+        name = request.path_params["model"]
+        catalog.model(name)  # says so while the server still loads its models
+        await asyncio.wrap_future(change(name, book.changed(action, make(await request.body()))))
+        return told(name)
+
+    def told(name: str) -> Response:
+        import orjson
+
+        return Response(orjson.dumps(book.told(catalog.model(name))), 200, None, JSON)
+
+    def given_route(body: bytes) -> Change:
+        given = parsed(GivenRoute, body)
+        return routings.with_route(given.weights, tuple(rule.rule() for rule in given.rules))
+
+    async def route(request: Request) -> Response:
+        if request.method == "PUT":
+            return await changed(request, "route.set", given_route)
+        if request.method == "DELETE":
+            return await changed(request, "route.cleared", lambda _: routings.cleared)
+        return told(request.path_params["model"])
+
+    async def label(request: Request) -> Response:
+        name = parsed_label(request.path_params["label"])
+        if request.method == "PUT":
+            return await changed(request, "label.set", lambda body: routings.labelled(name, parsed(GivenVersion, body).version))
+        return await changed(request, "label.removed", lambda _: routings.labelled(name, None))
+
+    async def promote(request: Request) -> Response:
+        return await changed(request, "traffic.promoted", lambda body: routings.promoted(parsed(GivenVersion, body).version))
+
+    async def rollback(request: Request) -> Response:
+        return await changed(request, "traffic.rolled_back", lambda _: routings.rolled_back)
+
+    prefix = "/admin/models/{model}"
+    return [
+        Route(f"{prefix}/route", route, methods=["GET", "PUT", "DELETE"]),
+        Route(f"{prefix}/labels/{{label}}", label, methods=["PUT", "DELETE"]),
+        Route(f"{prefix}/promote", promote, methods=["POST"]),
+        Route(f"{prefix}/rollback", rollback, methods=["POST"]),
+    ]
+
+
+def parsed_label(text: str) -> str:
+    try:
+        return pydantic.TypeAdapter(Label).validate_python(text)
+    except pydantic.ValidationError:
+        raise InvalidRequest("a label has up to 64 letters, digits, dots, dashes and underscores, and begins with a letter or digit") from None

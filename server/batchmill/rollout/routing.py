@@ -1,0 +1,114 @@
+"""What calls have set of a model's labels and route, and what each call makes of it: values and pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from batchmill.errors import InvalidRequest
+from batchmill.registry.naming import Naming, Rule
+from batchmill.rollout.split import Split, rebalanced
+
+Weights = Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """weights: as they were set; empty: the newest version that is ready has all. shares: what follows from them and from those before."""
+
+    weights: Weights = field(default_factory=dict)
+    shares: Split = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """labels: over those of model.yaml; None: taken away. before: the traffic that a rollback goes back to; None: there was no other."""
+
+    labels: Mapping[str, str | None] = field(default_factory=dict)
+    traffic: Traffic = Traffic()  # noqa: RUF009  (frozen)
+    rules: tuple[Rule, ...] = ()
+    before: Traffic | None = None
+    generation: int = 0
+
+    @property
+    def versions(self) -> frozenset[str]:
+        """All that it names."""
+        named = {version for version in self.labels.values() if version} | {rule.version for rule in self.rules}
+        return frozenset(named | {*self.traffic.weights} | {*(self.before.weights if self.before else ())})
+
+
+Change = Callable[[Routing, str], Routing]  # of what is set; and the number of the version that has the traffic where no weights are: '' for none
+
+
+def naming_of(routing: Routing, of_file: Mapping[str, str]) -> Naming:
+    """of_file: model.yaml's labels."""
+    labels = {label: version for label, version in {**of_file, **routing.labels}.items() if version}
+    shares, before = routing.traffic.shares, routing.before.shares if routing.before and routing.traffic.shares else ()
+    return Naming(labels, shares, before, routing.rules, frozenset({*labels.values()}) | routing.versions, routing.generation)
+
+
+# Changes.
+def with_route(weights: Weights, rules: tuple[Rule, ...]) -> Change:
+    return lambda routing, standard: replace(moved(routing, weights, standard), rules=rules)
+
+
+def cleared(routing: Routing, _: str) -> Routing:
+    """The newest version that is ready has the traffic again."""
+    return replace(routing, traffic=Traffic(), rules=(), before=None, generation=routing.generation + 1)
+
+
+def promoted(version: str) -> Change:
+    """All traffic to one version; rules stay."""
+    return lambda routing, standard: moved(routing, {version: 100.0}, standard)
+
+
+def rolled_back(routing: Routing, standard: str) -> Routing:
+    """The traffic before the last change, slot by slot. Raises InvalidRequest when there is none."""
+    if routing.before is None:
+        raise InvalidRequest("there is nothing to go back to: the traffic of this model was not moved by a call")
+    current = routing.traffic if routing.traffic.weights else alone(standard)
+    return replace(routing, traffic=routing.before, before=current if current.weights else None, generation=routing.generation + 1)
+
+
+def labelled(label: str, version: str | None) -> Change:
+    """None: takes it away, model.yaml's too."""
+    return lambda routing, _: replace(routing, labels={**routing.labels, label: version})
+
+
+def moved(routing: Routing, weights: Weights, standard: str) -> Routing:
+    before = routing.traffic if routing.traffic.weights else alone(standard)
+    wanted = {version: weight for version, weight in weights.items() if weight > 0}
+    after = Traffic(wanted, rebalanced(before.shares, wanted)) if wanted else Traffic()
+    if after == routing.traffic:
+        return replace(routing, generation=routing.generation + 1)
+    return replace(routing, traffic=after, before=before if before.weights else None, generation=routing.generation + 1)
+
+
+def alone(version: str) -> Traffic:
+    return Traffic({version: 100.0}, rebalanced((), {version: 1.0})) if version else Traffic()
+
+
+# For the state.
+def to_json(routing: Routing) -> dict[str, Any]:
+    return {
+        "labels": dict(routing.labels), "traffic": traffic_json(routing.traffic), "generation": routing.generation,
+        "rules": [[rule.kind, rule.name, rule.equals, rule.version] for rule in routing.rules],
+        "before": traffic_json(routing.before) if routing.before else None,
+    }  # fmt: skip
+
+
+def from_json(found: Any) -> Routing:
+    """Raises KeyError, TypeError or ValueError when no release of this schema has written it."""
+    before = found["before"]
+    return Routing(found["labels"], traffic_of(found["traffic"]), tuple(Rule(*rule) for rule in found["rules"]),
+                   traffic_of(before) if before else None, int(found["generation"]))  # fmt: skip
+
+
+def traffic_json(traffic: Traffic) -> list[Any]:
+    return [dict(traffic.weights), [list(share) for share in traffic.shares]]
+
+
+def traffic_of(found: Any) -> Traffic:
+    weights, shares = found
+    return Traffic({str(version): float(weight) for version, weight in weights.items()}, tuple((int(end), str(version)) for end, version in shares))
