@@ -13,7 +13,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import batchmill
 from batchmill import reload
+from batchmill.audit import Audit
+from batchmill.chain import Event
 from batchmill.config import MIB, ServerConfig
 from batchmill.core import ort
 from batchmill.core.reactor import Server
@@ -23,6 +26,7 @@ from batchmill.logs import Log
 from batchmill.observe.access_log import AccessLog
 from batchmill.observe.changes import Changes
 from batchmill.observe.runtime_log import RuntimeLog
+from batchmill.recorder import Recorder
 from batchmill.registry import layout
 from batchmill.registry.journal import Journal
 from batchmill.registry.keeper import PUBLISH_SECS, Keeper
@@ -66,6 +70,7 @@ class App:
         self._server = make_server(config)
         self._changes = Changes()
         self._store = Store()
+        self._recorder = Recorder(Audit(self._store))
         self._learned = Learned(self._store, config.wide_thread_count())
         self._sweep = Sweep(config.executor_count(), config.wide_thread_count(), self._learned, self._is_busy)
         self._reaper = Reaper(self._server.release, self._changes.retired)
@@ -101,6 +106,7 @@ class App:
             if os.getpriority(os.PRIO_PROCESS, 0) < NICE:
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
             self._store.open(state.folder)
+            self._recorder.started(release=batchmill.__version__, registry=str(self._registry.absolute()), process=os.getpid())
             log.info("server_started", addresses=" ".join(addresses), onnxruntime=version)
             self._reaper.start()
             self._keeper.start()
@@ -108,6 +114,7 @@ class App:
             code = self._serve_and_log()
             self._loader.close()
             self._keep_learned()
+            self._recorder.stopped()
             self._store.close()
             threads = [thread for thread in threading.enumerate() if not thread.daemon]
             if self._keeper.stop() or len(threads) > 1 or not self._server.idle():
@@ -128,7 +135,8 @@ class App:
         """The keeper's thread, before it looks at the models."""
         found = reload.reread(self._config, self._reread or (lambda: self._config))
         if found:
-            self._config, self._key = found
+            before, (self._config, self._key) = self._config, found
+            self._recorder.record(Event("server.reloaded", actor="signal", before=admin_of(before), after=admin_of(self._config)))
             self._warn()
             self._let_in()
 
@@ -195,6 +203,7 @@ class App:
         standard = {name: version.served if (version := model.pick()) else None for name, model in models.items()}
         states = {(name, number): version.told_state().lower() for name, model in models.items() for number, version in model.versions.items()}
         self._changes.published(standard, states, time.monotonic() - started)
+        self._recorder.published(models, complete)
         if complete and self._loader:
             self._loader.start_probing()
         if complete and not self._server.signal_count():
@@ -264,7 +273,7 @@ class App:
         server = GrpcServer(self._config.max_body_mib * MIB)
         uploads = Uploads(self._registry, self._keeper, lambda: self._models)
         repository = Repository(self._keeper.load, self._keeper.unload, self._keeper.tune, self._guard(), uploads,
-                                offered=self._config.model_control != "none")  # fmt: skip
+                                offered=self._config.model_control != "none", recorder=self._recorder)  # fmt: skip
         self._repository = repository
         self._let_in()  # by settings that may have changed meanwhile
         metrics = Metrics(self._server, lambda: served(self._models), self._changes, triton=self._config.triton_metrics)
@@ -278,6 +287,7 @@ class App:
         while True:
             await asyncio.sleep(KEEP_SECS)
             self._keep_learned()
+            self._recorder.audit.retry()
 
     async def _tell_health(self, services: Services) -> None:
         """Health's watchers learn of models as they come and go, and of the whole when the first pass has ended."""
@@ -319,6 +329,11 @@ class App:
 def served(models: Mapping[str, ModelStatus]) -> list[Version]:
     """All versions that serve."""
     return [version.served for model in models.values() for version in model.ready() if version.served]
+
+
+def admin_of(config: ServerConfig) -> dict[str, object]:
+    """Who may change something, as the audit trail tells it."""
+    return {"admin_key_file": str(config.admin_key_file or ""), "admin_open": config.admin_open, "allow_upload": config.allow_upload}
 
 
 async def until(done: Callable[[], bool], seconds: float) -> None:

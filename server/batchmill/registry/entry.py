@@ -20,6 +20,7 @@ from batchmill.registry.status import ModelStatus, VersionStatus
 from batchmill.store import TUNING, Store
 
 log = Log(__name__)
+WAITS = "waits until its files stand still"
 
 
 @dataclass(slots=True)
@@ -121,7 +122,7 @@ class Entry:
             if self.folder.versions and status.reason != before:
                 log.error("model_failed", name=status.name, reason=status.reason)
         elif not status.reason and not status.versions:
-            status.reason = "waits until its files stand still"
+            status.reason = WAITS
         return before != status.reason
 
     def mark(self, plan: Plan) -> bool:
