@@ -1,6 +1,7 @@
 """The audit trail: what is acknowledged is there, whatever ends the process; what is changed afterwards is found; nobody waits for its disk."""
 
 import hashlib
+import io
 import json
 import os
 import random
@@ -83,6 +84,9 @@ def without(lines, at):
 
 @pytest.mark.parametrize(("change", "broken", "problem"), [
     (lambda lines: lines, None, ""),
+    (lambda lines: [line.replace(b"\n", b"\r\n") for line in lines], None, ""),
+    (lambda lines: [lines[0].replace(b'{"action":"a"', b'{"action":"b","action":"a"'), *lines[1:]], 1, "canonical"),
+    (lambda lines: [lines[0].replace(b'"seq":1', b'"seq": 1'), *lines[1:]], 1, "canonical"),
     (lambda lines: [lines[0], lines[1].replace(b"two", b"owt"), *lines[2:]], 2, "its hash"),
     (lambda lines: [re.sub(rb'"key":false', b'"key":true', lines[0]), *lines[1:]], 1, "its hash"),
     (lambda lines: without(lines, 1), 2, "entry 3 is in its place"),
@@ -95,7 +99,7 @@ def without(lines, at):
     (lambda lines: [lines[0][:20], *lines[1:]], 1, "cannot be read"),
     (lambda lines: [b"[1]\n", *lines[1:]], 1, "cannot be read"),
     (lambda lines: [b"[" * 100_000, *lines[1:]], 1, "cannot be read"),
-    (lambda lines: [lines[0].replace(b'"reason":"one"', b'"reason":NaN'), *lines[1:]], 1, "no entry can say"),
+    (lambda lines: [lines[0].replace(b'"reason":"one"', b'"reason":NaN'), *lines[1:]], 1, "cannot be read"),
     (lambda lines: [lines[0].replace(b'"seq":1', b'"seq":"1"'), *lines[1:]], 1, "in its place"),
     (lambda lines: [], 1, "no head at its end"),
 ])
@@ -122,15 +126,10 @@ def test_who_has_noted_a_head_finds_that_a_trail_was_made_anew_or_cut():
 def test_no_byte_of_an_export_can_be_changed_unseen(texts, data):
     lines, heads = exported(texts)
     whole = bytearray(b"".join(lines))
-    at = data.draw(st.integers(0, len(whole) - 2))  # but for the last line's end
+    at = data.draw(st.integers(0, len(whole) - 1))
     was, whole[at] = whole[at], data.draw(st.integers(0, 255))
-    verdict = chain.verified_export(bytes(whole).splitlines(keepends=True), heads[-1])
-    meaning = json.loads(b"[%s]" % b",".join(lines))
-    try:
-        same = was == whole[at] or json.loads(b"[%s]" % b",".join(bytes(whole).splitlines())) == meaning
-    except ValueError:
-        same = False
-    assert (verdict.broken is None) == same
+    verdict = chain.verified_export(io.BytesIO(bytes(whole)).readlines(), heads[-1])
+    assert (verdict.broken is None) == (was == whole[at])
 
 
 def test_the_ten_lines_of_the_documentation_verify_an_export(tmp_path):
@@ -260,6 +259,8 @@ UNGUARDED = "DROP TRIGGER audit_update; DROP TRIGGER audit_delete; DROP TRIGGER 
     ("UPDATE audit SET \"after\" = x'00ff' WHERE seq = 4", 4),
     ("UPDATE audit SET reason = CAST(x'ff' AS TEXT) WHERE seq = 4", 4),
     ("UPDATE audit SET seq = 99 WHERE seq = 7", 7),
+    ("UPDATE audit SET hash = x'00ff' WHERE seq = 7", 7),
+    ("UPDATE audit SET hash = 'é' WHERE seq = 7", 7),
     ("DELETE FROM audit WHERE seq = 5", 5),
     ("DELETE FROM audit WHERE seq = 1", 1),
     ("INSERT INTO audit SELECT 8, at, actor, key, action, model, version, before, after, files, outcome, reason, hash FROM audit WHERE seq = 7", 8),
@@ -415,7 +416,7 @@ store.close()
 def test_a_full_disk_is_told_once_what_waits_is_written_later_and_what_is_lost_is_counted(tmp_path):
     child = subprocess.run([sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True, timeout=60)
     assert child.returncode == 0, child.stderr
-    assert child.stdout.splitlines() == ["audit.lost,late 1,late 0,full", "{'entries': 4} 0 0 '' None"]
+    assert child.stdout.splitlines() == ["audit.lost,late 1,late 0,full", "{'entries': 4} 0 4 '' None"]
     assert child.stderr.splitlines() == ["audit_not_written", "audit_written_again"]
 
 

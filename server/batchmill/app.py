@@ -276,7 +276,7 @@ class App:
                                 offered=self._config.model_control != "none", recorder=self._recorder)  # fmt: skip
         self._repository = repository
         self._let_in()  # by settings that may have changed meanwhile
-        metrics = Metrics(self._server, lambda: served(self._models), self._changes, triton=self._config.triton_metrics)
+        metrics = Metrics(self._server, lambda: served(self._models), self._changes, self._recorder.audit, triton=self._config.triton_metrics)
         dispatcher = Dispatcher(self._server.bridge, application(catalog, metrics, repository), server, self._config.max_body_mib * MIB)
         dispatcher.start()
         return Services(server, catalog, repository), dispatcher, windows

@@ -52,7 +52,7 @@ class Audit:
         self._lock = threading.Lock()  # guards what follows
         self._waiting: deque[tuple[Entry, Future[Head]]] = deque()  # to be written
         self._is_asked = False  # the store's thread will look at it
-        self._lost = 0  # more than could wait, and not told in the trail yet
+        self._lost = self._untold = 0  # more than could wait; of these, how many the trail does not tell yet
         self._head = START  # the last that was written by this process
         self._problem = ""  # why the last try to write failed
         self._memory: MemoryLedger | None = None
@@ -68,6 +68,7 @@ class Audit:
         with self._lock:
             if refused := len(self._waiting) >= WAITING_MAX:
                 self._lost += 1
+                self._untold += 1
             else:
                 self._waiting.append((entry, done))
         if refused:
@@ -87,7 +88,7 @@ class Audit:
         with self._lock:
             if self._memory is not None:
                 told = self._take_in_memory()
-            elif (self._waiting or self._lost) and not self._is_asked:
+            elif (self._waiting or self._untold) and not self._is_asked:
                 told, self._is_asked = None, True
             else:
                 return
@@ -117,13 +118,16 @@ class Audit:
             yield chain.line_of(entry)
         yield chain.last_line(head)
 
-    def verify(self, *noted: Head) -> Verdict:
-        """Reads all of it. noted: heads seen before, which have to be there still, as the last one that this process has written."""
+    def verify(self, *noted: Head, pause_secs: float = 0.0) -> Verdict:
+        """Reads all of it. noted: heads seen before, which have to be there still, as the last one that this process has written.
+
+        pause_secs: after each CHUNK, so that others have the interpreter too.
+        """
         with self._verifying:
             with self._lock:
                 own = self._head
             start = self._read(lambda ledger: ledger.start()).result()
-            verdict = chain.verified(self._all(), *(one for one in (own, *noted) if one.seq > start.seq), start=start)
+            verdict = chain.verified(self._all(pause_secs=pause_secs), *(one for one in (own, *noted) if one.seq > start.seq), start=start)
             with self._lock:
                 at, entries = chain.told_time(int(self._clock() * 1000)), verdict.head.seq - start.seq
                 self._verified = {"at": at, "entries": entries, "broken": verdict.broken, "reason": verdict.problem}
@@ -132,7 +136,9 @@ class Audit:
         return verdict
 
     def state(self) -> dict[str, Any]:
-        """kept: where. waiting, lost: entries that are not written yet, and that never will be. problem: why. verified: what was found last."""
+        """kept: where. waiting, lost: entries that are not written yet, and that never will be, since the start. problem: why they are not.
+        verified: what the last verification found.
+        """
         with self._lock:
             kept, problem = "memory" if self._memory is not None else "file", self._problem or self._no_file
             return {"kept": kept, "waiting": len(self._waiting), "lost": self._lost, "problem": problem, "verified": self._verified}
@@ -153,7 +159,7 @@ class Audit:
         with self._lock:
             self._is_asked = False
             batch = list(islice(self._waiting, BATCH))
-            lost = self._lost if len(batch) == len(self._waiting) else 0
+            lost = self._untold if len(batch) == len(self._waiting) else 0
         if not batch and not lost:
             return
         entries = [entry for entry, _ in batch]
@@ -165,7 +171,7 @@ class Audit:
         with self._lock:
             for _ in batch:
                 self._waiting.popleft()
-            self._lost -= lost
+            self._untold -= lost
             self._head = heads[-1]
         for (_, done), head in zip(batch, heads, strict=False):
             done.set_result(head)
@@ -189,7 +195,7 @@ class Audit:
     def _keep_in_memory(self, reason: str) -> None:
         with self._lock:
             if self._memory is None:
-                self._memory, self._no_file = MemoryLedger(), reason
+                self._memory, self._no_file, self._head = MemoryLedger(), reason, START
                 log.warning("audit_not_kept", reason=reason, note="the audit trail ends with this process")
         self.retry()
 
@@ -229,7 +235,7 @@ class Audit:
             found = look(self._memory)
         told.set_result(found)
 
-    def _all(self, last: int | None = None) -> Iterator[Entry | None]:
+    def _all(self, last: int | None = None, pause_secs: float = 0.0) -> Iterator[Entry | None]:
         """Oldest first, up to seq `last`."""
         after = self._read(lambda ledger: ledger.start()).result().seq
         while last is None or after < last:
@@ -239,3 +245,4 @@ class Audit:
             if not found or found[-1] is None:
                 return
             after = found[-1]["seq"]
+            time.sleep(pause_secs)

@@ -116,7 +116,7 @@ def head_of(entry: Entry) -> Head:
 def problem_of(entry: Entry | None, head: Head) -> str:
     """Why this cannot be the entry after head; empty: it is. None: one that could not be read."""
     if entry is None:
-        return "it cannot be read"
+        return "it cannot be read, or is not in its canonical form"
     inner = {name: value for name, value in entry.items() if name != "hash"}
     if inner.get("seq") != head.seq + 1:
         return f"entry {str(inner.get('seq'))[:20]} is in its place"
@@ -163,13 +163,18 @@ def verified_export(lines: Iterable[bytes], *noted: Head) -> Verdict:
 def entries_of(lines: Iterable[bytes], ends: list[Any]) -> Iterator[Entry | None]:
     """ends: gets the head that the last line tells."""
     for line in lines:
-        try:
-            found = json.loads(line)
-        except (ValueError, RecursionError):
-            found = None
-        if not isinstance(found, dict) or ends:
-            yield None
-        elif "head" in found:
+        found = parsed(line) if not ends else None
+        if found and "head" in found:
             ends.append(found["head"])
         else:
             yield found
+
+
+def parsed(line: bytes) -> Entry | None:
+    """None: it is not as line_of() or last_line() writes it, and readers might not agree on what it says."""
+    try:
+        found = json.loads(line)
+        written = last_line(Head(**found["head"])) if "head" in found else line_of(found)
+        return found if written.encode() == line.replace(b"\r\n", b"\n") else None
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None

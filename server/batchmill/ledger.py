@@ -82,7 +82,10 @@ class FileLedger:
 
     def head(self) -> Head:
         found = self._file.execute("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1").fetchone()
-        return Head(*found) if found else START
+        if not found:
+            return START
+        seq, told = found
+        return Head(seq, told if isinstance(told, str) and told.isascii() else ascii(told))  # somebody else's: the next entry follows it all the same
 
     def select(self, wanted: Wanted) -> list[Entry]:
         terms = {

@@ -26,12 +26,14 @@ if TYPE_CHECKING:
 log = Log(__name__)
 T = TypeVar("T")
 REFUSALS_MAX = 20  # a minute that become entries: whoever is refused could fill the disk otherwise
+VERIFY_PAUSE_SECS = 0.02  # after each 10 ms of work: a long trail takes longer, and requests do not notice
 _OF_CALLS = ("tuning", "called", "notes", "without_effect")  # of the settings: told otherwise, or no change
 
 
 class Seen(NamedTuple):
-    """A version at one time: its status changes."""
+    """A version at one time: its status changes. identity: of the status, which a load replaces by one that may say the same."""
 
+    identity: int
     version: VersionStatus
     served: object
     state: str
@@ -57,7 +59,7 @@ def seen(models: Mapping[str, ModelStatus]) -> dict[str, ModelSeen]:
 
 def seen_of(model: ModelStatus) -> ModelSeen:
     standard = model.pick()
-    versions = {number: Seen(one, one.served, one.state, one.reason, one.hold) for number, one in model.versions.items()}
+    versions = {number: Seen(id(one), one, one.served, one.state, one.reason, one.hold) for number, one in model.versions.items()}
     return ModelSeen(versions, standard.number if standard else "", "" if model.held or model.reason == WAITS else model.reason, model.settings)
 
 
@@ -68,12 +70,12 @@ def changes(before: Mapping[str, ModelSeen], after: Mapping[str, ModelSeen]) -> 
         if new is None:
             assert old is not None
             yield Change(Event("model.removed", name, before={"versions": [*old.versions], "traffic": old.traffic or None}))
-        else:
+        elif new != old:
             yield from changes_of(name, old or ModelSeen({}, "", "", new.settings), new)
 
 
 def changes_of(name: str, old: ModelSeen, new: ModelSeen) -> Iterator[Change]:
-    if old.settings is not new.settings and (differing := differing_settings(old.settings, new.settings)):
+    if old.settings != new.settings and (differing := differing_settings(old.settings, new.settings)):
         yield Change(Event("settings.changed", name, before=differing[0], after=differing[1]))
     if new.reason and new.reason != old.reason:
         yield Change(Event("model.failed", name, outcome="failed", reason=new.reason))
@@ -240,5 +242,5 @@ class Recorder:
         self.audit.submit(replace(event, files={} if self._closing else digests(version)), at)
 
     def _verify(self) -> None:
-        if not self._closing and (verdict := self.audit.verify()).broken is None:
+        if not self._closing and (verdict := self.audit.verify(pause_secs=VERIFY_PAUSE_SECS)).broken is None:
             log.info("audit_verified", entries=verdict.head.seq, head=f"{verdict.head.seq}:{verdict.head.hash}")

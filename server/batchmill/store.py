@@ -278,7 +278,7 @@ def connected(path: Path) -> sqlite3.Connection:
         for number in range(version, len(MIGRATIONS)):
             file.executescript(f"BEGIN; {MIGRATIONS[number]}; PRAGMA user_version = {number + 1}; COMMIT")
         file.execute("SELECT count(value) FROM kept").fetchone()  # reads all of it
-        file.execute("SELECT hash FROM audit ORDER BY seq DESC LIMIT 1").fetchone()  # after which the next one comes
+        file.execute("SELECT count(hash) FROM (SELECT hash FROM audit ORDER BY seq DESC LIMIT 1)").fetchone()  # after which the next one comes
     except BaseException:
         file.close()
         raise

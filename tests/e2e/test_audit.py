@@ -101,6 +101,8 @@ def test_calls_that_are_not_let_in_are_recorded_without_the_key(registry, tmp_pa
         assert call(server, "linear/unload", [("Authorization", f"Bearer {key}")])[0] == 200
         found = trail(server, "&action=model.unload")
         assert [(one["outcome"], one["key"]) for one in found] == [("refused", False), ("refused", False), ("ok", True)]
+        server.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: trail(server, "&action=server.reloaded"))
         assert key not in json.dumps(trail(server))
 
 
