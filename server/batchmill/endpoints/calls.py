@@ -14,7 +14,8 @@ JSON = "application/json"
 class Call:
     """A path and its method. answer: the name of a schema, or a media type; empty: no body. fails: HTTP statuses.
 
-    query: names, and the values each can have; none: any text. versions: it is there below /versions/{version} too. also: another path for the same.
+    query: names, and the values each can have; one alone is an example of many. versions: it is there below /versions/{version} too.
+    also: another path for the same.
     """
 
     method: str
@@ -77,11 +78,11 @@ CALLS = (
     Call("get", "/admin/audit",
          "what `batchmill audit` shows: who has changed what, newest first (`?model=`, `action=`, `since=2h` or a time, `before=SEQ`, `limit=100`), "
          "the head, and whether all of it can be written", "Audit", (400, 503),
-         query=(("model", ()), ("action", ()), ("since", ()), ("before", ()), ("limit", ()))),
+         query=(("model", ("digits",)), ("action", ("traffic.moved",)), ("since", ("2h",)), ("before", ("1000",)), ("limit", ("100",)))),
     Call("get", "/admin/audit/export", "the whole audit trail, oldest first, a line of JSON for each entry and one for the head",
          "application/x-ndjson", (503,)),
     Call("get", "/admin/audit/verify", "reads the whole trail and says whether it is as it was written (`?head=SEQ:HASH`: that entry is still there)",
-         "AuditVerdict", (400, 503), query=(("head", ()),)),
+         "AuditVerdict", (400, 503), query=(("head", (f"0:{'0' * 64}",)),)),
     Call("get", "/admin/activity", "what `batchmill top` shows (`?window=10s`, `1m`, `5m`)", "Activity", (400,),
          query=(("window", ("10s", "1m", "5m")),)),
     Call("get", "/metrics", "for Prometheus", "text/plain"),

@@ -80,7 +80,7 @@ def call(path: str, method: str, operation: dict[str, Any]) -> str:
     for parameter in operation["parameters"]:
         if parameter.get("in") == "path":
             at = at.replace(f"{{{parameter['name']}}}", quote(parameter["example"], safe=""))
-        elif parameter.get("in") == "query" and "example" in parameter:
+        elif parameter.get("in") == "query":
             query.append(f"{parameter['name']}={quote(parameter['example'], safe='')}")
     target = f"{ORIGIN}{at}" + (f"?{'&'.join(query)}" if query else "")
     how = "" if method == "get" else f" -X {method.upper()}"

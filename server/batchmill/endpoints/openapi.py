@@ -235,8 +235,8 @@ def operation(call: Call, path: str, examples: dict[str, str]) -> dict[str, Any]
         for name in names
     ]
     for name, values in call.query:
-        kind: dict[str, Any] = {"schema": {"enum": list(values)}, "example": values[0]} if values else {"schema": {"type": "string"}}
-        parameters.append({"name": name, "in": "query", **kind})
+        schema = {"enum": list(values)} if len(values) > 1 else {"type": "string"}
+        parameters.append({"name": name, "in": "query", "schema": schema, "example": values[0]})
     is_infer = call.body == "InferRequest"
     if is_infer:
         content: dict[str, Any] = infer_response(call.answer)
