@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import batchmill
 from batchmill import reload
-from batchmill.audit import Audit
-from batchmill.chain import Event
 from batchmill.config import MIB, ServerConfig
 from batchmill.core import ort
 from batchmill.core.reactor import Server
@@ -26,7 +24,6 @@ from batchmill.logs import Log
 from batchmill.observe.access_log import AccessLog
 from batchmill.observe.changes import Changes
 from batchmill.observe.runtime_log import RuntimeLog
-from batchmill.recorder import Recorder
 from batchmill.registry import layout
 from batchmill.registry.journal import Journal
 from batchmill.registry.keeper import PUBLISH_SECS, Keeper
@@ -45,6 +42,7 @@ if TYPE_CHECKING:
     from batchmill.endpoints.grpc_services import Services
     from batchmill.endpoints.repository import Guard, Repository
     from batchmill.observe.windows import Windows
+    from batchmill.recorder import Recorder
 
 log = Log(__name__)
 FIRST_MODEL_SECS = 0.5  # what the endpoints' imports wait for the first model, which they would slow down
@@ -70,7 +68,9 @@ class App:
         self._server = make_server(config)
         self._changes = Changes()
         self._store = Store()
-        self._recorder = Recorder(Audit(self._store))
+        self._started_at = time.time()
+        self._making = threading.RLock()  # guards what follows, and the order in which it is told
+        self._made: Recorder | None = None  # by _recorder()
         self._learned = Learned(self._store, config.wide_thread_count())
         self._sweep = Sweep(config.executor_count(), config.wide_thread_count(), self._learned, self._is_busy)
         self._reaper = Reaper(self._server.release, self._changes.retired)
@@ -106,7 +106,6 @@ class App:
             if os.getpriority(os.PRIO_PROCESS, 0) < NICE:
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
             self._store.open(state.folder)
-            self._recorder.started(release=batchmill.__version__, registry=str(self._registry.absolute()), process=os.getpid())
             log.info("server_started", addresses=" ".join(addresses), onnxruntime=version)
             self._reaper.start()
             self._keeper.start()
@@ -114,7 +113,7 @@ class App:
             code = self._serve_and_log()
             self._loader.close()
             self._keep_learned()
-            self._recorder.stopped()
+            self._recorder().stopped()
             self._store.close()
             threads = [thread for thread in threading.enumerate() if not thread.daemon]
             if self._keeper.stop() or len(threads) > 1 or not self._server.idle():
@@ -136,7 +135,7 @@ class App:
         found = reload.reread(self._config, self._reread or (lambda: self._config))
         if found:
             before, (self._config, self._key) = self._config, found
-            self._recorder.record(Event("server.reloaded", actor="signal", before=admin_of(before), after=admin_of(self._config)))
+            self._recorder().reloaded(admin_of(before), admin_of(self._config))
             self._warn()
             self._let_in()
 
@@ -203,7 +202,6 @@ class App:
         standard = {name: version.served if (version := model.pick()) else None for name, model in models.items()}
         states = {(name, number): version.told_state().lower() for name, model in models.items() for number, version in model.versions.items()}
         self._changes.published(standard, states, time.monotonic() - started)
-        self._recorder.published(models, complete)
         if complete and self._loader:
             self._loader.start_probing()
         if complete and not self._server.signal_count():
@@ -214,6 +212,25 @@ class App:
             if not self._all_loaded:
                 log.info("server_ready" if ready else "server_not_ready", models=len(models), broken=len(broken))
             self._all_loaded = True
+        self._tell_recorder()
+
+    def _tell_recorder(self) -> None:
+        with self._making:
+            if self._made:
+                self._made.published(self._models, self._complete)
+
+    def _recorder(self) -> Recorder:
+        """Made with the endpoints, when the first model can answer: its imports, and a disk, would keep that waiting."""
+        with self._making:
+            if self._made is None:
+                from batchmill.audit import Audit
+                from batchmill.recorder import Recorder
+
+                self._made = Recorder(Audit(self._store))
+                about = {"release": batchmill.__version__, "registry": str(self._registry.absolute()), "process": os.getpid()}
+                self._made.started(self._started_at, about)
+                self._tell_recorder()
+        return self._made
 
     def _serve_and_log(self) -> int:
         if not self._config.access_log:
@@ -273,10 +290,10 @@ class App:
         server = GrpcServer(self._config.max_body_mib * MIB)
         uploads = Uploads(self._registry, self._keeper, lambda: self._models)
         repository = Repository(self._keeper.load, self._keeper.unload, self._keeper.tune, self._guard(), uploads,
-                                offered=self._config.model_control != "none", recorder=self._recorder)  # fmt: skip
+                                offered=self._config.model_control != "none", recorder=self._recorder())  # fmt: skip
         self._repository = repository
         self._let_in()  # by settings that may have changed meanwhile
-        metrics = Metrics(self._server, lambda: served(self._models), self._changes, self._recorder.audit, triton=self._config.triton_metrics)
+        metrics = Metrics(self._server, lambda: served(self._models), self._changes, repository.recorder.audit, triton=self._config.triton_metrics)
         dispatcher = Dispatcher(self._server.bridge, application(catalog, metrics, repository), server, self._config.max_body_mib * MIB)
         dispatcher.start()
         return Services(server, catalog, repository), dispatcher, windows
@@ -287,7 +304,7 @@ class App:
         while True:
             await asyncio.sleep(KEEP_SECS)
             self._keep_learned()
-            self._recorder.audit.retry()
+            self._recorder().audit.retry()
 
     async def _tell_health(self, services: Services) -> None:
         """Health's watchers learn of models as they come and go, and of the whole when the first pass has ended."""

@@ -152,8 +152,13 @@ class Recorder:
         self._refusals = Allowance()
         self._calls: set[asyncio.Task[Any]] = set()
 
-    def started(self, **about: object) -> None:
-        self.audit.submit(Event("server.started", actor="start", after=about))
+    def started(self, at: float, about: Mapping[str, object]) -> None:
+        """at: in seconds since 1970."""
+        self.audit.submit(Event("server.started", actor="start", after=about), at)
+
+    def reloaded(self, before: Mapping[str, object], after: Mapping[str, object]) -> None:
+        """What SIGHUP has changed of who may change something."""
+        self.audit.submit(Event("server.reloaded", actor="signal", before=before, after=after))
 
     def stopped(self) -> None:
         """The last entry. What is not hashed by now is told without."""

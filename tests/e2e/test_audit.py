@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from batchmill.chain import Head, verified_export
+from batchmill.chain import Head, last_line, verified_export
 
 from . import models
 from .server import ServerProcess
@@ -163,7 +163,7 @@ def test_the_command_shows_filters_exports_and_verifies(registry, tmp_path):
     assert batchmill("--verify", copy, "--head", noted).returncode == 0
     copy.write_text("".join(copy.read_text().splitlines(keepends=True)[:-2]))
     assert batchmill("--verify", copy).returncode == 1
-    copy.write_text(copy.read_text() + json.dumps({"head": {"seq": head.seq - 1, "hash": json.loads(copy.read_text().splitlines()[-1])["hash"]}}))
+    copy.write_text(copy.read_text() + last_line(Head(head.seq - 1, json.loads(copy.read_text().splitlines()[-1])["hash"])))
     assert batchmill("--verify", copy).returncode == 0
     assert batchmill("--verify", copy, "--head", noted).returncode == 1
     assert batchmill("--url", server.url).returncode == 3
