@@ -59,6 +59,7 @@ def parser() -> argparse.ArgumentParser:
     add_models(commands.add_parser("models", help="list what a running server serves"))
     add_top(commands.add_parser("top", help="watch the versions that are asked most"))
     add_tune(commands.add_parser("tune", help="show or change how a running server batches and queues a model"))
+    add_audit(commands.add_parser("audit", help="show who has changed what on a running server; verify that; copy it"))
     return root
 
 
@@ -271,3 +272,31 @@ def tune(options: argparse.Namespace) -> int:
     from batchmill.retune import run
 
     return run(options.model, options.settings, options.clear, options.url, options.admin_key_file, options.json)
+
+
+def add_audit(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(command=audit)
+    command.add_argument("--model", metavar="NAME", help="of this model alone")
+    command.add_argument("--action", metavar="ACTION", help="of this kind alone, such as traffic.moved, or rollout for all that begin so")
+    command.add_argument("--since", metavar="TIME", help="such as 2h, 7d or 2026-01-31T12:00 (UTC)")
+    command.add_argument("--limit", type=int, metavar="COUNT", help="the newest so many, at most 1000. Default: 100")
+    command.add_argument("--verify", nargs="?", const="", metavar="FILE", help="say whether all is as it was written, on the server or in a copy")
+    command.add_argument("--head", default="", metavar="SEQ:HASH", help="with --verify: an entry seen before, which has to be there still")
+    command.add_argument("--export", metavar="FILE", help="copy all of it, a line of JSON for each entry, and verify the copy; -: to standard output")
+    add_remote(command)
+
+
+def audit(options: argparse.Namespace) -> int:
+    from batchmill import trail
+
+    wanted = {name: getattr(options, name) for name in ("model", "action", "since", "limit")}
+    acts = options.verify is not None, options.export is not None, any(value is not None for value in wanted.values())
+    if sum(acts) > 1:
+        raise UsageError("--verify and --export are of the whole trail: no other flags beside them")
+    if options.head and not acts[0]:
+        raise UsageError("--head is for --verify")
+    if acts[0]:
+        return trail.verify(options.url, options.verify, options.head, options.json)
+    if acts[1]:
+        return trail.export(options.url, options.export, options.json)
+    return trail.show(options.url, wanted, options.json)

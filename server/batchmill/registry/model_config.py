@@ -25,7 +25,7 @@ HOUR_MS = 3_600_000
 PREFERRED_MAX = 8  # batch sizes
 EDGES_MAX, LONGEST = 32, 65536  # lengths that rows are padded to, and the greatest of them
 # Valid keys that this release does not act on; a file that has one is told so.
-_NOT_YET = ("lineage", "parameters")
+_NOT_YET = ("parameters",)
 
 
 def read_folder(folder: Path, name: str) -> ModelSettings:
@@ -279,13 +279,13 @@ def make_schema() -> Any:
 
     class Lineage(Part):
         git_commit: str = ""
-        """Without effect in this release."""
+        """Of the code that made the model. Shown in /admin/models and in the audit trail, as all of this."""
         training_run: str = ""
-        """Without effect in this release."""
+        """Its name or address, wherever training runs are kept."""
         data_sha256: str = ""
-        """Without effect in this release."""
+        """Of the data it was trained on."""
         note: str = ""
-        """Without effect in this release."""
+        """Anything else."""
 
     class Model(Part):
         backend: Literal["onnxruntime"] = "onnxruntime"
@@ -384,4 +384,5 @@ def settings_of(model: Any) -> ModelSettings:
         golden_atol=model.golden.atol,
         golden_p99_ms=model.golden.p99_ms,
         signature_change=model.signature_change,
+        lineage={key: value for key, value in model.lineage.model_dump().items() if value},
     )
