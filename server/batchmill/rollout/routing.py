@@ -89,6 +89,14 @@ def alone(version: str) -> Traffic:
     return Traffic({version: 100.0}, rebalanced((), {version: 1.0})) if version else Traffic()
 
 
+def summary(routing: Routing) -> dict[str, Any]:
+    """For the audit trail and the log."""
+    return {
+        "weights": dict(routing.traffic.weights), "rules": [[rule.kind, rule.name, rule.equals, rule.version] for rule in routing.rules],
+        "labels": dict(routing.labels), "generation": routing.generation,
+    }  # fmt: skip
+
+
 # For the state.
 def to_json(routing: Routing) -> dict[str, Any]:
     return {
