@@ -3,11 +3,13 @@
 import json
 import math
 import statistics
+from collections import Counter
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from batchmill.core import histogram
 from batchmill.rollout import evidence
 from batchmill.rollout.evidence import Evidence, Moments
 from reference.rollout import evidences, numbers
@@ -69,3 +71,14 @@ def test_a_quantile_is_the_edge_that_enough_are_below(counts, share, wanted):
 def test_moments_that_no_numbers_have_are_refused(wrong):
     with pytest.raises(AssertionError):
         Moments(*wrong)
+
+
+@pytest.mark.parametrize("seconds", [[], [0.001], [0.001, 0.002, 0.004], [3e-6] * 5 + [2.0]])
+def test_the_data_planes_histogram_tells_the_moments_of_logarithms_within_its_buckets(seconds):
+    counts = Counter(histogram.bucket_bounds(round(one * 1e9)) for one in seconds)
+    moments, buckets = evidence.latencies_of(counts)
+    wanted = Moments.of(map(math.log, seconds))
+    assert moments.count == sum(count for _, count in buckets) == len(seconds)
+    assert moments.mean == pytest.approx(wanted.mean, abs=0.02)
+    assert moments.variance == pytest.approx(wanted.variance, abs=0.3)
+    assert all(any(edge >= one for edge, _ in buckets) for one in seconds)

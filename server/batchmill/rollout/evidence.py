@@ -73,6 +73,20 @@ def together(one: Buckets, other: Buckets, sign: int = 1) -> Buckets:
     return buckets_of(counts)
 
 
+def latencies_of(histogram: Mapping[tuple[int, int], int]) -> tuple[Moments, Buckets]:
+    """Of a histogram of the data plane, counts by (lower, upper) ns: the moments of the logarithms of seconds, and the upper edges in seconds.
+
+    Each number is taken for the middle of its bucket, which is within 2% of it from 1 µs on, on either side: a mean over many is much closer.
+    """
+    counts = [(math.log((lower + upper) / 2e9), count) for (lower, upper), count in histogram.items() if count > 0]
+    total = sum(count for _, count in counts)
+    if not total:
+        return Moments(), ()
+    mean = math.fsum(log * count for log, count in counts) / total
+    variance = math.fsum((log - mean) ** 2 * count for log, count in counts) / max(1, total - 1)
+    return Moments(total, mean, variance), buckets_of({upper / 1e9: count for (_, upper), count in histogram.items()})
+
+
 def quantile(buckets: Buckets, share: float) -> float | None:
     """The upper edge of the bucket that holds it; None: there is nothing."""
     total = sum(count for _, count in buckets)
