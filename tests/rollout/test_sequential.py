@@ -51,10 +51,26 @@ def test_an_interval_of_a_share_has_what_no_martingale_refutes(counted, alpha):
 def test_an_interval_of_a_difference_has_what_no_pair_of_martingales_refutes(one, other, alpha):
     shares = GRID[::5]
     wanted, got = slow.difference(*one, *other, alpha, shares), sequential.difference(*one, *other, alpha)
-    assert wanted is not None
-    assert got == pytest.approx(wanted, abs=0.06)     # two steps of the grid, and the corner they leave out
+    assert got == pytest.approx(wanted, abs=2 / 80 + 1e-6)     # a step of the grid of each
     assert got[0] <= wanted[0]
     assert got[1] >= wanted[1]
+
+
+@given(counts, counts, st.floats(0.5, 50))
+@settings(max_examples=30, deadline=None)
+def test_the_furthest_pair_of_shares_is_found_at_any_count(one, other, most):
+    """By a multiplier; the twin spends what there is on the one and the other."""
+    arms = one[0] / one[1], one[1], other[0] / other[1], other[1]
+    got, wanted = sequential.most_apart(*arms, most), slow.most_apart(*arms, most, sequential.divergence)
+    way = wanted - (arms[0] - arms[2])
+    assert -1e-9 * way - 1e-15 <= got - wanted <= 1e-5 * way + 1e-15
+
+
+@given(st.floats(1e-9, 1 - 1e-9), st.floats(1e-12, 1 - 1e-12), st.floats(0, 1))
+def test_the_divergence_of_shares_is_exact_however_close_they_are(share, p, near):
+    for other in (p, share + (p - share) * near, share + (p - share) * 1e-6 * near):
+        exact = slow.divergence(share, other)
+        assert sequential.divergence(share, other) == pytest.approx(exact, rel=1e-6, abs=1e-18)     # a billion times that is nothing
 
 
 @given(counts, levels)

@@ -18,7 +18,8 @@ Interval = tuple[float, float]
 EVERYTHING: Interval = (-math.inf, math.inf)
 MEANS_FROM = 100  # numbers of an arm; logarithms of latencies are near enough to normal in their sums from some dozens on
 _STIRLING_FROM = 1000.0  # the series is exact to 1e-12 from here, lgamma's differences no better than 1e-12 * count
-_PRECISION = 1e-6  # of a half of an interval, and outwards, so that it holds no less: some 25 halvings
+_PRECISION = 1e-6  # of a half of an interval, and outwards, so that it holds no less
+_LOOKS_MAX = 200  # more than it ever takes; what is outside then is outside for certain
 
 
 def proportion(hits: float, count: float, alpha: float) -> Interval:
@@ -35,10 +36,10 @@ def proportion(hits: float, count: float, alpha: float) -> Interval:
         return 0.0, 1.0
     share, most = hits / count, budget(hits, count, alpha)
 
-    def within(p: float) -> bool:
-        return count * divergence(share, p) < most
+    def cost(p: float) -> float:
+        return count * divergence(share, p)
 
-    return outermost(within, share, 0.0), outermost(within, share, 1.0)
+    return outermost(cost, most, share, 0.0), outermost(cost, most, share, 1.0)
 
 
 def difference(hits: float, count: float, other_hits: float, other_count: float, alpha: float) -> Interval:
@@ -67,23 +68,33 @@ def most_apart(share: float, count: float, other: float, other_count: float, mos
     """The greatest p - q with count * KL(share, p) + other_count * KL(other, q) <= most."""
 
     def at(multiplier: float) -> Interval:
-        return 1 - lowered(1 - share, count, multiplier), lowered(other, other_count, multiplier)
+        return raised(share, count, multiplier), lowered(other, other_count, multiplier)
 
-    def within(multiplier: float) -> bool:
+    def cost(multiplier: float) -> float:
         p, q = at(multiplier)
-        return count * divergence(share, p) + other_count * divergence(other, q) < most
+        return count * divergence(share, p) + other_count * divergence(other, q)
 
-    low, high = 0.0, max(count, other_count)
-    while within(high) and high < 1e30:  # where share is 1 and other 0, nothing is further apart
-        low, high = high, high * 16
-    p, q = at(outermost(within, low, high))
+    high = max(count, other_count)
+    while cost(high) < most and high < 1e30:  # where share is 1 and other 0, nothing is further apart
+        high *= 16
+    p, q = at(outermost(cost, most, 0.0, high))
     return p - q
 
 
+def raised(share: float, count: float, multiplier: float) -> float:
+    """The p >= share where count * KL(share, p) grows by `multiplier` for a unit of p: multiplier p (1 - p) = count (p - share).
+
+    Of the root's two forms the one that subtracts nothing: counts may be 1e9, and p a millionth.
+    """
+    apart = count - multiplier
+    root = math.sqrt(apart * apart + 4 * multiplier * count * share)
+    return 2 * count * share / (apart + root) if apart > 0 else (root - apart) / (2 * multiplier)
+
+
 def lowered(share: float, count: float, multiplier: float) -> float:
-    """The p <= share where count * KL(share, p) falls by `multiplier` for a unit of p: the root of multiplier p (1 - p) = count (share - p)."""
-    both = count + multiplier
-    return 2 * count * share / (both + math.sqrt(max(0.0, both * both - 4 * multiplier * count * share)))
+    """The p <= share where it falls by `multiplier` for a unit of p."""
+    apart = count - multiplier
+    return 2 * count * share / (count + multiplier + math.sqrt(apart * apart + 4 * multiplier * count * (1 - share)))
 
 
 def quantile(buckets: Buckets, share: float, alpha: float) -> Interval:
@@ -163,23 +174,38 @@ def above_stirling(x: float, plus: float) -> float:
 
 
 def divergence(share: float, p: float) -> float:
-    """KL(share, p) of two shares, in nats; exact when they are close."""
-    apart = p - share
+    """KL(share, p) of two shares, in nats; exact when they are close, where its terms cancel."""
     if (share > 0 and p <= 0) or (share < 1 and p >= 1):
         return math.inf
-    hit = -share * math.log1p(apart / share) if share > 0 else 0.0
-    miss = -(1 - share) * math.log1p(-apart / (1 - share)) if share < 1 else 0.0
-    return max(0.0, hit + miss)
+    return max(0.0, log_ratio(share, p, p - share) + log_ratio(1 - share, 1 - p, share - p))
 
 
-def outermost(within: Callable[[float], bool], inside: float, outside: float) -> float:
-    """The first number, on the way from inside to outside, that is not within any more, a hair outside it; or outside itself."""
-    if within(outside):
+def log_ratio(part: float, other: float, apart: float) -> float:
+    """part * log(part / other); apart: other - part."""
+    if part <= 0:
+        return 0.0
+    return -part * math.log1p(apart / part) if 2 * abs(apart) < part else part * math.log(part / other)
+
+
+def outermost(cost: Callable[[float], float], most: float, inside: float, outside: float) -> float:
+    """The first number, on the way from inside to outside, at which the cost is `most`, or outside itself.
+
+    cost: grows outwards, about as the square of the way. Its root is nearly straight, which a regula falsi (Illinois) needs some 8 looks for.
+    """
+    if cost(outside) < most:
         return outside
-    start = inside
-    while abs(outside - inside) > _PRECISION * abs(outside - start):
-        middle = (inside + outside) / 2
-        if middle in (inside, outside):
-            break
-        inside, outside = (middle, outside) if within(middle) else (inside, middle)
+    aim = math.sqrt(most) * (1 + _PRECISION)
+    below, above = math.sqrt(cost(inside)) - aim, math.sqrt(cost(outside)) - aim
+    side = 0.0  # on which the last look fell: an end that stays twice counts half
+    for look in range(_LOOKS_MAX):
+        halve = math.isinf(above) or look % 4 == 3  # a cost with a kink, of a share of 0 or 1, would hold the other way up
+        middle = (inside + outside) / 2 if halve else (inside * above - outside * below) / (above - below)
+        missed = math.sqrt(cost(middle)) - aim
+        if abs(missed) <= _PRECISION * aim:
+            return middle
+        if missed > 0:
+            outside, above, below = middle, missed, below / 2 if side > 0 else below
+        else:
+            inside, below, above = middle, missed, above / 2 if side < 0 else above
+        side = missed
     return outside
