@@ -117,14 +117,14 @@ def test_a_step_goes_on_after_a_restart_with_what_it_had():
 
 
 @given(st.integers(0, 9), st.floats(0, 1e10), evidences, evidences, st.booleans())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_progress_survives_json(step, since_s, before, carried, approved):
     progress = Progress(step, since_s, before, carried, approved)
     assert Progress.from_dict(json.loads(json.dumps(progress.as_dict()))) == progress
 
 
 @given(st.integers(0, 2), evidences, evidences, st.floats(0, 1e10))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_whatever_was_counted_something_is_decided_that_can_be_told(step, before, counters, now_s):
     decision = decide(PLAN, Progress(step, 5.0, before), counters, now_s)
     told = json.loads(json.dumps(decision.as_dict(), allow_nan=False))
@@ -134,7 +134,7 @@ def test_whatever_was_counted_something_is_decided_that_can_be_told(step, before
 
 
 @given(evidences)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_a_rollback_has_a_gate_that_failed_and_a_promotion_has_none(counted):
     for step in range(3):
         decision = decide(PLAN, Progress(step), counted, 1e6)

@@ -38,7 +38,7 @@ def test_a_billion_numbers_before_do_not_blur_those_that_come_after():
 
 
 @given(evidences, evidences)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_what_was_before_is_taken_off(before, after):
     got = before.plus(after).minus(before)
     assert (got.candidate.requests, got.candidate.errors) == (after.candidate.requests, after.candidate.errors)
@@ -49,14 +49,14 @@ def test_what_was_before_is_taken_off(before, after):
 
 
 @given(evidences, evidences)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_counters_that_went_back_never_make_less_than_nothing(one, other):
     one.minus(other)     # asserts what an Arm and a Shadow may be
     assert one.minus(one) == Evidence()
 
 
 @given(evidences)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_evidence_survives_json(one):
     assert Evidence.from_dict(json.loads(json.dumps(one.as_dict()))) == one
 
