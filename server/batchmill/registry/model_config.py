@@ -41,6 +41,12 @@ def read(path: Path) -> ModelSettings:
     """The settings of a model.yaml; the defaults when there is no such file. ConfigError names file, line and key."""
     if not path.is_file():
         return ModelSettings()
+    node, given = document(path)
+    return validated(path, node, given)
+
+
+def document(path: Path) -> tuple[yaml.Node | None, Any]:
+    """What is in a file of YAML, with the places of its keys; an empty one has no keys. ConfigError names file and line."""
     import yaml
 
     if path.stat().st_size > MAX_BYTES:
@@ -57,7 +63,7 @@ def read(path: Path) -> ModelSettings:
         raise ConfigError(f"{where}: {getattr(error, 'problem', None) or 'not readable as YAML'}") from None
     if twice is not None:
         raise ConfigError(f"{path}:{twice.start_mark.line + 1}:{twice.start_mark.column + 1}: {twice.value[:MAX_ECHO]}: given twice")
-    return validated(path, node, given)
+    return node, given
 
 
 def refuse_bombs(path: Path, events: Iterable[Any]) -> None:
