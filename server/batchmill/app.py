@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from batchmill.endpoints.grpc_services import Services
     from batchmill.endpoints.repository import Guard, Repository
     from batchmill.observe.windows import Windows
+    from batchmill.rollout.conductor import Conductor
     from batchmill.recorder import Recorder
 
 log = Log(__name__)
@@ -265,9 +266,10 @@ class App:
         signalled = asyncio.Event()
         loop.add_reader(self._server.signal_fileno(), signalled.set)
         with self._sweep.quiet.loading():
-            services, dispatcher, windows = self._start_endpoints()
+            services, dispatcher, windows, conductor = self._start_endpoints()
         tasks = [loop.create_task(work) for work in (
             self._tell_health(services), windows.follow(lambda: served(self._models)), RuntimeLog(ort.take_messages).follow(), self._follow_learned(),
+            conductor.follow(lambda: self._models if self._complete else {}),
         )]  # fmt: skip
         await signalled.wait()
         loop.remove_reader(self._server.signal_fileno())
@@ -277,7 +279,7 @@ class App:
         services.set_models(False, self._models)
         return await self._drain(dispatcher)
 
-    def _start_endpoints(self) -> tuple[Services, Dispatcher, Windows]:
+    def _start_endpoints(self) -> tuple[Services, Dispatcher, Windows, Conductor]:
         # Imported only now: together they take longer than everything that is needed to answer an inference.
         from batchmill.endpoints.catalog import Catalog
         from batchmill.endpoints.dispatch import Dispatcher
@@ -285,10 +287,12 @@ class App:
         from batchmill.endpoints.grpc_services import Services
         from batchmill.endpoints.repository import Repository
         from batchmill.endpoints.rest import application
+        from batchmill.endpoints.rollouts import rollouts
         from batchmill.endpoints.routes import routes
         from batchmill.endpoints.uploads import Uploads
         from batchmill.observe.metrics import Metrics
         from batchmill.observe.windows import Windows
+        from batchmill.rollout.conductor import Conductor
 
         windows = Windows()
         catalog = Catalog(lambda: self._models, windows, self._config.server_name, lambda: self._complete)
@@ -299,11 +303,12 @@ class App:
         self._repository = repository
         self._let_in()  # by settings that may have changed meanwhile
         metrics = Metrics(self._server, lambda: served(self._models), self._changes, repository.recorder.audit, triton=self._config.triton_metrics)
-        routed = routes(catalog, repository, self._book, self._keeper.change)
+        conductor = Conductor(self._store, self._book, self._keeper.change, repository.recorder.rollout)
+        routed = [*routes(catalog, repository, self._book, self._keeper.change), *rollouts(catalog, repository, conductor)]
         cold = application(catalog, metrics, repository, routed)
         dispatcher = Dispatcher(self._server.bridge, cold, server, self._config.max_body_mib * MIB)
         dispatcher.start()
-        return Services(server, catalog, repository), dispatcher, windows
+        return Services(server, catalog, repository), dispatcher, windows, conductor
 
     async def _follow_learned(self) -> None:
         import asyncio

@@ -62,6 +62,7 @@ def parser() -> argparse.ArgumentParser:
     add_label(commands.add_parser("label", help="name versions of a model, or take names away"))
     add_promote(commands.add_parser("promote", help="give a version all of its model's traffic"))
     add_rollback(commands.add_parser("rollback", help="give a model's traffic back to those that had it before the last change"))
+    add_rollout(commands.add_parser("rollout", help="bring a version into service step by step"))
     add_tune(commands.add_parser("tune", help="show or change how a running server batches and queues a model"))
     add_audit(commands.add_parser("audit", help="show who has changed what on a running server; verify that; copy it"))
     return root
@@ -365,3 +366,18 @@ def rollback(options: argparse.Namespace) -> int:
     from batchmill import traffic
 
     return traffic.rollback(options.model, options.url, options.admin_key_file, options.json)
+
+
+def add_rollout(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(command=rollout)
+    command.add_argument("action", choices=("start", "status", "approve", "abort"))
+    command.add_argument("model", metavar="MODEL")
+    command.add_argument("version", metavar="VERSION", nargs="?", help="to start with")
+    command.add_argument("--plan", type=Path, metavar="FILE", help="steps and gates, YAML or JSON; none: shadow, 1%%, 5%%, 25%%, 100%%")
+    add_key(command)
+
+
+def rollout(options: argparse.Namespace) -> int:
+    from batchmill import stepwise
+
+    return stepwise.run(options.action, options.model, options.version, options.plan, options.url, options.admin_key_file, options.json)

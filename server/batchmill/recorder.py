@@ -183,6 +183,10 @@ class Recorder:
             self._later(self._verify)
         self._seen, self._was_complete = fresh, complete or self._was_complete
 
+    def rollout(self, action: str, model: str, version: str, about: Mapping[str, Any]) -> None:
+        """What a rollout has done by itself, or what a call has had it do."""
+        self.record(Event(action, model, version, actor="rollout", **about))
+
     def record(self, event: Event) -> Future[Head]:
         """Of anything else that happens."""
         return self.audit.submit(event)
