@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """A thousand version changes under load: nothing fails, nothing retired or half copied answers, and the latency beside that without changes.
 
-Versions of a few models are published, replaced in place, copied slowly, corrupted and removed while h2load asks one of the models at half of
-what it can take, over gRPC and HTTP/1.1 in turns, and checkers ask all of them over both and read every answer: the generation of a version is
+Versions of a few models are published, replaced in place, copied slowly, corrupted and removed, those of others, which have routes, published without
+traffic, promoted, rolled back and removed, while h2load asks one of the models at half of what it can take, over gRPC and HTTP/1.1 in turns, and checkers ask all of them over both and read every answer: the generation of a version is
 a factor in its weights. Periods with and without changes take turns. What changes and checks stays on the load tool's core, behind it (two load
 tools there would wait for each other): the server does not share its own, and its load does not wait for checks.
 """
@@ -21,7 +21,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +41,7 @@ from batchmill.proto import inference_pb2
 MODELS = 8
 WIDTH = 64
 KINDS = ("publish", "replace", "slow copy", "corrupt", "remove")
+ROUTED_KINDS = ("publish", "promote", "roll back", "promote", "remove")
 EFFECT_SECS, SETTLE_SECS = 20.0, 25.0
 
 
@@ -63,7 +64,7 @@ class Model:
     versions: dict[int, int] = field(default_factory=dict)
     history: list[tuple[float, float, int]] = field(default_factory=list)
 
-    def begin(self, kind: str) -> None:
+    def begin(self, kind: str, rest: Rest) -> None:
         """Makes the change; what must be answered by then is versions' newest."""
         number, begun = max(self.versions), time.monotonic()
         self.generation += 1
@@ -97,6 +98,11 @@ class Model:
                 del self.versions[old]
         self.history.append((begun, float("inf"), self.versions[max(self.versions)]))
 
+    def is_there(self, states: Mapping[tuple[str, str], str]) -> bool:
+        """Whether what needs no traffic to be seen has happened."""
+        place = next(self.folder.glob("*/corrupt"), None)
+        return place is None or states.get((self.name, place.parent.name)) == "UNAVAILABLE"
+
     def seen(self, generation: int, at: float) -> bool:
         begun, _, wanted = self.history[-1]
         if generation != wanted:
@@ -108,6 +114,40 @@ class Model:
         """The generations that may answer a request of that time: from a change's begin until the next one has been seen."""
         ends = [seen for _, seen, _ in self.history[1:]] + [float("inf")]
         return {generation for (begun, _, generation), end in zip(self.history, ends, strict=True) if begun <= received and sent <= end}
+
+
+@dataclass
+class Routed(Model):
+    """One whose traffic goes where its route says: a new version gets none."""
+
+    current: int = 1
+    before: int = 1
+    wanted: dict[str, str] = field(default_factory=dict)
+
+    def begin(self, kind: str, rest: Rest) -> None:
+        begun, newest = time.monotonic(), max(self.versions)
+        if kind == "publish":
+            self.generation += 1
+            place = self.folder / str(newest + 1)
+            place.mkdir()
+            (place / "model.onnx").write_bytes(model_bytes(self.generation))
+            self.versions[newest + 1] = self.generation
+            self.wanted = {str(newest + 1): "READY"}
+        elif kind == "promote":
+            rest.post(f"/admin/models/{self.name}/promote", {"version": str(newest)})
+            self.before, self.current = (self.current, newest) if self.current != newest else (self.before, newest)
+        elif kind == "roll back":
+            rest.post(f"/admin/models/{self.name}/rollback", {})
+            self.before, self.current = self.current, self.before
+        else:
+            for old in sorted({*self.versions} - {self.current, self.before, newest}):
+                shutil.rmtree(self.folder / str(old))
+                del self.versions[old]
+                self.wanted = {str(old): ""}
+        self.history.append((begun, float("inf"), self.versions[self.current]))
+
+    def is_there(self, states: Mapping[tuple[str, str], str]) -> bool:
+        return all(states.get((self.name, number), "") == state for number, state in self.wanted.items())
 
 
 class Rest:
@@ -125,6 +165,13 @@ class Rest:
         if answer.status != 200:
             raise RuntimeError(f"{answer.status}: {data[:200]!r}")
         return generation_of(data[int(answer.headers["Inference-Header-Content-Length"]) :])
+
+    def post(self, path: str, body: Mapping[str, str]) -> None:
+        self.connection.request("POST", path, json.dumps(body))
+        answer = self.connection.getresponse()
+        told = answer.read()
+        if answer.status != 200:
+            raise RuntimeError(f"{path}: {answer.status}: {told[:200]!r}")
 
     def states(self) -> dict[tuple[str, str], str]:
         self.connection.request("POST", "/v2/repository/index", b"")
@@ -176,9 +223,10 @@ class Checker(threading.Thread):
 
 def change_all(models: list[Model], turn: int, rest: Rest) -> int:
     """One change of each model, until all of them are seen."""
-    kinds = {model.name: KINDS[(turn + place) % len(KINDS)] for place, model in enumerate(models)}
+    kinds = {model.name: ROUTED_KINDS[turn % len(KINDS)] if isinstance(model, Routed) else KINDS[(turn + place) % len(KINDS)]
+             for place, model in enumerate(models)}
     for model in models:
-        model.begin(kinds[model.name])
+        model.begin(kinds[model.name], rest)
     waiting, end = list(models), time.monotonic() + EFFECT_SECS
     while waiting:
         if time.monotonic() > end:
@@ -186,9 +234,7 @@ def change_all(models: list[Model], turn: int, rest: Rest) -> int:
         time.sleep(0.01)
         states = rest.states()
         for model in [*waiting]:
-            place = next(model.folder.glob("*/corrupt"), None)
-            failed = place is None or states.get((model.name, place.parent.name)) == "UNAVAILABLE"
-            if failed and model.seen(rest.ask(model.name), time.monotonic()):
+            if model.is_there(states) and model.seen(rest.ask(model.name), time.monotonic()):
                 waiting.remove(model)
     return len(models)
 
@@ -239,7 +285,7 @@ def held(server: Server) -> dict[str, float]:
 
 def measure(options: argparse.Namespace, folder: Path) -> tuple[dict[str, float], dict[str, list[float]]]:
     registry = folder / "registry"
-    models = [Model(f"m{number}", registry / f"m{number}") for number in range(MODELS)]
+    models = [(Routed if number % 2 else Model)(f"m{number}", registry / f"m{number}") for number in range(MODELS)]
     for model in models:
         (model.folder / "1").mkdir(parents=True)
         (model.folder / "1" / "model.onnx").write_bytes(model_bytes(1))
@@ -257,6 +303,9 @@ def measure(options: argparse.Namespace, folder: Path) -> tuple[dict[str, float]
         rest = Rest(server.port)
         while len(rest.states()) < MODELS or set(rest.states().values()) != {"READY"}:
             time.sleep(0.05)
+        for model in models:
+            if isinstance(model, Routed):
+                rest.post(f"/admin/models/{model.name}/promote", {"version": "1"})
         rates = {tool: options.load * tool.capacity(server.port, options.client_core) for tool in tools if options.load}
         checkers = [Checker(asker, server.port, models, options.client_core) for asker in (Rest, Grpc)]
         for checker in checkers:

@@ -238,6 +238,6 @@ def test_each_change_and_each_refusal_is_in_the_audit_trail(server):
     entries = call(server, "/admin/audit?model=linear")[1]["entries"]
     found = [(one["action"], one["outcome"]) for one in reversed(entries) if one["action"].split(".")[0] in ("route", "label", "traffic")]
     assert [one for one in found if one[0] != "traffic.moved"] == [
-        ("route.set", "ok"), ("label.set", "ok"), ("traffic.promoted", "failed"), ("traffic.rolled_back", "ok")]
+        ("route.set", "ok"), ("label.set", "ok"), ("traffic.promoted", "refused"), ("traffic.rolled_back", "ok")]
     (first,) = (one for one in entries if one["action"] == "route.set")
     assert (first["before"]["weights"], first["after"]["weights"]) == ({}, {"1": 100})
