@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """A thousand version changes under load: nothing fails, nothing retired or half copied answers, and the latency beside that without changes.
 
-Versions of a few models are published, replaced in place, copied slowly, corrupted and removed, those of others, which have routes, published without
-traffic, promoted, rolled back and removed, while h2load asks one of the models at half of what it can take, over gRPC and HTTP/1.1 in turns, and checkers ask all of them over both and read every answer: the generation of a version is
-a factor in its weights. Periods with and without changes take turns. What changes and checks stays on the load tool's core, behind it (two load
-tools there would wait for each other): the server does not share its own, and its load does not wait for checks.
+Versions of a few models are published, replaced in place, copied slowly, corrupted and removed; those of others, which have routes, are published
+without traffic, promoted, rolled back and removed. Meanwhile h2load asks one of the models at half of what it can take, over gRPC and HTTP/1.1 in
+turns, and checkers ask all of them over both and read every answer: the generation of a version is a factor in its weights. Periods with and
+without changes take turns. What changes and checks stays on the load tool's core, behind it (two load tools there would wait for each other): the
+server does not share its own, and its load does not wait for checks.
 """
 
 from __future__ import annotations

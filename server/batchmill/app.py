@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     from batchmill.endpoints.grpc_services import Services
     from batchmill.endpoints.repository import Guard, Repository
     from batchmill.observe.windows import Windows
-    from batchmill.rollout.conductor import Conductor
     from batchmill.recorder import Recorder
+    from batchmill.rollout.conductor import Conductor
 
 log = Log(__name__)
 FIRST_MODEL_SECS = 0.5  # what the endpoints' imports wait for the first model, which they would slow down

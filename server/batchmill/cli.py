@@ -326,7 +326,8 @@ def add_route(command: argparse.ArgumentParser) -> None:
 def route(options: argparse.Namespace) -> int:
     from batchmill import traffic
 
-    return traffic.route(options.model, options.weights, options.rule, options.clear, options.no_rules, options.url, options.admin_key_file, options.json)
+    return traffic.route(options.model, options.weights, options.rule, options.clear, options.no_rules,
+                         options.url, options.admin_key_file, options.json)  # fmt: skip
 
 
 def add_label(command: argparse.ArgumentParser) -> None:

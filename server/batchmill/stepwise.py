@@ -43,12 +43,14 @@ def shown(answer: dict[str, Any]) -> str:
     at = answer["steps"].index(answer["step"])
     steps = " -> ".join(f"[{name}]" if index == at else name for index, name in enumerate(answer["steps"]))
     since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(answer["started_s"]))
-    lines = [f"version {answer['candidate']} of {answer['model']} in the place of {answer['incumbent']}: {answer['status'].replace('_', ' ')}, since {since}", steps]
+    status = answer["status"].replace("_", " ")
+    lines = [f"version {answer['candidate']} of {answer['model']} in the place of {answer['incumbent']}: {status}, since {since}", steps]
     lines += answer["reasons"]
     decision = answer["decision"]
     if decision and answer["status"] == "running":
         lines.append(f"{decision['outcome'].replace('_', ' ')}: {decision['samples']} samples in {decision['seconds']:.0f} s")
         lines += decision["reasons"]
-        rows = [[gate["gate"], gate["text"].partition(": ")[2].partition("; ")[0], f"{gate['limit']:g}", gate["verdict"]] for gate in decision["gates"]]
+        rows = [[gate["gate"], gate["text"].partition(": ")[2].partition("; ")[0], f"{gate['limit']:g}", gate["verdict"]]
+                for gate in decision["gates"]]  # fmt: skip
         lines.append(table(["GATE", "MEASURED (MAY BE)", "LIMIT", "VERDICT"], rows))
     return "\n".join(lines)

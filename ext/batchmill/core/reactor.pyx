@@ -212,7 +212,8 @@ cdef class Server:
                 raise OSError("cannot create threads")
 
     def publish(self, table, bint complete=True) -> None:
-        """Swaps the route table: (model, versions, standard version or None, labels, and perhaps (shares, rules)) each. Visible to the next request.
+        """Swaps the route table: (model, versions, standard version or None, labels, perhaps (shares, rules)) each. Visible to the next
+        request.
 
         complete: what is not in it is not there; until then it is said to be loading. shares: (end slot, version number), ascending.
         rules: (of_header, name, value, version number).

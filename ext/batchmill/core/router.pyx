@@ -98,7 +98,8 @@ cdef ModelVersion* routed_version(const ModelRoute* route, InferRequest* request
     if rule != NULL:
         version = rule.version
         if version == NULL:
-            text = string(b"a rule of model \"").append(route.name).append(b"\" wants version ").append(rule.number).append(b", which is not ready")
+            text = string(b"a rule of model \"").append(route.name).append(b"\" wants version ")
+            text.append(rule.number).append(b", which is not ready")
     elif route.shares.size():
         version = route.share_of(request.route_key if request.route_key.size() else request.id)
     else:

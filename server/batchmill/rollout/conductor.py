@@ -28,7 +28,7 @@ log = Log(__name__)
 RUNNING, COMPLETED, ROLLED_BACK, ABORTED = "running", "completed", "rolled_back", "aborted"
 LOOK_SECS = 0.5
 KEEP_SECS = 10.0  # between two times that the counters are kept: what a crash may cost of a step's evidence
-Note = Callable[[str, str, str, Mapping[str, Any]], None]  # what is told of an action: action, model, version, {"before": ..., "after": ..., "reason": ...}
+Note = Callable[[str, str, str, Mapping[str, Any]], None]  # action, model, version, {"before": ..., "after": ..., "reason": ...}
 Move = Callable[[str, Callable[[ModelStatus, Collection[int]], None]], Future[None]]
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from batchmill.core.histogram import difference
-from batchmill.core.router import Version
-from batchmill.registry.status import ModelStatus
+from batchmill.registry.status import ModelStatus, VersionStatus
 from batchmill.rollout.evidence import Arm, Evidence, latencies_of
 
 # Reasons of failures that a version is to blame for. RUN_FAILED is: inputs that no version can run fail in both, and only the rise counts.
@@ -13,12 +12,13 @@ BLAMED = ("RUN_FAILED", "RUN_ERROR", "RUN_TIMEOUT", "RUN_OUT_OF_MEMORY", "WRONG_
 
 def evidence_of(model: ModelStatus, incumbent: str, candidate: str) -> Evidence:
     """Since the versions were loaded. A version that does not serve has counted nothing."""
-    return Evidence(*(arm_of(version.served) if (version := model.versions.get(number)) and version.served else Arm()
-                      for number in (incumbent, candidate)))  # fmt: skip
+    return Evidence(arm_of(model.versions.get(incumbent)), arm_of(model.versions.get(candidate)))
 
 
-def arm_of(version: Version) -> Arm:
-    stats, stages = version.stats(), difference(version.snapshot(), b"")["stages"]
+def arm_of(version: VersionStatus | None) -> Arm:
+    if version is None or version.served is None:
+        return Arm()
+    stats, stages = version.served.stats(), difference(version.served.snapshot(), b"")["stages"]
     latencies: dict[tuple[int, int], int] = {}
     for stage in ("total_grpc", "total_rest"):
         for bounds, count in stages[stage].items():

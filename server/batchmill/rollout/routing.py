@@ -26,7 +26,7 @@ class Routing:
     """labels: over those of model.yaml; None: taken away. before: the traffic that a rollback goes back to; None: there was no other."""
 
     labels: Mapping[str, str | None] = field(default_factory=dict)
-    traffic: Traffic = Traffic()  # noqa: RUF009  (frozen)
+    traffic: Traffic = Traffic()
     rules: tuple[Rule, ...] = ()
     before: Traffic | None = None
     generation: int = 0

@@ -38,17 +38,16 @@ def rebalanced(before: Split, weights: Mapping[str, float]) -> Split:
         kept = min(slots, keep.get(version, 0))
         keep[version] = keep.get(version, 0) - kept
         owners += [(kept, version), (slots - kept, "")]
-    takers = [[version, slots] for version, slots in keep.items() if version and slots > 0]
+    takers = [(version, slots) for version, slots in keep.items() if version and slots > 0]
     filled: list[tuple[int, str]] = []
     for slots, version in owners:
         while not version and slots:
-            taker, room = takers[-1]
-            taken = min(slots, int(room))
-            filled.append((taken, str(taker)))
+            taker, room = takers.pop()
+            taken = min(slots, room)
+            filled.append((taken, taker))
             slots -= taken
-            takers[-1][1] = int(room) - taken
-            if not takers[-1][1]:
-                takers.pop()
+            if room > taken:
+                takers.append((taker, room - taken))
         filled.append((slots, version))
     return joined(filled)
 
