@@ -13,6 +13,7 @@ from libcpp.string_view cimport string_view
 
 from batchmill.core cimport json_codec, pb_response
 from batchmill.core.message cimport Encoding
+from batchmill.core.mirror cimport keep_answer
 from batchmill.core.padding cimport Padding, cut, is_uneven, pad, run_length, size_at
 from batchmill.core.status cimport append_echo, kInternal, kResourceExhausted, set_too_large
 from batchmill.core.tensor cimport DataType, append_shape, kKeepScratchBytes, total_bytes
@@ -115,7 +116,6 @@ cdef bint asked_for(const InferRequest* request, string_view name) noexcept nogi
 
 
 cdef bint slice_outputs(ModelVersion* version, InferRequest* request, int64_t first, int64_t rows, Scratch* scratch) noexcept nogil:
-    """scratch.sliced: the request's rows of the outputs it asked for, cut to its own length. False: no memory for that."""
     cdef size_t index, end
     cdef TensorView* whole
     cdef TensorView part
@@ -193,10 +193,13 @@ cdef void keep(InferRequest* part, Scratch* scratch) noexcept nogil:
 cdef void write_answer(ModelVersion* version, InferRequest* request, const TensorView* outputs, size_t count) noexcept nogil:
     cdef string_view name = string_view(version.name.data(), version.name.size())
     cdef string_view number = string_view(version.version.data(), version.version.size())
+    cdef bint done
     if request.encoding == Encoding.kProto:
-        pb_response.encode(request, name, number, outputs, count)
+        done = pb_response.encode(request, name, number, outputs, count)
     else:
-        json_codec.encode(request, name, number, outputs, count, &request.response, &request.json_size)
+        done = json_codec.encode(request, name, number, outputs, count, &request.response, &request.json_size)
+    if done and request.is_mirrored():
+        keep_answer(request, outputs, count)
 
 
 cdef bint has_rows(const OutputSet& outputs, int64_t rows, Status* status) noexcept nogil:
@@ -224,15 +227,20 @@ cdef bint has_length(const Padding* padding, const OutputSet& outputs, int64_t l
     return True
 
 
+cdef bint begin_slices(ModelVersion* version, const InferRequest* batch, int64_t rows, Scratch* scratch, Status* status) noexcept nogil:
+    if batch.next != NULL:
+        scratch.cursors.assign(scratch.outputs.views.size(), 0)
+        if not has_rows(scratch.outputs, rows, status):
+            return False
+    return (version.padding.get() == NULL or not scratch.uneven
+            or has_length(version.padding.get(), scratch.outputs, scratch.length, status))
+
+
 cdef bint scatter(ModelVersion* version, InferRequest* batch, int64_t rows, Scratch* scratch, Status* status) noexcept nogil:
     cdef InferRequest* request = batch
     cdef int64_t first = 0
     cdef bint done, split = batch.next != NULL
-    if split:
-        scratch.cursors.assign(scratch.outputs.views.size(), 0)
-        if not has_rows(scratch.outputs, rows, status):
-            return False
-    if version.padding.get() != NULL and scratch.uneven and not has_length(version.padding.get(), scratch.outputs, scratch.length, status):
+    if not begin_slices(version, batch, rows, scratch, status):
         return False
     while request != NULL:
         done = slice_outputs(version, request, first, rows if split else -1, scratch)

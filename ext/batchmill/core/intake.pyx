@@ -16,6 +16,7 @@ from batchmill.core.executor cimport offer, run_inline, send_on_errand
 from batchmill.core.front cimport ColdCall, ColdReply
 from batchmill.core.histogram cimport VersionStats, add
 from batchmill.core.message cimport Encoding, Errand
+from batchmill.core.mirror cimport hand_in, look_for_pressure
 from batchmill.core.notes cimport Coding
 from batchmill.core.router cimport pick, ready
 from batchmill.core.signature cimport check
@@ -27,7 +28,10 @@ cdef size_t COMPRESS_BYTES = 1 << 10    # a smaller answer fits into a packet as
 
 cdef InferRequest* take_request(void* self) noexcept nogil:
     cdef IoThread* thread = <IoThread*> self
-    cdef InferRequest* request = thread.free_requests
+    cdef InferRequest* request
+    if thread.free_requests == NULL:
+        take_home(thread)
+    request = thread.free_requests
     if request == NULL:
         return new InferRequest()
     thread.free_requests = request.next
@@ -35,14 +39,31 @@ cdef InferRequest* take_request(void* self) noexcept nogil:
     return request
 
 
-cdef void recycle_request(void* self, InferRequest* request) noexcept nogil:
-    cdef IoThread* thread = <IoThread*> self
-    cdef ModelVersion* version = <ModelVersion*> request.version
-    if request.charged_bytes:
-        thread.shared.budget.give(request.charged_bytes)
+cdef void set_free(IoThread* thread, InferRequest* request) noexcept nogil:
     request.reset()
     request.next = thread.free_requests
     thread.free_requests = request
+
+
+cdef void take_home(IoThread* thread) noexcept nogil:
+    cdef InferRequest* request = thread.home.take()
+    cdef InferRequest* following
+    while request != NULL:
+        following = request.next
+        set_free(thread, request)
+        request = following
+
+
+cdef void recycle_request(void* self, InferRequest* request) noexcept nogil:
+    cdef IoThread* thread = <IoThread*> self
+    cdef ModelVersion* version = <ModelVersion*> request.version
+    cdef ShadowLine* shadows = &thread.shared.shadows
+    if request.charged_bytes:
+        thread.shared.budget.give(request.charged_bytes)
+    if version != NULL and shadows.active.load():
+        look_for_pressure(shadows, request, version, thread.sink.now_ns)
+    if not (request.is_mirrored() and hand_in(shadows, request, version, thread.shared.budget, thread.sink.now_ns)):
+        set_free(thread, request)
     if version != NULL:
         version.leases.fetch_sub(1)     # last: after it the version may be destroyed
 

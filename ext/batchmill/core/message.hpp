@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstdint>
 #include <deque>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -61,7 +62,31 @@ struct RequestedOutput {
 };
 
 struct Version;    // router.hpp
+struct Shadow;     // shadow.hpp
 struct InferRequest;
+
+// Of a request that candidates shall answer, too, once its caller has its answer: who they are, and what the answer was.
+struct Mirror {
+    static constexpr int kShadows = 4;     // candidates a model may have
+    static constexpr int kTimes = 16;      // as many as a curve has knots
+
+    Shadow* shadows[kShadows] = {};        // each with a reference
+    int count = 0, at = 0;                 // those before `at` are done
+    bool kept = false;                     // outputs are those of an answer
+    std::vector<TensorView> outputs;       // their bytes are in the answer where they stand there raw, else in bytes; their names there
+    Buffer bytes;
+    double run_ns[kTimes] = {};            // what a run of 1, 2, 4 ... rows was expected to take by the version that answered; 0: unknown
+    int64_t held_bytes = 0;                // of the request, as each shadow counts them while it waits there
+    int64_t since_ns = 0;                  // when it was answered
+
+    void clear() {
+        count = at = 0;
+        kept = false;
+        outputs.clear();
+        bytes.clear();
+        held_bytes = 0;
+    }
+};
 
 // Who waits for the answer. The front end that made the request; called on the I/O thread it belongs to.
 struct ReplyTo {
@@ -129,6 +154,13 @@ struct InferRequest {
         }
     }
 
+    void forget_parts() {
+        if (!parts) return;
+        drop_parts();
+        parts_bytes.store(0, std::memory_order_relaxed);
+        broken.store(false, std::memory_order_relaxed);
+    }
+
     // What came of it.
     Status status;
     Buffer response;                       // encoded answer: gRPC frame with its 5-byte prefix, or HTTP body
@@ -137,7 +169,14 @@ struct InferRequest {
     StageTimes times;
     ReplyTo reply_to;
     int64_t charged_bytes = 0;             // taken from the memory budget
+    std::unique_ptr<Mirror> mirror;        // made with the first; stays with the request from use to use
 
+    bool is_mirrored() const { return mirror && mirror->count; }
+    // The shadow has a reference for it.
+    void mirror_to(Shadow* shadow) {
+        if (!mirror) mirror = std::make_unique<Mirror>();
+        mirror->shadows[mirror->count++] = shadow;
+    }
     void take_notes(const HeaderNotes& headers) {
         notes = &headers;
         route_key = headers.route_key;
@@ -175,11 +214,7 @@ struct InferRequest {
         length = bucket = 0;
         answer_by_ns = deadline_ns = objective_ns = behind_ns = predicted_wait_ns = 0;
         cancelled.store(false, std::memory_order_relaxed);
-        if (parts) {
-            drop_parts();
-            parts_bytes.store(0, std::memory_order_relaxed);
-            broken.store(false, std::memory_order_relaxed);
-        }
+        forget_parts();
         next = nullptr;
         status.clear();
         response.clear();
@@ -187,6 +222,7 @@ struct InferRequest {
         json_size = -1;
         times = {};
         charged_bytes = 0;
+        if (is_mirrored()) mirror->clear();
     }
 };
 

@@ -3,6 +3,7 @@ from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint64_t
 from libcpp.atomic cimport atomic
 from libcpp cimport bool as cpp_bool
 from libcpp.deque cimport deque
+from libcpp.memory cimport unique_ptr
 from libcpp.string cimport string
 from libcpp.string_view cimport string_view
 from libcpp.utility cimport pair
@@ -13,6 +14,9 @@ from batchmill.core.status cimport Status
 from batchmill.core.tensor cimport Buffer, TensorView
 
 cdef extern from "message.hpp" namespace "batchmill" nogil:
+    int kMostShadows "batchmill::Mirror::kShadows"
+    int kMirrorTimes "batchmill::Mirror::kTimes"
+
     enum class Encoding(uint8_t):
         kProto, kJson
 
@@ -26,6 +30,18 @@ cdef extern from "message.hpp" namespace "batchmill" nogil:
 
     cdef cppclass NativeVersion "batchmill::Version":
         pass
+
+    cdef cppclass NativeShadow "batchmill::Shadow":
+        pass
+
+    cdef cppclass Mirror:
+        NativeShadow** shadows
+        int count, at
+        cpp_bool kept
+        vector[TensorView] outputs
+        Buffer bytes
+        double* run_ns
+        int64_t held_bytes, since_ns
 
     cdef cppclass ReplyTo:
         void* stream
@@ -69,6 +85,10 @@ cdef extern from "message.hpp" namespace "batchmill" nogil:
         StageTimes times
         ReplyTo reply_to
         int64_t charged_bytes
+        unique_ptr[Mirror] mirror
+        bint is_mirrored()
+        void mirror_to(NativeShadow* shadow)
         void take_notes(const HeaderNotes& headers)
         void drop_parts()
+        void forget_parts()
         void reset()

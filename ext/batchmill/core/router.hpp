@@ -11,6 +11,7 @@
 #include "padding.hpp"
 #include "predictor.hpp"
 #include "queue.hpp"
+#include "shadow.hpp"
 
 namespace batchmill {
 
@@ -55,6 +56,7 @@ struct Version {
     std::atomic<bool> shrinks{false};                 // the runtime's arena, after the next run
     std::atomic<int64_t> unbatched_until_ns{0};       // its batches kept failing: until then requests run alone
     std::atomic<VersionStats*> stats[kMaxThreads] = {};
+    std::vector<std::shared_ptr<Shadow>> shadows;     // as a candidate: the last is in force, if it is active. Touched by publish() and those who look on
 
     // Guarded by the executor pool's mutex.
     int32_t running = 0;
@@ -68,6 +70,12 @@ struct Version {
     }
     // That counts for the width of a row; below 0: all rows are equally wide.
     int first_axis() const { return fast_ok ? -1 : batched ? 1 : 0; }
+    // Whether requests are still to be run by it as a candidate.
+    bool is_shadowing() const {
+        for (auto& one : shadows)
+            if (one->references.load()) return true;
+        return false;
+    }
     // How much longer than predicted requests waited, of late.
     double drift() const { return std::min(8.0, std::max(0.25, waited_ns.load() / predicted_ns.load())); }
     VersionStats* stats_of(int thread) {
@@ -94,12 +102,19 @@ struct RouteShare {
     Version* version = nullptr;
 };
 
+// So many of kSlots of the requests that the model's route serves are run by its version, too.
+struct RouteShadow {
+    uint32_t share = 0;
+    Shadow* shadow = nullptr;
+};
+
 struct ModelRoute {
     std::string name;
     std::vector<std::pair<std::string, Version*>> versions, labels;
     Version* standard = nullptr;       // who gets a request that names no version, where neither rule nor share says
     std::vector<RouteRule> rules;      // the first that fits
     std::vector<RouteShare> shares;    // ascending, the last ends at kSlots; empty: there are none
+    std::vector<RouteShadow> shadows;  // Mirror::kShadows at most
     uint64_t seed = 0;                 // of its keys' slots
 
     // FNV-1a, mixed by MurmurHash3's finaliser, so that all bits count; rollout/split.py computes the same.
@@ -118,12 +133,20 @@ struct ModelRoute {
         thread_local uint64_t state = mixed(reinterpret_cast<uintptr_t>(&state) ^ static_cast<uint64_t>(std::chrono::steady_clock::now().time_since_epoch().count()));
         return mixed(state += 0x9E3779B97F4A7C15u);
     }
+    static uint32_t slot_of(uint64_t hash) { return static_cast<uint32_t>((hash >> 32) * kSlots >> 32); }
     Version* share_of(std::string_view key) const {
-        uint64_t hash = key.empty() ? drawn() : mixed(fnv(seed, key));
-        uint32_t slot = static_cast<uint32_t>((hash >> 32) * kSlots >> 32);
+        uint32_t slot = slot_of(key.empty() ? drawn() : mixed(fnv(seed, key)));
         for (const RouteShare& one : shares)
             if (slot < one.end) return one.version;
         return standard;
+    }
+    // Each is drawn by itself, and not by the key: of each key the same share is mirrored.
+    void draw_shadows(InferRequest* request) const {
+        for (const RouteShadow& one : shadows) {
+            if (one.shadow->version == request->version || slot_of(drawn()) >= one.share) continue;
+            one.shadow->references.fetch_add(1, std::memory_order_relaxed);
+            request->mirror_to(one.shadow);
+        }
     }
 };
 

@@ -138,6 +138,8 @@ cdef bint pick(const RouteTable* table, InferRequest* request) noexcept nogil:
             return False
     version.leases.fetch_add(1)
     request.version = <NativeVersion*> version
+    if request.routed and route.shadows.size():
+        route.draw_shadows(request)
     return True
 
 

@@ -1,0 +1,476 @@
+"""The thread that runs shadows: one for all, in the scheduler's idle class, so that the kernel lets every thread of a caller go first.
+
+It runs batches by the candidate's own limits, never on the wide pool, and only while no version has callers' rows for an executor. The data plane
+waits for nothing that it holds: requests come and go over stacks without locks, and memory is freed by the thread it belongs to.
+It touches a candidate only by a reference that a request in its hand has.
+"""
+
+from libc.math cimport log
+from libc.stdint cimport int64_t
+from libcpp.memory cimport shared_ptr
+from libcpp.string cimport string
+from libcpp.vector cimport vector
+
+from batchmill.core.batch cimport Scratch, begin_slices, gather, slice_outputs
+from batchmill.core.batcher cimport BatchLimits, fitting, most_rows
+from batchmill.core.clock cimport now_ns
+from batchmill.core.histogram cimport add, kPreferredSizes
+from batchmill.core.message cimport Mirror
+from batchmill.core.mirror cimport enter, unsettle
+from batchmill.core.ort cimport OrtModel, delete_run_options, new_run_options, run, set_terminate
+from batchmill.core.predictor cimport Curve, Estimate, expected_ns, find, kKnots, learn, width_of
+from batchmill.core.queue cimport same_key
+from batchmill.core.router cimport ModelVersion
+from batchmill.core.runner cimport all_of_them
+from batchmill.core.shadow_figures cimport compare_answers, count_error
+from batchmill.core.signature cimport check
+from batchmill.core.status cimport Status, kDeadlineExceeded, kResourceExhausted
+
+cdef extern from * nogil:
+    """
+    #include <poll.h>
+    #include <sched.h>
+    #include <deque>
+    #include "executor.hpp"
+    struct batchmill_lane { batchmill::Shadow* shadow; std::deque<batchmill::InferRequest*> waiting; };
+    static inline void batchmill_idle_class() {
+        sched_param none{};
+        pthread_setschedparam(pthread_self(), SCHED_IDLE, &none);
+    }
+    static inline int64_t batchmill_own_ns() {
+        timespec now;
+        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+        return int64_t{now.tv_sec} * 1000000000 + now.tv_nsec;
+    }
+    static inline void batchmill_sleep(int64_t ns) {
+        timespec time{static_cast<time_t>(ns / 1000000000), static_cast<long>(ns % 1000000000)};
+        nanosleep(&time, nullptr);
+    }
+    // Until something comes, or a second has passed. What came before others knew that it dozes is not overlooked.
+    static inline void batchmill_doze(batchmill::ShadowLine* line) {
+        line->dozing.store(true);
+        if (!line->inbox.head.load() && !line->stopping.load()) {
+            pollfd one{line->wake_fd, POLLIN, 0};
+            poll(&one, 1, 1000);
+        }
+        line->dozing.store(false);
+        eventfd_t wakes;
+        eventfd_read(line->wake_fd, &wakes);
+    }
+    static inline void batchmill_forget_lane(std::vector<batchmill_lane>& lanes, size_t index) {
+        std::swap(lanes[index], lanes.back());
+        lanes.pop_back();
+    }
+    static inline void batchmill_wake(batchmill::ShadowLine* line) { eventfd_write(line->wake_fd, 1); }
+    """
+    cdef cppclass Waiting "std::deque<batchmill::InferRequest*>":
+        size_t size()
+        InferRequest*& at(size_t index)
+        InferRequest* front()
+        void push_back(InferRequest* request)
+        void push_front(InferRequest* request)
+        void pop_front()
+        void swap(Waiting& other)
+
+    cdef cppclass Lane "batchmill_lane":
+        Shadow* shadow
+        Waiting waiting
+
+    void enter_idle_class "batchmill_idle_class"()
+    int64_t own_ns "batchmill_own_ns"()
+    void sleep_for "batchmill_sleep"(int64_t ns)
+    void doze "batchmill_doze"(ShadowLine* line)
+    void wake "batchmill_wake"(ShadowLine* line)
+    void forget_lane "batchmill_forget_lane"(vector[Lane]& lanes, size_t index)
+
+cdef extern from "<pthread.h>" nogil:
+    int pthread_create(unsigned long*, void*, void* (*)(void*) noexcept nogil, void*)
+    int pthread_join(unsigned long, void**)
+
+ctypedef shared_ptr[Shadow] SharedShadow
+
+cdef int64_t LOOK_NS = 1000000          # between two looks for requests: they are not announced, for that costs callers' threads
+cdef int LOOKS = 20                     # in vain, before it dozes and is to be woken
+cdef int64_t KEPT_NS = 10000000000      # older ones tell of another time
+cdef double RUN_NS = 20000000           # as long as a batch shall take at most
+cdef int MEASURE_EACH = 4               # batches, one of which is of a size that the version that answered has run, too
+
+
+# One request.
+cdef void finish(ShadowLine* line, Shadow* shadow, InferRequest* request) noexcept nogil:
+    """It goes to its next shadow, or home. After it the shadow may be gone, unless another request in hand holds it."""
+    cdef Mirror* mirror = request.mirror.get()
+    shadow.pending.fetch_sub(1)
+    shadow.pending_bytes.fetch_sub(mirror.held_bytes)
+    mirror.at += 1
+    request.status.clear()
+    shadow.let_go()
+    if not enter(line, request):
+        line.send_home(request)
+
+
+cdef void drop(ShadowLine* line, Shadow* shadow, InferRequest* request) noexcept nogil:
+    shadow.dropped.fetch_add(1)
+    finish(line, shadow, request)
+
+
+cdef void fail(ShadowLine* line, Shadow* shadow, InferRequest* request, const Status& status) noexcept nogil:
+    count_error(shadow, status)
+    finish(line, shadow, request)
+
+
+# Lanes: one a shadow that has requests.
+cdef Lane* lane_of(vector[Lane]& lanes, Shadow* shadow) noexcept nogil:
+    cdef size_t index
+    for index in range(lanes.size()):
+        if lanes[index].shadow == shadow:
+            return &lanes[index]
+    lanes.resize(lanes.size() + 1)
+    lanes.back().shadow = shadow
+    return &lanes.back()
+
+
+cdef void let_in(ShadowLine* line, vector[Lane]& lanes) noexcept nogil:
+    """What has come, in the order it came, each request held against the candidate's own signature."""
+    cdef InferRequest* request = line.inbox.take()
+    cdef InferRequest* turned = NULL
+    cdef InferRequest* following
+    cdef Shadow* shadow
+    cdef Status status
+    while request != NULL:
+        following = request.next
+        request.next = turned
+        turned = request
+        request = following
+    while turned != NULL:
+        request = turned
+        turned = request.next
+        shadow = <Shadow*> request.mirror.get().shadows[request.mirror.get().at]
+        if check(shadow.version, request):
+            lane_of(lanes, shadow).waiting.push_back(request)
+        else:
+            status = request.status
+            fail(line, shadow, request, status)
+
+
+cdef void settle_back(Shadow* shadow, InferRequest* request) noexcept nogil:
+    if shadow.version.padding.get() != NULL:
+        unsettle(shadow.version.padding.get(), request)
+
+
+cdef void clear_lane(ShadowLine* line, Lane* lane, int64_t now) noexcept nogil:
+    """Takes out what shall not run any more: all, or the oldest."""
+    cdef bint pressed = line.pressed_until_ns.load() > now
+    cdef InferRequest* request
+    while lane.waiting.size():      # what waits holds the shadow
+        request = lane.waiting.front()
+        if not lane.shadow.active.load() or line.draining.load() or line.stopping.load():
+            lane.shadow.dropped.fetch_add(1)
+        elif pressed:
+            lane.shadow.shed.fetch_add(1)
+        elif now - request.mirror.get().since_ns > KEPT_NS:
+            add(lane.shadow.expired, 1)
+        else:
+            return
+        lane.waiting.pop_front()
+        settle_back(lane.shadow, request)
+        finish(line, lane.shadow, request)
+
+
+cdef void clear_up(ShadowLine* line, vector[Lane]& lanes, int64_t now) noexcept nogil:
+    cdef size_t index = 0
+    while index < lanes.size():
+        clear_lane(line, &lanes[index], now)
+        if lanes[index].waiting.size():
+            index += 1
+        else:
+            forget_lane(lanes, index)
+
+
+cdef Lane* next_lane(vector[Lane]& lanes, int64_t now, int64_t* until) noexcept nogil:
+    """That of the request which has waited longest among those that may run now; NULL: look again at `until`."""
+    cdef Lane* found = NULL
+    cdef size_t index
+    until[0] = now + LOOK_NS
+    for index in range(lanes.size()):
+        if lanes[index].shadow.allowed_ns > now:
+            continue
+        if found == NULL or lanes[index].waiting.front().mirror.get().since_ns < found.waiting.front().mirror.get().since_ns:
+            found = &lanes[index]
+    return found
+
+
+# Runs.
+cdef bint begin_run(ShadowLine* line, ModelVersion* version) noexcept nogil:
+    """False: the thread shall end."""
+    cdef int64_t timeout_ns = version.run_timeout_ns.load()
+    cdef bint goes_on
+    line.lock_run()
+    goes_on = not line.stopping.load()
+    line.passed = False
+    line.run_ends_cpu_ns = own_ns() + timeout_ns if timeout_ns else (<int64_t> 1 << 62)
+    line.unlock_run()
+    return goes_on
+
+
+cdef bint end_run(ShadowLine* line) noexcept nogil:
+    """Whether it was told to end."""
+    cdef bint passed
+    line.lock_run()
+    line.run_ends_cpu_ns = 0
+    passed = line.passed
+    if passed:
+        set_terminate(line.options, False)
+    line.unlock_run()
+    return passed
+
+
+cdef int64_t run_once(ShadowLine* line, ModelVersion* version, InferRequest* batch, int64_t count, Scratch* scratch, Status* status) noexcept nogil:
+    """The time of the processor that it took, ns, with scratch.outputs; 0: it failed, and status says why."""
+    cdef int64_t began
+    cdef bint done
+    if not gather(version, batch, count, scratch):
+        status.set(kResourceExhausted, b"OUT_OF_MEMORY", string(b"no memory for the batch"))
+        return 0
+    if not begin_run(line, version):
+        status.set(kResourceExhausted, b"STOPPED", string(b"the server stops"))
+        return 0
+    began = own_ns()
+    done = run(<OrtModel*> version.model, scratch.inputs.data(), all_of_them(scratch, version.inputs.size()), version.inputs.size(),
+               all_of_them(scratch, version.outputs.size()), version.outputs.size(), &scratch.outputs, status, line.options)
+    began = own_ns() - began
+    if end_run(line) and not done:
+        status.set(kDeadlineExceeded, b"RUN_TIMEOUT", string(b"the run took longer than run_timeout_ms"))
+    return max(<int64_t> 1, began) if done else 0
+
+
+cdef void measure(Shadow* shadow, const InferRequest* first, int64_t rows, int64_t took, Curve* curve) noexcept nogil:
+    """Against what the version that answered was expected to take for as many rows, if that is known from runs of about that size."""
+    cdef Estimate known
+    cdef Mirror* mirror = first.mirror.get()
+    cdef int at, below = 0
+    cdef double expected
+    for at in range(kKnots):
+        curve.knots[at].store(mirror.run_ns[at])
+    while below + 1 < kKnots and <int64_t> 2 << below <= rows:
+        below += 1
+    if mirror.run_ns[below] == 0 or (rows != <int64_t> 1 << below and (below + 1 >= kKnots or mirror.run_ns[below + 1] == 0)):
+        return
+    known.curve, known.scale = curve, 1
+    expected = expected_ns(known, rows)
+    if expected > 0:
+        shadow.log_ratio.put(log(<double> took / expected))
+
+
+cdef bint compare_batch(ShadowLine* line, Shadow* shadow, InferRequest* batch, int64_t rows, Scratch* scratch, Status* status) noexcept nogil:
+    cdef InferRequest* request = batch
+    cdef int64_t first = 0, all_rows = rows if batch.next != NULL else -1
+    if not begin_slices(shadow.version, batch, rows, scratch, status):
+        return False
+    while request != NULL:
+        if slice_outputs(shadow.version, request, first, all_rows, scratch):
+            settle_back(shadow, request)
+            compare_answers(shadow, request, scratch.sliced)
+        else:
+            settle_back(shadow, request)
+            add(shadow.errors, 1)
+        first += request.rows
+        request = request.next
+    return True
+
+
+cdef void run_batch(ShadowLine* line, Shadow* shadow, InferRequest* batch, int64_t rows, int64_t count, Scratch* scratch, Curve* curve) noexcept nogil:
+    """Runs and compares, one by one where they fail together; the requests are finished by then, but for the last to be: its caller does that."""
+    cdef ModelVersion* version = shadow.version
+    cdef InferRequest* request = batch
+    cdef InferRequest* following
+    cdef Status status
+    cdef int width = width_of(batch.inputs, version.first_axis())
+    cdef int64_t took = run_once(line, version, batch, count, scratch, &status)
+    if took and compare_batch(line, shadow, batch, rows, scratch, &status):
+        learn(version.times.made(width), max(<int64_t> 1, rows), <double> took, now_ns())
+        measure(shadow, batch, max(<int64_t> 1, rows), took, curve)
+        add(shadow.batches, 1)
+        add(shadow.rows, <uint64_t> rows)
+    elif count == 1:
+        settle_back(shadow, batch)
+        count_error(shadow, status)
+    else:
+        while request != NULL:
+            following = request.next
+            request.next = NULL
+            run_batch(line, shadow, request, request.rows, 1, scratch, curve)
+            request.next = following
+            request = following
+    scratch.outputs.clear()
+
+
+cdef int64_t rows_allowed(Lane* lane) noexcept nogil:
+    """Of the next batch."""
+    cdef Shadow* shadow = lane.shadow
+    cdef ModelVersion* version = shadow.version
+    cdef InferRequest* first = lane.waiting.front()
+    cdef BatchLimits limits
+    cdef Estimate known = find(&version.times, width_of(first.inputs, version.first_axis()))
+    cdef int64_t rows = 0, most
+    cdef int at
+    cdef size_t index
+    for index in range(lane.waiting.size()):
+        rows += lane.waiting.at(index).rows
+    limits.max_batch_size = version.max_batch_size.load()
+    limits.max_queue_delay_ns = 0
+    limits.draining = False
+    for at in range(kPreferredSizes):
+        limits.preferred[at] = version.preferred[at].load()
+    most = max(<int64_t> 1, min(rows, most_rows(rows, limits, known)))
+    if known.curve != NULL:
+        most = max(<int64_t> 1, fitting(most, known, RUN_NS))
+    if shadow.batches.load() % MEASURE_EACH == 0:
+        at = kKnots - 1
+        while at > 0 and first.mirror.get().run_ns[at] == 0:
+            at -= 1
+        most = min(most, <int64_t> 1 << at)
+    return most
+
+
+cdef InferRequest* take_batch(Lane* lane, int64_t most, int64_t* rows, int64_t* count) noexcept nogil:
+    """The first that waits, and those behind it that may run with it."""
+    cdef InferRequest* batch = lane.waiting.front()
+    cdef InferRequest* last = batch
+    cdef InferRequest* request
+    cdef Waiting others
+    cdef size_t index
+    lane.waiting.pop_front()
+    batch.next = NULL
+    rows[0], count[0] = batch.rows, 1
+    for index in range(lane.waiting.size()):
+        request = lane.waiting.at(index)
+        if rows[0] + request.rows <= most and same_key(batch, request):
+            last.next = request
+            last = request
+            request.next = NULL
+            rows[0] += request.rows
+            count[0] += 1
+        else:
+            others.push_back(request)
+    lane.waiting.swap(others)
+    return batch
+
+
+cdef void run_next(ShadowLine* line, Lane* lane, Scratch* scratch, Curve* curve) noexcept nogil:
+    cdef Shadow* shadow = lane.shadow
+    cdef InferRequest* request
+    cdef InferRequest* following
+    cdef int64_t rows, count, began = now_ns(), cpu = own_ns()
+    request = take_batch(lane, rows_allowed(lane), &rows, &count)
+    run_batch(line, shadow, request, rows, count, scratch, curve)
+    cpu = own_ns() - cpu
+    add(shadow.cpu_ns, <uint64_t> cpu)
+    if shadow.settings.max_cpu > 0:
+        shadow.allowed_ns = began + <int64_t> (<double> cpu / shadow.settings.max_cpu)
+    while request != NULL:
+        following = request.next
+        finish(line, shadow, request)
+        request = following
+
+
+cdef void* work(void* argument) noexcept nogil:
+    cdef ShadowLine* line = <ShadowLine*> argument
+    cdef Scratch* scratch = new Scratch(0)
+    cdef Curve* curve = new Curve()
+    cdef vector[Lane] lanes
+    cdef Lane* lane
+    cdef int64_t now, until
+    cdef int looks = 0
+    enter_idle_class()
+    while not line.stopping.load():
+        now = now_ns()
+        let_in(line, lanes)
+        clear_up(line, lanes, now)
+        looks = 0 if lanes.size() else looks + 1
+        lane = next_lane(lanes, now, &until) if line.due.load() == 0 else NULL
+        if lane != NULL:
+            run_next(line, lane, scratch, curve)
+        elif looks < LOOKS:
+            sleep_for(LOOK_NS)
+        else:
+            doze(line)
+    let_in(line, lanes)
+    clear_up(line, lanes, now_ns())
+    del curve
+    del scratch
+    return NULL
+
+
+cdef void end_overdue_shadow(ShadowLine* line) noexcept nogil:
+    if not line.started.load() or not line.try_lock_run():
+        return
+    if line.run_ends_cpu_ns and not line.passed and line.cpu_ns() > line.run_ends_cpu_ns:
+        line.passed = True
+        set_terminate(line.options, True)
+    line.unlock_run()
+
+
+cdef bint start(ShadowLine* line) noexcept nogil:
+    if line.started.load():
+        return True
+    line.options = new_run_options()
+    if line.options == NULL or pthread_create(&line.thread, NULL, work, line):
+        return False
+    line.started.store(True)
+    return True
+
+
+cdef void stop(ShadowLine* line) noexcept nogil:
+    if not line.started.load():
+        return
+    line.stopping.store(True)
+    wake(line)
+    line.lock_run()
+    if line.run_ends_cpu_ns:
+        line.passed = True
+        set_terminate(line.options, True)
+    line.unlock_run()
+    pthread_join(line.thread, NULL)
+    line.started.store(False)
+    delete_run_options(line.options)
+
+
+cdef void drop_all(ShadowLine* line) noexcept nogil:
+    cdef InferRequest* request = line.inbox.take()
+    cdef InferRequest* following
+    line.stopping.store(True)
+    while request != NULL:
+        following = request.next
+        drop(line, <Shadow*> request.mirror.get().shadows[request.mirror.get().at], request)
+        request = following
+
+
+# For Python, which changes the shadows of versions with the GIL held.
+cdef void end_shadows(Version version, uint64_t wanted):
+    cdef vector[SharedShadow] kept
+    cdef size_t index
+    cdef Shadow* shadow
+    for index in range(version.native.shadows.size()):
+        shadow = version.native.shadows[index].get()
+        if shadow.epoch != wanted and shadow.active.load():
+            shadow.end()
+        if shadow.references.load() or index + 1 == version.native.shadows.size():
+            kept.push_back(version.native.shadows[index])
+    version.native.shadows.swap(kept)
+
+
+cdef Shadow* shadow_in_force(Version version, uint64_t epoch, dict settings):
+    cdef Shadow* shadow
+    if version.native.shadows.size():
+        shadow = version.native.shadows.back().get()
+        if shadow.epoch == epoch and shadow.active.load():
+            return shadow
+    shadow = new Shadow(version.native.outputs.size())
+    shadow.version, shadow.epoch = version.native, epoch
+    shadow.settings.max_pending_bytes, shadow.settings.max_cpu = settings["max_pending_bytes"], settings["max_cpu"]
+    shadow.settings.tolerance.rtol, shadow.settings.tolerance.atol = settings["rtol"], settings["atol"]
+    shadow.settings.tolerance.by_argmax, shadow.settings.keep = settings["by_argmax"], settings["keep"]
+    shadow.settings.redact = settings["redact"]
+    version.native.shadows.push_back(SharedShadow(shadow))
+    return shadow
