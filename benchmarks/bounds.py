@@ -164,3 +164,9 @@ def neighbour(case: str, p99_ms: float, alone_ms: float, batch_ms: float, harmed
 def poison(goodput: float, normal: float, harmed: int) -> list[Promise]:
     return [Promise("poison", f"{POISON_SHARE:.0%} of normal goodput", goodput, POISON_SHARE * normal, at_least=True),
             Promise("poison", "good requests harmed", harmed, 0.0)]
+
+
+def rollouts(rolled_back: Mapping[str, float], good: Collection[str], alpha: float) -> list[Promise]:
+    """rolled_back: share of the rollouts of each version; good: those that break no gate of their plan."""
+    return [Promise(name, "rolled back, share", share, alpha) if name in good else Promise(name, "rolled back, share", share, 1.0, at_least=True)
+            for name, share in rolled_back.items()]

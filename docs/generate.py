@@ -20,6 +20,7 @@ from starlette.routing import Route
 
 from batchmill import cli
 from batchmill.app import make_server
+from batchmill.audit import Audit
 from batchmill.config import ServerConfig
 from batchmill.core.histogram import CODE_NAMES
 from batchmill.endpoints import rest
@@ -32,6 +33,7 @@ from batchmill.observe.metrics import Metrics
 from batchmill.registry import model_config
 from batchmill.registry.settings import TUNABLE
 from batchmill.reload import AT_RUN_TIME
+from batchmill.store import Store
 
 HERE = Path(__file__).resolve().parent
 
@@ -142,7 +144,7 @@ def paths() -> str:
 
 
 def metrics() -> str:
-    text = Metrics(make_server(ServerConfig()), lambda: [], Changes(), triton=True).render().decode()
+    text = Metrics(make_server(ServerConfig()), lambda: [], Changes(), Audit(Store()), triton=True).render().decode()
     helps = {line.split(" ")[2]: line.split(" ", 3)[3] for line in text.splitlines() if line.startswith("# HELP")}
     kinds = {line.split(" ")[2]: line.split(" ")[3] for line in text.splitlines() if line.startswith("# TYPE")}
     return table(["metric", "kind", ""], [[f"`{name}`", kinds[name], helps[name]] for name in helps])

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import batchmill
 from batchmill import reload
 from batchmill.config import MIB, ServerConfig
 from batchmill.core import ort
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
     from batchmill.endpoints.grpc_services import Services
     from batchmill.endpoints.repository import Guard, Repository
     from batchmill.observe.windows import Windows
+    from batchmill.rollout.conductor import Conductor
+    from batchmill.recorder import Recorder
 
 log = Log(__name__)
 FIRST_MODEL_SECS = 0.5  # what the endpoints' imports wait for the first model, which they would slow down
@@ -69,6 +72,9 @@ class App:
         self._changes = Changes()
         self._store = Store()
         self._book = Book(self._store)
+        self._started_at = time.time()
+        self._making = threading.RLock()  # guards what follows, and the order in which it is told
+        self._made: Recorder | None = None  # by _recorder()
         self._learned = Learned(self._store, config.wide_thread_count())
         self._sweep = Sweep(config.executor_count(), config.wide_thread_count(), self._learned, self._is_busy)
         self._reaper = Reaper(self._server.release, self._changes.retired)
@@ -112,6 +118,7 @@ class App:
             code = self._serve_and_log()
             self._loader.close()
             self._keep_learned()
+            self._recorder().stopped()
             self._store.close()
             threads = [thread for thread in threading.enumerate() if not thread.daemon]
             if self._keeper.stop() or len(threads) > 1 or not self._server.idle():
@@ -132,7 +139,8 @@ class App:
         """The keeper's thread, before it looks at the models."""
         found = reload.reread(self._config, self._reread or (lambda: self._config))
         if found:
-            self._config, self._key = found
+            before, (self._config, self._key) = self._config, found
+            self._recorder().reloaded(admin_of(before), admin_of(self._config))
             self._warn()
             self._let_in()
 
@@ -209,6 +217,25 @@ class App:
             if not self._all_loaded:
                 log.info("server_ready" if ready else "server_not_ready", models=len(models), broken=len(broken))
             self._all_loaded = True
+        self._tell_recorder()
+
+    def _tell_recorder(self) -> None:
+        with self._making:
+            if self._made:
+                self._made.published(self._models, self._complete)
+
+    def _recorder(self) -> Recorder:
+        """Made with the endpoints, when the first model can answer: its imports, and a disk, would keep that waiting."""
+        with self._making:
+            if self._made is None:
+                from batchmill.audit import Audit
+                from batchmill.recorder import Recorder
+
+                self._made = Recorder(Audit(self._store))
+                about = {"release": batchmill.__version__, "registry": str(self._registry.absolute()), "process": os.getpid()}
+                self._made.started(self._started_at, about)
+                self._tell_recorder()
+        return self._made
 
     def _serve_and_log(self) -> int:
         if not self._config.access_log:
@@ -239,9 +266,10 @@ class App:
         signalled = asyncio.Event()
         loop.add_reader(self._server.signal_fileno(), signalled.set)
         with self._sweep.quiet.loading():
-            services, dispatcher, windows = self._start_endpoints()
+            services, dispatcher, windows, conductor = self._start_endpoints()
         tasks = [loop.create_task(work) for work in (
             self._tell_health(services), windows.follow(lambda: served(self._models)), RuntimeLog(ort.take_messages).follow(), self._follow_learned(),
+            conductor.follow(lambda: self._models if self._complete else {}),
         )]  # fmt: skip
         await signalled.wait()
         loop.remove_reader(self._server.signal_fileno())
@@ -251,7 +279,7 @@ class App:
         services.set_models(False, self._models)
         return await self._drain(dispatcher)
 
-    def _start_endpoints(self) -> tuple[Services, Dispatcher, Windows]:
+    def _start_endpoints(self) -> tuple[Services, Dispatcher, Windows, Conductor]:
         # Imported only now: together they take longer than everything that is needed to answer an inference.
         from batchmill.endpoints.catalog import Catalog
         from batchmill.endpoints.dispatch import Dispatcher
@@ -259,23 +287,28 @@ class App:
         from batchmill.endpoints.grpc_services import Services
         from batchmill.endpoints.repository import Repository
         from batchmill.endpoints.rest import application
+        from batchmill.endpoints.rollouts import rollouts
         from batchmill.endpoints.routes import routes
         from batchmill.endpoints.uploads import Uploads
         from batchmill.observe.metrics import Metrics
         from batchmill.observe.windows import Windows
+        from batchmill.rollout.conductor import Conductor
 
         windows = Windows()
         catalog = Catalog(lambda: self._models, windows, self._config.server_name, lambda: self._complete)
         server = GrpcServer(self._config.max_body_mib * MIB)
         uploads = Uploads(self._registry, self._keeper, lambda: self._models)
         repository = Repository(self._keeper.load, self._keeper.unload, self._keeper.tune, self._guard(), uploads,
-                                offered=self._config.model_control != "none")  # fmt: skip
+                                offered=self._config.model_control != "none", recorder=self._recorder())  # fmt: skip
         self._repository = repository
         self._let_in()  # by settings that may have changed meanwhile
-        metrics = Metrics(self._server, lambda: served(self._models), self._changes, triton=self._config.triton_metrics)
-        dispatcher = Dispatcher(self._server.bridge, application(catalog, metrics, repository, routes(catalog, repository, self._book, self._keeper.change)), server, self._config.max_body_mib * MIB)
+        metrics = Metrics(self._server, lambda: served(self._models), self._changes, repository.recorder.audit, triton=self._config.triton_metrics)
+        conductor = Conductor(self._store, self._book, self._keeper.change, repository.recorder.rollout)
+        routed = [*routes(catalog, repository, self._book, self._keeper.change), *rollouts(catalog, repository, conductor)]
+        cold = application(catalog, metrics, repository, routed)
+        dispatcher = Dispatcher(self._server.bridge, cold, server, self._config.max_body_mib * MIB)
         dispatcher.start()
-        return Services(server, catalog, repository), dispatcher, windows
+        return Services(server, catalog, repository), dispatcher, windows, conductor
 
     async def _follow_learned(self) -> None:
         import asyncio
@@ -283,6 +316,7 @@ class App:
         while True:
             await asyncio.sleep(KEEP_SECS)
             self._keep_learned()
+            self._recorder().audit.retry()
 
     async def _tell_health(self, services: Services) -> None:
         """Health's watchers learn of models as they come and go, and of the whole when the first pass has ended."""
@@ -324,6 +358,11 @@ class App:
 def served(models: Mapping[str, ModelStatus]) -> list[Version]:
     """All versions that serve."""
     return [version.served for model in models.values() for version in model.ready() if version.served]
+
+
+def admin_of(config: ServerConfig) -> dict[str, object]:
+    """Who may change something, as the audit trail tells it."""
+    return {"admin_key_file": str(config.admin_key_file or ""), "admin_open": config.admin_open, "allow_upload": config.allow_upload}
 
 
 async def until(done: Callable[[], bool], seconds: float) -> None:

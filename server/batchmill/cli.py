@@ -58,7 +58,13 @@ def parser() -> argparse.ArgumentParser:
     add_infer(commands.add_parser("infer", help="send one request to a running server"))
     add_models(commands.add_parser("models", help="list what a running server serves"))
     add_top(commands.add_parser("top", help="watch the versions that are asked most"))
+    add_route(commands.add_parser("route", help="show or set which versions of a model get its traffic"))
+    add_label(commands.add_parser("label", help="name versions of a model, or take names away"))
+    add_promote(commands.add_parser("promote", help="give a version all of its model's traffic"))
+    add_rollback(commands.add_parser("rollback", help="give a model's traffic back to those that had it before the last change"))
+    add_rollout(commands.add_parser("rollout", help="bring a version into service step by step"))
     add_tune(commands.add_parser("tune", help="show or change how a running server batches and queues a model"))
+    add_audit(commands.add_parser("audit", help="show who has changed what on a running server; verify that; copy it"))
     return root
 
 
@@ -262,12 +268,116 @@ def add_tune(command: argparse.ArgumentParser) -> None:
     command.add_argument("model", metavar="MODEL")
     command.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="such as batching.max_batch_size=32; none: shows what is in force")
     command.add_argument("--clear", nargs="*", metavar="KEY", help="take back what was set of these keys; without one, of all")
-    add_remote(command)
-    command.add_argument("--admin-key-file", type=Path, default=os.environ.get("BATCHMILL_ADMIN_KEY_FILE") or None, metavar="PATH",
-                         help="holds the key of a server that wants one (BATCHMILL_ADMIN_KEY_FILE)")  # fmt: skip
+    add_key(command)
 
 
 def tune(options: argparse.Namespace) -> int:
     from batchmill.retune import run
 
     return run(options.model, options.settings, options.clear, options.url, options.admin_key_file, options.json)
+
+
+def add_audit(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(command=audit)
+    command.add_argument("--model", metavar="NAME", help="of this model alone")
+    command.add_argument("--action", metavar="ACTION", help="of this kind alone, such as traffic.moved, or rollout for all that begin so")
+    command.add_argument("--since", metavar="TIME", help="such as 2h, 7d or 2026-01-31T12:00 (UTC)")
+    command.add_argument("--limit", type=int, metavar="COUNT", help="the newest so many, at most 1000. Default: 100")
+    command.add_argument("--verify", nargs="?", const="", metavar="FILE", help="say whether all is as it was written, on the server or in a copy")
+    command.add_argument("--head", default="", metavar="SEQ:HASH", help="with --verify: an entry seen before, which has to be there still")
+    command.add_argument("--export", metavar="FILE", help="copy all of it, a line of JSON for each entry, and verify the copy; -: to standard output")
+    add_remote(command)
+
+
+def audit(options: argparse.Namespace) -> int:
+    from batchmill import trail
+
+    wanted = {name: getattr(options, name) for name in ("model", "action", "since", "limit")}
+    acts = options.verify is not None, options.export is not None, any(value is not None for value in wanted.values())
+    if sum(acts) > 1:
+        raise UsageError("--verify and --export are of the whole trail: no other flags beside them")
+    if options.head and not acts[0]:
+        raise UsageError("--head is for --verify")
+    if acts[0]:
+        return trail.verify(options.url, options.verify, options.head, options.json)
+    if acts[1]:
+        return trail.export(options.url, options.export, options.json)
+    return trail.show(options.url, wanted, options.json)
+
+
+def add_key(command: argparse.ArgumentParser) -> None:
+    """What all commands that change something take."""
+    add_remote(command)
+    command.add_argument("--admin-key-file", type=Path, default=os.environ.get("BATCHMILL_ADMIN_KEY_FILE") or None, metavar="PATH",
+                         help="holds the key of a server that wants one (BATCHMILL_ADMIN_KEY_FILE)")  # fmt: skip
+
+
+def add_route(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(command=route)
+    command.add_argument("model", metavar="MODEL")
+    command.add_argument("weights", nargs="*", metavar="VERSION=WEIGHT", help="such as 1=90 2=10; none: shows the route")
+    command.add_argument("--rule", action="append", default=[], metavar="KIND:NAME=VALUE:VERSION",
+                         help="header:x-tenant=acme:2 or parameter:tier=gold:2; goes before the weights")  # fmt: skip
+    command.add_argument("--no-rules", action="store_true", help="take back the rules there are")
+    command.add_argument("--clear", action="store_true", help="take back weights and rules: the newest version that is ready has the traffic")
+    add_key(command)
+
+
+def route(options: argparse.Namespace) -> int:
+    from batchmill import traffic
+
+    return traffic.route(options.model, options.weights, options.rule, options.clear, options.no_rules, options.url, options.admin_key_file, options.json)
+
+
+def add_label(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(command=label)
+    command.add_argument("model", metavar="MODEL")
+    command.add_argument("labels", nargs="*", metavar="LABEL=VERSION", help="such as canary=2; none: shows the labels")
+    command.add_argument("--remove", action="append", default=[], metavar="LABEL")
+    add_key(command)
+
+
+def label(options: argparse.Namespace) -> int:
+    from batchmill import traffic
+
+    return traffic.label(options.model, options.labels, options.remove, options.url, options.admin_key_file, options.json)
+
+
+def add_promote(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(command=promote)
+    command.add_argument("model", metavar="MODEL")
+    command.add_argument("version", metavar="VERSION")
+    add_key(command)
+
+
+def promote(options: argparse.Namespace) -> int:
+    from batchmill import traffic
+
+    return traffic.promote(options.model, options.version, options.url, options.admin_key_file, options.json)
+
+
+def add_rollback(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(command=rollback)
+    command.add_argument("model", metavar="MODEL")
+    add_key(command)
+
+
+def rollback(options: argparse.Namespace) -> int:
+    from batchmill import traffic
+
+    return traffic.rollback(options.model, options.url, options.admin_key_file, options.json)
+
+
+def add_rollout(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(command=rollout)
+    command.add_argument("action", choices=("start", "status", "approve", "abort"))
+    command.add_argument("model", metavar="MODEL")
+    command.add_argument("version", metavar="VERSION", nargs="?", help="to start with")
+    command.add_argument("--plan", type=Path, metavar="FILE", help="steps and gates, YAML or JSON; none: shadow, 1%%, 5%%, 25%%, 100%%")
+    add_key(command)
+
+
+def rollout(options: argparse.Namespace) -> int:
+    from batchmill import stepwise
+
+    return stepwise.run(options.action, options.model, options.version, options.plan, options.url, options.admin_key_file, options.json)

@@ -11,6 +11,7 @@ BatchmillError
 │   └── GoldenFailed    it does not reproduce its golden.npz, or that cannot be used
 ├── RegistryGone        nothing can be loaded from a registry that is not there
 ├── StorageFailed       the registry cannot be written
+├── AuditUnreadable     the audit trail cannot be read or written
 ├── InvalidRequest      what a call says is wrong
 │   ├── InvalidUpload   a file or a config that is uploaded
 │   └── UploadsOff      uploads are not allowed
@@ -125,6 +126,13 @@ class StorageFailed(BatchmillError):
 
     code, http_status, reason = UNAVAILABLE, 503, "STORAGE"
     advice = "Make room or give the right, then send the upload again; nothing of it is left."
+
+
+class AuditUnreadable(BatchmillError):
+    """The audit trail cannot be read or written just now."""
+
+    code, http_status, reason = UNAVAILABLE, 503, "AUDIT_UNREADABLE"
+    advice = "Look in the log: a disk may be full, or the state file damaged. Serving goes on."
 
 
 class InvalidRequest(BatchmillError):

@@ -7,19 +7,41 @@ import http.client
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from batchmill.errors import RemoteError, UnreachableError, UsageError
 
+PART_BYTES = 64 << 10
+
 
 def call(url: str, body: bytes | None = None, headers: dict[str, str] | None = None, method: str | None = None) -> bytes:
+    with reached(url), urllib.request.urlopen(urllib.request.Request(url, body, headers or {}, method=method), timeout=60) as answer:
+        size = answer.headers.get("Inference-Header-Content-Length", "")
+        data: bytes = answer.read()
+        return size.encode() + b"\n" + data if body is not None else data
+
+
+def saved(url: str, path: str, write: Callable[[bytes], object]) -> None:
+    """Hands on what a GET of our own answers, part by part."""
+    address = url.rstrip("/") + path
+    with reached(address):
+        answer = urllib.request.urlopen(address, timeout=60)
+    with answer:
+        while True:
+            with reached(address):
+                part = answer.read(PART_BYTES)
+            if not part:
+                break
+            write(part)
+
+
+@contextlib.contextmanager
+def reached(url: str) -> Iterator[None]:
+    """RemoteError: the server has answered with an error; UnreachableError: none has answered."""
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, body, headers or {}, method=method), timeout=60) as answer:
-            size = answer.headers.get("Inference-Header-Content-Length", "")
-            data: bytes = answer.read()
-            return size.encode() + b"\n" + data if body is not None else data
+        yield
     except urllib.error.HTTPError as error:
         text = error.read().decode(errors="replace")
         with contextlib.suppress(ValueError, KeyError, TypeError):

@@ -1,7 +1,8 @@
 """What is set or learned at run time and survives a restart: values by kind and key, in one SQLite file of the state folder.
 
 Reads are served from memory. A thread of its own reads the file at the start and writes it, so that nobody waits for a disk but those
-who read before it has been read. What cannot be written stays in memory, and is tried again with the next write.
+who read before it has been read. What cannot be written stays in memory, and is tried again with the next write. Who has a table of his
+own in the file asks that thread to work on it.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ import json
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from batchmill.logs import Log
 
@@ -20,13 +22,25 @@ if TYPE_CHECKING:
     import sqlite3
 
 log = Log(__name__)
+T = TypeVar("T")
 NAME = "state.db"
-RUNS, TUNING, ROUTE = "runs", "tuning", "route"  # kinds
+RUNS, TUNING, ROUTE, ROLLOUT = "runs", "tuning", "route", "rollout"  # kinds
 MOST = {RUNS: 10_000}  # of a kind; who has not been used for longest goes
 USED_SECS = 24 * 3600  # how exactly the time of the last use is kept
 CLOSE_SECS = 5.0  # what the end of the server waits for a disk
 # Each leads to the version of its place, counted from 1. What has been released is not edited: another one is appended.
-MIGRATIONS = ("CREATE TABLE kept (kind TEXT, key TEXT, value TEXT NOT NULL, used_s INTEGER NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID",)
+MIGRATIONS = (
+    "CREATE TABLE kept (kind TEXT, key TEXT, value TEXT NOT NULL, used_s INTEGER NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID",
+    # The audit trail: before, after and files are JSON. Its hashes tell of changes; the triggers keep them from being made by mistake.
+    """CREATE TABLE audit (seq INTEGER PRIMARY KEY, at TEXT NOT NULL, actor TEXT NOT NULL, "key" INTEGER NOT NULL, action TEXT NOT NULL,
+           model TEXT NOT NULL, version TEXT NOT NULL, "before" TEXT NOT NULL, "after" TEXT NOT NULL, files TEXT NOT NULL, outcome TEXT NOT NULL,
+           reason TEXT NOT NULL, hash TEXT NOT NULL);
+       CREATE INDEX audit_model ON audit (model, seq);
+       CREATE TRIGGER audit_insert BEFORE INSERT ON audit WHEN NEW.seq IS NOT (SELECT coalesce(max(seq), 0) + 1 FROM audit)
+           BEGIN SELECT RAISE(ABORT, 'the audit trail takes entries at its end alone'); END;
+       CREATE TRIGGER audit_update BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'the audit trail is not changed'); END;
+       CREATE TRIGGER audit_delete BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'nothing leaves the audit trail'); END""",
+)
 _PUT = "INSERT OR REPLACE INTO kept VALUES (?, ?, ?, ?)"
 _DELETE = "DELETE FROM kept WHERE kind = ? AND key = ?"
 
@@ -38,6 +52,14 @@ class Row(NamedTuple):
 
 class NewerSchema(Exception):
     """The file is one of a later release."""
+
+
+class NoFile(Exception):
+    """Nothing is kept beyond this process; the text says why."""
+
+
+class Closed(Exception):
+    """The store was closed before."""
 
 
 class Store:
@@ -54,7 +76,9 @@ class Store:
         self._change = threading.Condition()  # guards what follows
         self._rows: dict[str, dict[str, Row]] = {}  # by kind and key, those used last at the end
         self._pending: dict[tuple[str, str], Row | None] = {}  # to be written; None: deleted
+        self._asked: list[tuple[Callable[[sqlite3.Connection], Any], Future[Any]]] = []
         self._is_new = self._closing = False  # is_new: there is something in pending that was not tried yet
+        self._no_file = "there is no state folder"  # why, where there is none
 
     def open(self, folder: Path | None) -> None:
         """Called once. Has the file read, when there is one: else the first write makes it."""
@@ -94,6 +118,20 @@ class Store:
         with self._change:
             if self._rows.get(kind, {}).pop(key, None) is not None:
                 self._write(kind, key, None)
+
+    def ask(self, work: Callable[[sqlite3.Connection], T]) -> Future[T]:
+        """Has the thread do it, after what was put before. Fails with what work raises, sqlite3.Error, OSError, NoFile or Closed."""
+        done: Future[T] = Future()
+        done.set_running_or_notify_cancel()  # who no longer waits for it cannot take it back
+        with self._change:
+            refused = Closed("the state is closed") if self._closing else None if self._path else NoFile(self._no_file)
+            if not refused:
+                self._asked.append((work, done))
+                self._start()
+                self._change.notify()
+        if refused:
+            done.set_exception(refused)
+        return done
 
     def close(self) -> None:
         """Returns when all is written, or after CLOSE_SECS."""
@@ -155,8 +193,11 @@ class Store:
     def _give_up(self, reason: str) -> None:
         log.warning("state_not_kept", path=str(self._path), reason=reason, note="what is set at run time ends with this process")
         with self._change:
-            self._path = None
+            self._path, self._no_file = None, reason
             self._pending.clear()
+            asked, self._asked = self._asked, []
+        for _, done in asked:
+            done.set_exception(NoFile(reason))
         self._is_read.set()
 
     def _read(self, file: sqlite3.Connection) -> None:
@@ -172,24 +213,40 @@ class Store:
         failed = False
         while True:
             with self._change:
-                self._change.wait_for(lambda: self._is_new or self._closing)
+                self._change.wait_for(lambda: self._is_new or self._asked or self._closing)
                 pending, self._pending, self._is_new = self._pending, {}, False
-                closing = self._closing
+                closing, is_asked = self._closing, bool(self._asked)
+            problem = None
             try:
-                if pending:
+                if pending or is_asked:
                     file = file or opened(path)
+                if file and pending:
                     write(file, pending)
                     failed = False
             except (sqlite3.Error, OSError) as error:
-                if not failed:
+                problem = error
+                if pending and not failed:
                     log.warning("state_not_written", path=str(path), reason=str(error), note="tried again with the next write")
-                failed = True
+                    failed = True
                 with self._change:
                     self._pending = pending | self._pending
+            self._do_what_is_asked(file, problem)
             if closing:
                 break
         if file:
             file.close()
+
+    def _do_what_is_asked(self, file: sqlite3.Connection | None, problem: Exception | None) -> None:
+        """problem: why there is no file, where there is none."""
+        with self._change:
+            asked, self._asked = self._asked, []
+        for work, done in asked:
+            try:
+                if file is None:
+                    raise problem or Closed("the state is closed")
+                done.set_result(work(file))
+            except Exception as error:  # to who asked
+                done.set_exception(error)
 
 
 def opened(path: Path) -> sqlite3.Connection:
@@ -221,6 +278,7 @@ def connected(path: Path) -> sqlite3.Connection:
         for number in range(version, len(MIGRATIONS)):
             file.executescript(f"BEGIN; {MIGRATIONS[number]}; PRAGMA user_version = {number + 1}; COMMIT")
         file.execute("SELECT count(value) FROM kept").fetchone()  # reads all of it
+        file.execute("SELECT count(hash) FROM (SELECT hash FROM audit ORDER BY seq DESC LIMIT 1)").fetchone()  # after which the next one comes
     except BaseException:
         file.close()
         raise

@@ -111,3 +111,8 @@ def test_a_neighbour_may_cost_twice_the_own_p99_and_a_batch():
 def test_poison_harms_nobody_and_costs_less_than_a_third():
     assert [promise.kept for promise in bounds.poison(70.0, 100.0, 0)] == [True, True]
     assert [promise.kept for promise in bounds.poison(69.9, 100.0, 1)] == [False, False]
+
+
+def test_good_versions_may_be_rolled_back_as_often_as_declared_and_every_bad_one_must_be():
+    promises = bounds.rollouts({"equal": 0.05, "better": 0.06, "slow": 1.0, "wrong": 0.99}, {"equal", "better"}, 0.05)
+    assert {promise.point: promise.kept for promise in promises} == {"equal": True, "better": False, "slow": True, "wrong": False}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections import Counter
@@ -202,3 +204,40 @@ def test_changes_want_the_key_and_reads_do_not(registry, tmp_path):
         assert call(server, f"{BASE}/promote", "POST", {"version": "1"})[0] == 401
         assert call(server, f"{BASE}/route")[1]["weights"] == {}
         assert call(server, f"{BASE}/promote", "POST", {"version": "1"}, Authorization="Bearer a-secret-of-16-characters")[0] == 200
+
+
+def command(server, *arguments):
+    """(exit code, what it prints)."""
+    done = subprocess.run([sys.executable, "-m", "batchmill", *arguments, "--url", server.url], capture_output=True, text=True, timeout=60)
+    return done.returncode, done.stdout or done.stderr
+
+
+def test_the_commands_set_and_show_what_the_calls_do(server):
+    assert command(server, "route", "linear", "1=75", "2=25", "--rule", "header:X-Tenant=acme:2")[0] == 0
+    code, text = command(server, "route", "linear")
+    assert code == 0
+    assert [line.split()[:2] for line in text.splitlines()[1:3]] == [["1", "75.00%"], ["2", "25.00%"]]
+    assert "rule: header x-tenant = acme -> version 2" in text
+    assert "rollback goes to: 2=100" in text
+    assert command(server, "route", "linear", "1=50", "2=50")[1].count("x-tenant") == 1, "rules stay when weights are set"
+    assert "x-tenant" not in command(server, "route", "linear", "--no-rules")[1]
+    assert json.loads(command(server, "label", "linear", "canary=2", "--remove", "stable", "--json")[1]) == {"canary": "2"}
+    assert command(server, "promote", "linear", "2")[0] == 0
+    assert json.loads(command(server, "rollback", "linear", "--json")[1])["weights"] == {"1": 50, "2": 50}
+    assert "no weights are set" in command(server, "route", "linear", "--clear")[1]
+    for wrong in (["route", "linear", "one=x"], ["route", "linear", "--rule", "cookie:a=b:1"], ["label", "linear", "canary"]):
+        assert command(server, *wrong)[0] == 2
+    assert command(server, "promote", "linear", "9")[0] == 1
+
+
+def test_each_change_and_each_refusal_is_in_the_audit_trail(server):
+    set_route(server, {"1": 100})
+    call(server, f"{BASE}/labels/canary", "PUT", {"version": "2"})
+    call(server, f"{BASE}/promote", "POST", {"version": "9"})
+    call(server, f"{BASE}/rollback", "POST")
+    entries = call(server, "/admin/audit?model=linear")[1]["entries"]
+    found = [(one["action"], one["outcome"]) for one in reversed(entries) if one["action"].split(".")[0] in ("route", "label", "traffic")]
+    assert [one for one in found if one[0] != "traffic.moved"] == [
+        ("route.set", "ok"), ("label.set", "ok"), ("traffic.promoted", "failed"), ("traffic.rolled_back", "ok")]
+    (first,) = (one for one in entries if one["action"] == "route.set")
+    assert (first["before"]["weights"], first["after"]["weights"]) == ({}, {"1": 100})

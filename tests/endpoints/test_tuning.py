@@ -26,8 +26,8 @@ class Registry:
 
     def __init__(self, guard=Guard(), *, is_complete=True):  # noqa: B008  (frozen)
         self.models = {"m": ModelStatus("m")}
-        repository = Repository(None, None, self.tune, guard, None, offered=False)
-        self.application = rest.application(Catalog(lambda: self.models, is_complete=lambda: is_complete), None, repository)
+        self.repository = Repository(None, None, self.tune, guard, None, offered=False)
+        self.application = rest.application(Catalog(lambda: self.models, is_complete=lambda: is_complete), None, self.repository)
 
     def tune(self, name, change):
         done = Future()

@@ -4,15 +4,18 @@ from types import SimpleNamespace
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from batchmill.audit import Audit
+from batchmill.chain import Event
 from batchmill.observe.changes import Changes
 from batchmill.observe.metrics import Metrics
+from batchmill.store import Store
 
 SERVER = SimpleNamespace(stats=lambda: {"connections": 3, "in_flight": 2, "pending_bytes": 7, "refused": {"connections": 1},
                                         "access_log_dropped": 5, "requests": {"NOT_FOUND": 4}})
 
 
-def samples(changes=None):
-    text = Metrics(SERVER, list, changes or Changes()).render().decode()
+def samples(changes=None, audit=None):
+    text = Metrics(SERVER, list, changes or Changes(), audit or Audit(Store())).render().decode()
     return {(one.name, *(one.labels[label] for label in sorted(one.labels))): one.value for family in text_string_to_metric_families(text) for one in family.samples}
 
 
@@ -26,6 +29,7 @@ def test_the_servers_figures_are_those_of_the_data_plane():
         ("batchmill_connections",): 3, ("batchmill_in_flight_requests",): 2, ("batchmill_pending_bytes",): 7,
         ("batchmill_refused_requests_total", "not_found"): 4, ("batchmill_refused_connections_total",): 1,
         ("batchmill_access_log_dropped_requests_total",): 5,
+        ("batchmill_audit_waiting_entries",): 0, ("batchmill_audit_lost_entries_total",): 0, ("batchmill_audit_broken",): 0,
     }
 
 
@@ -68,3 +72,11 @@ def test_a_model_that_has_left_the_registry_has_no_series():
     changes.published({}, {}, 0.0)
     changes.retired("m", 0.1)
     assert not any("m" in key[1:] for key in samples(changes))
+
+
+def test_an_audit_trail_that_was_changed_is_told():
+    audit = Audit(Store())
+    audit.record(Event("a"))
+    audit._memory._entries[0]["model"] = "other"
+    audit.verify()
+    assert samples(audit=audit)["batchmill_audit_broken",] == 1

@@ -127,8 +127,14 @@ def test_padding_is_read(tmp_path):
 @pytest.mark.parametrize(("text", "without_effect"), [
     ("slo: {latency_ms: 20, target: 0.9}\nbatching: {preferred_batch_sizes: [4]}\nqueue: {max_rows: 5}", ()),
     ("parameters: {team: vision}", ("parameters",)),
-    ("lineage: {note: first}", ("lineage",)),
+    ("lineage: {note: first}", ()),
     ("warmup: {runs: 1}", ()),
 ])
 def test_keys_without_effect_are_told(tmp_path, text, without_effect):
     assert read(tmp_path, text).without_effect == without_effect
+
+
+def test_lineage_is_what_the_file_says_of_it_and_needs_no_loading(tmp_path):
+    got = read(tmp_path, "lineage: {git_commit: 4f2a, note: 'after the fix'}")
+    assert got.lineage == {"git_commit": "4f2a", "note": "after the fix"}
+    assert got.for_loading() == read(tmp_path, "").for_loading()

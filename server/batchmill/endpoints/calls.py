@@ -14,7 +14,8 @@ JSON = "application/json"
 class Call:
     """A path and its method. answer: the name of a schema, or a media type; empty: no body. fails: HTTP statuses.
 
-    versions: it is there below /versions/{version} too. also: another path for the same.
+    query: names, and the values each can have; one alone is an example of many. versions: it is there below /versions/{version} too.
+    also: another path for the same.
     """
 
     method: str
@@ -74,6 +75,14 @@ CALLS = (
     Call("patch", _TUNING, "sets some of these keys, from the next batch on, before what the model's file says; null takes one back (PATCH; guarded)",
          "Tuning", (400, 401, 403, 404, 503), "TuneRequest", guarded=True),
     Call("delete", _TUNING, "takes back all that calls have set (DELETE; guarded)", "Tuning", (401, 403, 404, 503), guarded=True),
+    Call("get", "/admin/audit",
+         "what `batchmill audit` shows: who has changed what, newest first (`?model=`, `action=`, `since=2h` or a time, `before=SEQ`, `limit=100`), "
+         "the head, and whether all of it can be written", "Audit", (400, 503),
+         query=(("model", ("digits",)), ("action", ("traffic.moved",)), ("since", ("2h",)), ("before", ("1000",)), ("limit", ("100",)))),
+    Call("get", "/admin/audit/export", "the whole audit trail, oldest first, a line of JSON for each entry and one for the head",
+         "application/x-ndjson", (503,)),
+    Call("get", "/admin/audit/verify", "reads the whole trail and says whether it is as it was written (`?head=SEQ:HASH`: that entry is still there)",
+         "AuditVerdict", (400, 503), query=(("head", (f"0:{'0' * 64}",)),)),
     Call("get", "/admin/activity", "what `batchmill top` shows (`?window=10s`, `1m`, `5m`)", "Activity", (400,),
          query=(("window", ("10s", "1m", "5m")),)),
     Call("get", "/metrics", "for Prometheus", "text/plain"),
@@ -102,6 +111,9 @@ _SHAPE = listed({"type": "integer", "minimum": 0})
 _TENSOR = {"name": TEXT, "datatype": {"enum": DATATYPES}, "shape": _SHAPE}
 _SPECS = listed(record({"name": TEXT, "datatype": {"enum": DATATYPES}, "shape": listed(WHOLE)}))
 _CONFIG_SPECS = listed(record({"name": TEXT, "data_type": TEXT, "dims": listed(WHOLE)}))
+_HEAD = record({"seq": WHOLE, "hash": TEXT})
+_AUDIT_STATE = record({"kept": {"enum": ["file", "memory"]}, "waiting": WHOLE, "lost": WHOLE, "problem": TEXT,
+                       "verified": {"type": ["object", "null"]}})
 _DURATION = record({"count": WHOLE, "ns": WHOLE})
 _STAGES = ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output", "cache_hit", "cache_miss")
 
@@ -142,6 +154,10 @@ SCHEMAS: dict[str, dict[str, Any]] = {
     "TuneRequest": {
         "type": "object", "additionalProperties": False, "description": "keys and values of model.yaml, nested as there, or dotted",
         "properties": {key: {} for key in (*dict.fromkeys(key.partition(".")[0] for key in TUNABLE if "." in key), *TUNABLE)}},
+    "Audit": record({"entries": listed(record({
+        "seq": WHOLE, "at": TEXT, "actor": TEXT, "key": FLAG, "action": TEXT, "model": TEXT, "version": TEXT, "before": {}, "after": {}, "files": ANY,
+        "outcome": {"enum": ["ok", "refused", "failed"]}, "reason": TEXT, "hash": TEXT})), "head": _HEAD, "state": _AUDIT_STATE}),
+    "AuditVerdict": record({"head": _HEAD, "broken": {"type": ["integer", "null"]}, "reason": TEXT, "state": _AUDIT_STATE}),
     "Activity": record({"window": TEXT, "versions": listed(record({"model": TEXT, "version": TEXT, "waiting": WHOLE}))}),
     "Numbers": data({"anyOf": [NUMBER, {"enum": ["NaN", "Infinity", "-Infinity"]}]}),
     "Integers": data(WHOLE),

@@ -158,6 +158,7 @@ def version_row(model: ModelStatus, version: VersionStatus, default: bool) -> di
         "memory_bytes": version.memory_bytes,
         "file_bytes": version.file_bytes,
         "sha256": version.file_hash(),
+        "lineage": model.settings.lineage,
     }
 
 

@@ -234,7 +234,9 @@ def operation(call: Call, path: str, examples: dict[str, str]) -> dict[str, Any]
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}, **(which if name == "which" else {}), "example": examples[name]}
         for name in names
     ]
-    parameters += [{"name": name, "in": "query", "schema": {"enum": list(values)}, "example": values[0]} for name, values in call.query]
+    for name, values in call.query:
+        schema = {"enum": list(values)} if len(values) > 1 else {"type": "string"}
+        parameters.append({"name": name, "in": "query", "schema": schema, "example": values[0]})
     is_infer = call.body == "InferRequest"
     if is_infer:
         content: dict[str, Any] = infer_response(call.answer)

@@ -8,12 +8,17 @@ import hmac
 import ipaddress
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Any
 
+from batchmill.audit import Audit
+from batchmill.chain import Event
 from batchmill.endpoints.asgi import client_of
 from batchmill.endpoints.uploads import Uploads
-from batchmill.errors import Forbidden, InvalidRequest, Unauthenticated, Unsupported, UploadsOff
-from batchmill.registry.tuning import Change
+from batchmill.errors import BatchmillError, Forbidden, InvalidRequest, Unauthenticated, Unsupported, UploadsOff
+from batchmill.recorder import Recorder
+from batchmill.registry.tuning import Change, Set
+from batchmill.store import Store
 
 _FORWARDED = ("origin", "forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
 
@@ -27,6 +32,10 @@ class Guard:
 
     key: bytes | None = None
     open: bool = False
+
+    @property
+    def asks_for_key(self) -> bool:
+        return self.key is not None and not self.open
 
     def check(self, peer: str, headers: Mapping[str, str]) -> None:
         """headers: names in lower case. Raises Unauthenticated or Forbidden."""
@@ -60,7 +69,7 @@ def is_local_host(host: str) -> bool:
 class Repository:
     """What the calls do. start_load, start_unload, start_tune: the registry's, by model name. offered: loads and unloads are.
 
-    guard and allow_upload may be replaced while it is used.
+    guard and allow_upload may be replaced while it is used. recorder: gets an entry of each call that changes something, or would.
     """
 
     start_load: Callable[[str], Future[None]]
@@ -70,10 +79,16 @@ class Repository:
     uploads: Uploads
     offered: bool = True
     allow_upload: bool = False
+    recorder: Recorder = field(default_factory=lambda: Recorder(Audit(Store())))
 
     async def load(self, name: str, parameters: Mapping[str, object], peer: str, headers: Mapping[str, str]) -> None:
         """Returns when the model serves. parameters: the call's, by name. Raises BatchmillError."""
-        self.check(peer, headers)
+        action = "model.upload" if parameters else "model.load"
+        event = self.check(action, name, peer, headers)
+        given = {"parameters": sorted(one[:200] for one in parameters)[:50]} if parameters else None
+        await self.recorder.call(event, self._load(name, parameters), lambda: {"after": given})
+
+    async def _load(self, name: str, parameters: Mapping[str, object]) -> None:
         if not parameters:
             return await asyncio.wrap_future(self.start_load(name))
         for parameter in parameters:
@@ -85,15 +100,54 @@ class Repository:
 
     async def unload(self, name: str, peer: str, headers: Mapping[str, str]) -> None:
         """Returns when the model serves no more."""
-        self.check(peer, headers)
-        await asyncio.wrap_future(self.start_unload(name))
+        event = self.check("model.unload", name, peer, headers)
 
-    async def tune(self, name: str, change: Change) -> None:
-        """Returns when it is in force. Who changes something has been checked. Nothing is loaded for it: always offered."""
-        await asyncio.wrap_future(self.start_tune(name, change))
+        async def unload() -> None:
+            await asyncio.wrap_future(self.start_unload(name))
 
-    def check(self, peer: str, headers: Mapping[str, str]) -> None:
-        """Whether this caller may load and unload, and whether there is anything to be done at all."""
-        self.guard.check(peer, headers)
+        await self.recorder.call(event, unload())
+
+    async def at_rest(self, name: str) -> None:
+        """Returns when what was asked of the model before is in force."""
+        await asyncio.wrap_future(self.start_tune(name, lambda called: called))
+
+    async def tune(self, name: str, change: Callable[[], Change], peer: str, headers: Mapping[str, str]) -> None:
+        """Returns when it is in force. Nothing is loaded for it: always offered. change: makes it, or raises BatchmillError."""
+        event, sets = self.admit("tuning.set", name, peer, headers), ({}, {})  # type: tuple[Event, tuple[Set, Set]]
+
+        async def tune() -> None:
+            wanted = change()
+
+            def noted(before: Set) -> Set:
+                nonlocal sets
+                sets = before, wanted(before)
+                return sets[1]
+
+            await asyncio.wrap_future(self.start_tune(name, noted))
+
+        await self.recorder.call(event, tune(), lambda: differing(*sets))
+
+    def check(self, action: str, name: str, peer: str, headers: Mapping[str, str]) -> Event:
+        """Whether this caller may load and unload, and whether there is anything to be done at all. As admit()."""
+        event = self.admit(action, name, peer, headers)
         if not self.offered:
-            raise Unsupported("--model-control none: this server serves what was there at its start")
+            error = Unsupported("--model-control none: this server serves what was there at its start")
+            self.recorder.refused(event, error)
+            raise error
+        return event
+
+    def admit(self, action: str, name: str, peer: str, headers: Mapping[str, str]) -> Event:
+        """The audit entry of what this caller is about to do to a model. Raises Unauthenticated or Forbidden, and records that."""
+        event = Event(action, name, actor=peer or "unknown")
+        try:
+            self.guard.check(peer, headers)
+        except BatchmillError as error:
+            self.recorder.refused(event, error)
+            raise
+        return replace(event, key=self.guard.asks_for_key)
+
+
+def differing(before: Set, after: Set) -> dict[str, Any]:
+    """What calls had set and have set, of the keys that changed; as fields of an entry."""
+    keys = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
+    return {"before": {key: before.get(key) for key in keys}, "after": {key: after.get(key) for key in keys}}

@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from batchmill.endpoints import docs_page, v1
+from batchmill.endpoints import audited, docs_page, v1
 from batchmill.endpoints.calls import JSON
 from batchmill.endpoints.catalog import Catalog
 from batchmill.endpoints.openapi import BINARY, HEADER_LENGTH, OpenApi
@@ -128,12 +128,12 @@ def application(catalog: Catalog, metrics: Metrics, repository: Repository, more
         return answer(catalog.index(object_of(await request.body()).get("ready") is True))
 
     async def load(request: Request) -> Response:
-        peer = request.scope["batchmill.peer"]
-        repository.check(peer, request.headers)  # before a body is read that may be large
+        peer, name = request.scope["batchmill.peer"], request.path_params["model"]
+        repository.check("model.load", name, peer, request.headers)  # before a body is read that may be large
         parameters = (await run_in_threadpool(object_of, await request.body())).get("parameters", {})
         if not isinstance(parameters, dict):
             raise InvalidRequest("parameters: an object wanted")
-        await repository.load(request.path_params["model"], parameters, peer, request.headers)
+        await repository.load(name, parameters, peer, request.headers)
         return answer({})
 
     async def unload(request: Request) -> Response:
@@ -141,15 +141,17 @@ def application(catalog: Catalog, metrics: Metrics, repository: Repository, more
         return answer({})
 
     async def tune(request: Request) -> Response:
-        name = request.path_params["model"]
-        change: tuning.Change = tuning.unchanged
+        name, body = request.path_params["model"], await request.body()
+
+        def change() -> tuning.Change:
+            catalog.model(name)  # says so while the server still loads its models
+            return functools.partial(tuning.changed, body=object_of(body)) if request.method == "PATCH" else tuning.nothing
+
         if request.method in ("PATCH", "DELETE"):
-            repository.guard.check(request.scope["batchmill.peer"], request.headers)
-            change = tuning.nothing
-        if request.method == "PATCH":
-            change = functools.partial(tuning.changed, body=object_of(await request.body()))
-        catalog.model(name)  # says so while the server still loads its models
-        await repository.tune(name, change)
+            await repository.tune(name, change, request.scope["batchmill.peer"], request.headers)
+        else:
+            catalog.model(name)
+            await repository.at_rest(name)
         return answer({"model": name, "tuning": await run_in_threadpool(tuning.told, catalog.model(name).settings)})
 
     def of_model(read: Callable[[str, str], Any]) -> Callable[[Request], Any]:
@@ -165,6 +167,7 @@ def application(catalog: Catalog, metrics: Metrics, repository: Repository, more
         Route("/v2/repository/models/{model}/unload", unload, methods=["POST"]),
         Route("/admin/models", models),
         Route("/admin/models/{model}/tuning", tune, methods=["GET", "PATCH", "DELETE"]),
+        *audited.routes(lambda: repository.recorder.audit),
         Route("/admin/activity", reader(lambda request: catalog.activity(request.query_params.get("window", "10s")))),
         Route("/metrics", render_metrics),
         *described(OpenApi(catalog.statuses)),

@@ -21,7 +21,7 @@ from batchmill.registry.naming import Rule
 from batchmill.registry.status import ModelStatus
 from batchmill.rollout import routing as routings
 from batchmill.rollout.book import Book
-from batchmill.rollout.routing import Change
+from batchmill.rollout.routing import Change, Routing
 
 Version = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,17}$")]
 Label = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
@@ -83,10 +83,19 @@ def routes(catalog: Catalog, repository: Repository, book: Book, change: Callabl
     """change: Keeper.change()."""
 
     async def changed(request: Request, action: str, make: Callable[[bytes], Change]) -> Response:
-        repository.guard.check(request.scope["batchmill.peer"], request.headers)
-        name = request.path_params["model"]
-        catalog.model(name)  # says so while the server still loads its models
-        await asyncio.wrap_future(change(name, book.changed(action, make(await request.body()))))
+        name, noted = request.path_params["model"], dict[str, dict[str, object]]()
+        event = repository.admit(action, name, request.scope["batchmill.peer"], request.headers)
+
+        def note(before: Routing, after: Routing) -> None:
+            was, now = routings.summary(before), routings.summary(after)
+            differing = [key for key in now if now[key] != was[key]]
+            noted.update(before={key: was[key] for key in differing}, after={key: now[key] for key in differing})
+
+        async def act() -> None:
+            catalog.model(name)  # says so while the server still loads its models
+            await asyncio.wrap_future(change(name, book.changed(make(await request.body()), note)))
+
+        await repository.recorder.call(event, act(), lambda: noted)
         return told(name)
 
     def told(name: str) -> Response:

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from batchmill.audit import Audit
 from batchmill.core import exposition
 from batchmill.core.reactor import Server
 from batchmill.core.router import Version
@@ -20,12 +21,13 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 class Metrics:
     """render() may be called by any thread. triton: Triton's names as well."""
 
-    def __init__(self, server: Server, versions: Callable[[], Sequence[Version]], changes: Changes, *, triton: bool = False) -> None:
+    def __init__(self, server: Server, versions: Callable[[], Sequence[Version]], changes: Changes, audit: Audit, *, triton: bool = False) -> None:
         self._versions = versions
         self._triton = triton
         self._registry = CollectorRegistry()
         self._registry.register(ServerCollector(server))
         self._registry.register(ChangesCollector(changes))
+        self._registry.register(AuditCollector(audit))
 
     def render(self) -> bytes:
         """Series of versions exist from their first answer on; unknown model names never become labels."""
@@ -81,6 +83,18 @@ class ChangesCollector(Collector):
         for (model, version), state in changes.states.items():
             states.add_metric([model, version, state], 1)
         yield states
+
+
+class AuditCollector(Collector):
+    def __init__(self, audit: Audit) -> None:
+        self._audit = audit
+
+    def collect(self) -> Iterator[Metric]:
+        state = self._audit.state()
+        broken = bool(state["verified"] and state["verified"]["broken"] is not None)
+        yield GaugeMetricFamily("batchmill_audit_waiting_entries", "Audit entries that are not on the disk yet", state["waiting"])
+        yield CounterMetricFamily("batchmill_audit_lost_entries", "Audit entries that could not be written, and were too many to wait", state["lost"])
+        yield GaugeMetricFamily("batchmill_audit_broken", "1 when the last verification of the audit trail found an entry that was changed", broken)
 
 
 def add_durations(family: HistogramMetricFamily, labels: list[str], durations: Durations) -> None:

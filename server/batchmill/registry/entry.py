@@ -21,6 +21,7 @@ from batchmill.store import TUNING, Store
 
 log = Log(__name__)
 VANISHED = "its folder is gone; it serves on, as the model's route names it"
+WAITS = "waits until its files stand still"
 
 
 @dataclass(slots=True)
@@ -125,7 +126,7 @@ class Entry:
             if self.folder.versions and status.reason != before:
                 log.error("model_failed", name=status.name, reason=status.reason)
         elif not status.reason and not status.versions:
-            status.reason = "waits until its files stand still"
+            status.reason = WAITS
         return before != status.reason
 
     def mark(self, plan: Plan, routed: Collection[int] = ()) -> bool:

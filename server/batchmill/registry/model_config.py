@@ -25,7 +25,7 @@ HOUR_MS = 3_600_000
 PREFERRED_MAX = 8  # batch sizes
 EDGES_MAX, LONGEST = 32, 65536  # lengths that rows are padded to, and the greatest of them
 # Valid keys that this release does not act on; a file that has one is told so.
-_NOT_YET = ("lineage", "parameters")
+_NOT_YET = ("parameters",)
 
 
 def read_folder(folder: Path, name: str) -> ModelSettings:
@@ -41,6 +41,12 @@ def read(path: Path) -> ModelSettings:
     """The settings of a model.yaml; the defaults when there is no such file. ConfigError names file, line and key."""
     if not path.is_file():
         return ModelSettings()
+    node, given = document(path)
+    return validated(path, node, given)
+
+
+def document(path: Path) -> tuple[yaml.Node | None, Any]:
+    """What is in a file of YAML, with the places of its keys; an empty one has no keys. ConfigError names file and line."""
     import yaml
 
     if path.stat().st_size > MAX_BYTES:
@@ -57,7 +63,7 @@ def read(path: Path) -> ModelSettings:
         raise ConfigError(f"{where}: {getattr(error, 'problem', None) or 'not readable as YAML'}") from None
     if twice is not None:
         raise ConfigError(f"{path}:{twice.start_mark.line + 1}:{twice.start_mark.column + 1}: {twice.value[:MAX_ECHO]}: given twice")
-    return validated(path, node, given)
+    return node, given
 
 
 def refuse_bombs(path: Path, events: Iterable[Any]) -> None:
@@ -279,13 +285,13 @@ def make_schema() -> Any:
 
     class Lineage(Part):
         git_commit: str = ""
-        """Without effect in this release."""
+        """Of the code that made the model. Shown in /admin/models and in the audit trail, as all of this."""
         training_run: str = ""
-        """Without effect in this release."""
+        """Its name or address, wherever training runs are kept."""
         data_sha256: str = ""
-        """Without effect in this release."""
+        """Of the data it was trained on."""
         note: str = ""
-        """Without effect in this release."""
+        """Anything else."""
 
     class Model(Part):
         backend: Literal["onnxruntime"] = "onnxruntime"
@@ -384,4 +390,5 @@ def settings_of(model: Any) -> ModelSettings:
         golden_atol=model.golden.atol,
         golden_p99_ms=model.golden.p99_ms,
         signature_change=model.signature_change,
+        lineage={key: value for key, value in model.lineage.model_dump().items() if value},
     )

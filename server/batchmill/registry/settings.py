@@ -66,6 +66,7 @@ class ModelSettings:
     declared: tuple[DeclaredTensor, ...] = ()
     notes: tuple[str, ...] = ()  # what was found in config.pbtxt and does not count
     without_effect: tuple[str, ...] = ()  # keys that are valid and that this release does not act on
+    lineage: dict[str, str] = field(default_factory=dict)  # what it says of where the model is from
     file: str = ""  # model.yaml or config.pbtxt; empty: there is none
     given: dict[str, Any] = field(default_factory=dict)
     called: dict[str, Any] = field(default_factory=dict)
@@ -74,5 +75,5 @@ class ModelSettings:
         """Without what needs no loading anew when it changes: what is chosen among, and what a version in service takes over."""
         return replace(
             self, versions=VersionPolicy(), labels={}, signature_change="hold", notes=(), without_effect=(), warmup_runs=0,
-            tuning=Tuning(max_batch_size=1), file="", given={}, called={},
+            tuning=Tuning(max_batch_size=1), lineage={}, file="", given={}, called={},
         )  # fmt: skip

@@ -33,10 +33,6 @@ def changed(before: Set, body: Mapping[str, Any]) -> Set:
     return after
 
 
-def unchanged(before: Set) -> Set:
-    return before
-
-
 def nothing(_: Set) -> Set:
     return {}
 

@@ -35,8 +35,8 @@ class Book:
     def naming(self, model: str, settings: ModelSettings) -> Naming:
         return routings.naming_of(self.routing(model), settings.labels)
 
-    def changed(self, action: str, change: Change) -> Callable[[ModelStatus, Collection[int]], None]:
-        """For Keeper.change(). Raises InvalidRequest when it names versions that the model does not have."""
+    def changed(self, change: Change, note: Callable[[Routing, Routing], None]) -> Callable[[ModelStatus, Collection[int]], None]:
+        """For Keeper.change(). note: gets what was and what is. Raises InvalidRequest when it names versions that the model does not have."""
 
         def act(status: ModelStatus, present: Collection[int]) -> None:
             before, standard = self.routing(status.name), status.pick()
@@ -47,8 +47,8 @@ class Book:
             self._routings[status.name] = after
             self._counts[status.name] = {number: version.served.routed for number, version in status.versions.items() if version.served}
             self._store.put(ROUTE, status.name, routings.to_json(after))
-            log.info("route_changed", name=status.name, action=action, weights=dict(after.traffic.weights), rules=len(after.rules),
-                     labels={label: version for label, version in after.labels.items() if version}, generation=after.generation)  # fmt: skip
+            note(before, after)
+            log.info("route_changed", name=status.name, **routings.summary(after))
 
         return act
 

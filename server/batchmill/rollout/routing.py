@@ -71,6 +71,21 @@ def rolled_back(routing: Routing, standard: str) -> Routing:
     return replace(routing, traffic=routing.before, before=current if current.weights else None, generation=routing.generation + 1)
 
 
+def stepped(weights: Weights, origin: Traffic) -> Change:
+    """A step of a rollout: a rollback goes to the traffic before its first, not before this one."""
+    return lambda routing, standard: replace(moved(routing, weights, standard), before=origin)
+
+
+def returned(origin: Traffic) -> Change:
+    """To the traffic before a rollout, slot by slot."""
+    return lambda routing, _: replace(routing, traffic=origin, before=None, generation=routing.generation + 1)
+
+
+def settled(routing: Routing, _: str) -> Routing:
+    """What a rollback would go back to need not be kept loaded any more."""
+    return replace(routing, before=None)
+
+
 def labelled(label: str, version: str | None) -> Change:
     """None: takes it away, model.yaml's too."""
     return lambda routing, _: replace(routing, labels={**routing.labels, label: version})
@@ -87,6 +102,14 @@ def moved(routing: Routing, weights: Weights, standard: str) -> Routing:
 
 def alone(version: str) -> Traffic:
     return Traffic({version: 100.0}, rebalanced((), {version: 1.0})) if version else Traffic()
+
+
+def summary(routing: Routing) -> dict[str, Any]:
+    """For the audit trail and the log."""
+    return {
+        "weights": dict(routing.traffic.weights), "rules": [[rule.kind, rule.name, rule.equals, rule.version] for rule in routing.rules],
+        "labels": dict(routing.labels), "generation": routing.generation,
+    }  # fmt: skip
 
 
 # For the state.
