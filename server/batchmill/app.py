@@ -288,7 +288,8 @@ class App:
         from batchmill.endpoints.repository import Repository
         from batchmill.endpoints.rest import application
         from batchmill.endpoints.rollouts import rollouts
-        from batchmill.endpoints.routes import routes
+        from batchmill.endpoints.routes import changer, routes
+        from batchmill.endpoints.shadows import shadows
         from batchmill.endpoints.uploads import Uploads
         from batchmill.observe.metrics import Metrics
         from batchmill.observe.windows import Windows
@@ -304,7 +305,8 @@ class App:
         self._let_in()  # by settings that may have changed meanwhile
         metrics = Metrics(self._server, lambda: served(self._models), self._changes, repository.recorder.audit, triton=self._config.triton_metrics)
         conductor = Conductor(self._store, self._book, self._keeper.change, repository.recorder.rollout)
-        routed = [*routes(catalog, repository, self._book, self._keeper.change), *rollouts(catalog, repository, conductor)]
+        change = changer(catalog, repository, self._book, self._keeper.change)
+        routed = [*routes(catalog, self._book, change), *shadows(catalog, repository, self._book, change), *rollouts(catalog, repository, conductor)]
         cold = application(catalog, metrics, repository, routed)
         dispatcher = Dispatcher(self._server.bridge, cold, server, self._config.max_body_mib * MIB)
         dispatcher.start()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from concurrent.futures import Future
 from typing import Annotated, Literal, TypeVar
 
@@ -29,6 +29,7 @@ Token = Annotated[str, StringConstraints(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]{1
 RULES_MOST, VERSIONS_MOST = 32, 16
 EQUALS_MOST = 256  # bytes, notes.hpp's kWatchedMost
 Act = Callable[[ModelStatus, Collection[int]], None]
+Changer = Callable[[Request, str, Callable[[bytes], Change]], Awaitable[None]]  # of a model's routing, by a body; with its name in the audit trail
 Given = TypeVar("Given", bound=BaseModel)
 
 
@@ -79,10 +80,10 @@ def parsed(kind: type[Given], body: bytes) -> Given:
         raise InvalidRequest(f"{place + ': ' if place else ''}{first['msg'].removeprefix('Value error, ')}"[:500]) from None
 
 
-def routes(catalog: Catalog, repository: Repository, book: Book, change: Callable[[str, Act], Future[None]]) -> list[Route]:
+def changer(catalog: Catalog, repository: Repository, book: Book, change: Callable[[str, Act], Future[None]]) -> Changer:
     """change: Keeper.change()."""
 
-    async def changed(request: Request, action: str, make: Callable[[bytes], Change]) -> Response:
+    async def changed(request: Request, action: str, make: Callable[[bytes], Change]) -> None:
         name, noted = request.path_params["model"], dict[str, dict[str, object]]()
         event = repository.admit(action, name, request.scope["batchmill.peer"], request.headers)
 
@@ -96,7 +97,14 @@ def routes(catalog: Catalog, repository: Repository, book: Book, change: Callabl
             await asyncio.wrap_future(change(name, book.changed(make(await request.body()), note)))
 
         await repository.recorder.call(event, act(), lambda: noted)
-        return told(name)
+
+    return changed
+
+
+def routes(catalog: Catalog, book: Book, change: Changer) -> list[Route]:
+    async def changed(request: Request, action: str, make: Callable[[bytes], Change]) -> Response:
+        await change(request, action, make)
+        return told(request.path_params["model"])
 
     def told(name: str) -> Response:
         import orjson

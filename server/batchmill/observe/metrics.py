@@ -10,7 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from batchmill.audit import Audit
-from batchmill.core import exposition
+from batchmill.core import exposition, shadow_figures
 from batchmill.core.reactor import Server
 from batchmill.core.router import Version
 from batchmill.observe.changes import BOUNDS_SECS, Changes, Durations
@@ -28,6 +28,7 @@ class Metrics:
         self._registry.register(ServerCollector(server))
         self._registry.register(ChangesCollector(changes))
         self._registry.register(AuditCollector(audit))
+        self._registry.register(ShadowCollector(versions))
 
     def render(self) -> bytes:
         """Series of versions exist from their first answer on; unknown model names never become labels."""
@@ -95,6 +96,27 @@ class AuditCollector(Collector):
         yield GaugeMetricFamily("batchmill_audit_waiting_entries", "Audit entries that are not on the disk yet", state["waiting"])
         yield CounterMetricFamily("batchmill_audit_lost_entries", "Audit entries that could not be written, and were too many to wait", state["lost"])
         yield GaugeMetricFamily("batchmill_audit_broken", "1 when the last verification of the audit trail found an entry that was changed", broken)
+
+
+class ShadowCollector(Collector):
+    """Of versions that are candidates, or were since they were loaded."""
+
+    def __init__(self, versions: Callable[[], Sequence[Version]]) -> None:
+        self._versions = versions
+
+    def collect(self) -> Iterator[Metric]:
+        found = [([one.name, one.version], stats) for one in self._versions() if (stats := shadow_figures.stats_of(one))]
+        for name, key, text in (
+            ("mirrored_requests", "mirrored", "Answered requests that a candidate shall run, too"),
+            ("compared_requests", "compared", "Those that it has run"),
+            ("agreeing_requests", "agreeing", "Those whose answers agree"),
+            ("errors", "errors", "Those that it could not run"),
+            ("shed_requests", "shed", "Those that it did not run because there was no room, or callers waited"),
+        ):
+            family = CounterMetricFamily(f"batchmill_shadow_{name}", text, labels=["model", "candidate"])
+            for labels, stats in found:
+                family.add_metric(labels, stats[key])  # type: ignore[literal-required]
+            yield family
 
 
 def add_durations(family: HistogramMetricFamily, labels: list[str], durations: Durations) -> None:

@@ -11,6 +11,7 @@ from batchmill.registry.naming import Naming
 from batchmill.registry.settings import ModelSettings
 from batchmill.registry.status import ModelStatus
 from batchmill.rollout import routing as routings
+from batchmill.rollout import shadow as shadows
 from batchmill.rollout.routing import Change, Routing
 from batchmill.rollout.split import shares_of
 from batchmill.store import ROUTE, Store
@@ -68,6 +69,14 @@ class Book:
             "default": standard.number if standard else None, "shares": shares, "labels": dict(model.naming.labels),
             "before": dict(routing.before.weights) if routing.before else None,
         }  # fmt: skip
+
+    def told_shadows(self, model: ModelStatus) -> dict[str, Any]:
+        """What `batchmill shadow` shows."""
+        return {"model": model.name, "shadows": [shadows.told(model, one) for one in self.routing(model.name).shadows]}
+
+    def told_worst(self, model: ModelStatus) -> dict[str, Any]:
+        """By candidate, the worst first."""
+        return {"model": model.name, "worst": {one.version: shadows.worst(model, one) for one in self.routing(model.name).shadows}}
 
     def _read(self, model: str) -> Routing:
         kept = self._store.get(ROUTE, model)
