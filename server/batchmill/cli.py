@@ -404,12 +404,4 @@ def add_shadow(command: argparse.ArgumentParser) -> None:
 def shadow(options: argparse.Namespace) -> int:
     from batchmill import shadowing
 
-    names = ("share", "max_cpu", "max_pending_mib", "rtol", "atol", "agree_by", "redact")
-    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    if options.worst and (given or options.stop):
-        raise UsageError("--worst shows, and changes nothing: only --save beside it")
-    if options.save and not options.worst:
-        raise UsageError("--save is for --worst")
-    if options.worst:
-        return shadowing.worst(options.model, options.version, options.save, options.url, options.admin_key_file, options.json)
-    return shadowing.run(options.model, options.version, given, options.stop, options.url, options.admin_key_file, options.json)
+    return shadowing.act(vars(options))

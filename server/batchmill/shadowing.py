@@ -4,12 +4,28 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from batchmill.errors import UsageError
 from batchmill.remote import asked, changed, table
+
+SETTINGS = ("share", "max_cpu", "max_pending_mib", "rtol", "atol", "agree_by", "redact")
+
+
+def act(options: Mapping[str, Any]) -> int:
+    """What the flags ask for; the exit code."""
+    given = {name: options[name] for name in SETTINGS if options[name] is not None}
+    if options["worst"] and (given or options["stop"]):
+        raise UsageError("--worst shows, and changes nothing: only --save beside it")
+    if options["save"] and not options["worst"]:
+        raise UsageError("--save is for --worst")
+    remote = options["url"], options["admin_key_file"], options["json"]
+    if options["worst"]:
+        return worst(options["model"], options["version"], options["save"], *remote)
+    return run(options["model"], options["version"], given, options["stop"], *remote)
 
 
 def run(model: str, version: str | None, settings: dict[str, Any], stop: bool, url: str, key_file: Path | None, as_json: bool) -> int:
@@ -30,7 +46,8 @@ def run(model: str, version: str | None, settings: dict[str, Any], stop: bool, u
 def worst(model: str, version: str | None, folder: Path | None, url: str, key_file: Path | None, as_json: bool) -> int:
     """Shows the answers that were furthest apart. folder: gets their tensors, too, as `batchmill infer --input` takes them."""
     answer = changed(url, f"/admin/models/{quote(model, safe='')}/shadow/worst", "GET", None, key_file)
-    found = [(candidate, number, one) for candidate, some in answer["worst"].items() if version in (None, candidate) for number, one in enumerate(some, 1)]
+    found = [(candidate, number, one) for candidate, some in answer["worst"].items() if version in (None, candidate)
+             for number, one in enumerate(some, 1)]  # fmt: skip
     if folder:
         folder.mkdir(parents=True, exist_ok=True)
         for candidate, number, one in found:
@@ -105,7 +122,8 @@ def shown_one(one: dict[str, Any]) -> str:
     ratio = one["latency_ratio"]
     if ratio["mean"] is not None:
         held = ratio["interval"]
-        lines.append(f"run time:       {ratio['mean']:.3g} x" + (f" ({held[0]:.3g} to {held[1]:.3g})" if held else f", of {ratio['batches']} batches alone"))
+        certain = f" ({held[0]:.3g} to {held[1]:.3g})" if held else f", of {ratio['batches']} batches alone"
+        lines.append(f"run time:       {ratio['mean']:.3g} x{certain}")
     rows = [[name, str(each["compared"]), number_of(each["max_abs"]), number_of(each["max_rel"]),
              "-" if each["cosine"] is None else f"{each['cosine']['mean']:.6f}",
              share_of(each["argmax"]).partition(" ")[0], share_of(each["top5"]).partition(" ")[0],

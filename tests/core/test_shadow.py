@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import helper
 
 from batchmill.app import make_server
 from batchmill.backends import Tuning
@@ -218,6 +219,76 @@ def test_a_draining_server_drops_all_of_it(plane: Plane) -> None:
     plane.server.drain()
     found = settled(two)
     assert found["dropped"] > 0
+
+
+def ragged_ids(length: int) -> dict:
+    return {"inputs": [{"name": name, "datatype": "INT64", "shape": [1, length], "data": [value] * length} for name, value in (("ids", 5), ("attention_mask", 1))]}
+
+
+@pytest.mark.parametrize("padded", [(True, True), (True, False), (False, True)])
+def test_rows_of_different_lengths_are_compared_whether_or_not_one_of_the_versions_pads(plane: Plane, padded: tuple[bool, bool]) -> None:
+    padding = ([(1, bytes(8)), (1, bytes(8))], [0, 1], [])
+    model = ort.Model(str(models.texts(plane.folder)))
+    one, two = (Version("texts", number, model, batched=True, fast_ok=False, padding=padding if pads else None)
+                for number, pads in zip("12", padded, strict=True))
+    for version in (one, two):
+        version.tune(**dataclasses.asdict(Tuning(max_batch_size=8, instances=2)))
+    plane.server.publish([("texts", [one, two], one, {}, ((), [], [shadow(rtol=1e-4)]))])
+    with wire.connect(plane.port) as connection, connection.makefile("rb") as file:
+        for turn in range(60):
+            connection.sendall(wire.post("/v2/models/texts/infer", json.dumps(ragged_ids(1 + turn * 7 % 13)).encode()))
+            assert wire.read_answer(file)[0] == 200
+    found = settled(two)
+    assert (found["errors"], found["last_error"]) == (0, "")
+    assert found["compared"] == found["agreeing"] > 0
+    assert {name: output["shapes_differ"] for name, output in found["outputs"].items()} == {"mean": 0, "tokens": 0}
+
+
+def test_a_candidate_that_wants_other_inputs_has_errors_that_say_so(plane: Plane) -> None:
+    one = plane.version(1)
+    two = Version("linear", "2", ort.Model(str(models.lookup(plane.folder))), batched=True, fast_ok=True)
+    two.tune(**dataclasses.asdict(Tuning(instances=2)))
+    plane.publish([one, two], [shadow()])
+    plane.ask(20)
+    found = settled(two)
+    assert found["errors"] + found["shed"] == 20
+    assert 'input "i" of linear/2: missing' in found["last_error"]
+
+
+def endless(plane: Plane, rounds: int, timeout_ms: int) -> tuple[Version, bytes]:
+    two = Version("endless", "2", ort.Model(str(models.endless(plane.folder))), batched=False, fast_ok=False)
+    two.tune(**dataclasses.asdict(Tuning(instances=2, run_timeout_ms=timeout_ms)))
+    one = Version("endless", "1", ort.Model(str(models.write(plane.folder / "quick", "endless", [helper.make_node("Identity", ["x"], ["y"])],
+                  [models.value("n", "INT64", []), models.value("x", "INT64", ["k"])], [models.value("y", "INT64", ["k"])]))), batched=False, fast_ok=False)
+    one.tune(**dataclasses.asdict(Tuning(instances=2)))
+    plane.server.publish([("endless", [one, two], one, {}, ((), [], [shadow()]))])
+    return two, json.dumps({"inputs": [{"name": "n", "datatype": "INT64", "shape": [], "data": [rounds]},
+                                       {"name": "x", "datatype": "INT64", "shape": [1], "data": [0]}]}).encode()
+
+
+def send(plane: Plane, body: bytes) -> int:
+    with wire.connect(plane.port) as connection, connection.makefile("rb") as file:
+        connection.sendall(wire.post("/v2/models/endless/infer", body))
+        return wire.read_answer(file)[0]
+
+
+def test_a_run_that_does_not_end_is_ended_by_its_time_of_the_processor(plane: Plane) -> None:
+    two, body = endless(plane, 1 << 40, timeout_ms=200)
+    assert send(plane, body) == 200
+    found = settled(two)
+    assert (found["errors"], found["last_error"]) == (1, "the run took longer than run_timeout_ms")
+
+
+def test_a_server_stops_though_a_candidate_does_not_end(plane: Plane) -> None:
+    two, body = endless(plane, 1 << 40, timeout_ms=0)
+    assert send(plane, body) == 200
+    end = time.monotonic() + 10
+    while not (found := shadow_figures.stats_of(two)) or not found["pending"]:
+        assert time.monotonic() < end
+    time.sleep(0.05)
+    began = time.monotonic()
+    plane.server.stop()
+    assert time.monotonic() - began < 5
 
 
 def test_candidates_come_and_go_under_load(plane: Plane) -> None:

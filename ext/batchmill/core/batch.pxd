@@ -43,8 +43,8 @@ cdef size_t bytes_elements(const TensorView* tensor, size_t start, int64_t eleme
 # Before scratch.outputs are cut: whether they have the batch's rows, and length. False: status says so.
 cdef bint begin_slices(ModelVersion* version, const InferRequest* batch, int64_t rows, Scratch* scratch, Status* status) noexcept nogil
 
-# scratch.sliced: what a request asked for of scratch.outputs: its rows, from `first` on, cut to its own length. rows: of all its batch; below 0:
-# it is alone. False: no memory for that.
+# scratch.sliced: what a request asked for of scratch.outputs: its rows, from `first` on, cut to its own length. rows: of all its batch;
+# below 0: it is alone. False: no memory for that.
 cdef bint slice_outputs(ModelVersion* version, InferRequest* request, int64_t first, int64_t rows, Scratch* scratch) noexcept nogil
 
 # Writes each request's answer from scratch.outputs, and keeps a part's until the others are there; a request whose answer cannot be written

@@ -1,7 +1,7 @@
 """How far two answers are apart: differences, angle, the greatest elements; and what many requests say together.
 
-Floats are compared as doubles, in one pass over chunks that stay in the first cache. Two NaN are equal, and so are two infinities of one sign;
-where only one of the answers has them, the difference cannot be measured, and they disagree. As numpy has it, NaN is greater than all else.
+Floats are compared as doubles, in one pass over chunks that stay in the first cache. Two NaN are equal, and so are two infinities of one
+sign; where only one answer has them, the difference cannot be measured, and they disagree. As numpy has it, NaN is greater than all else.
 """
 
 from libc.math cimport fabs, INFINITY, isfinite, isnan, sqrt
@@ -69,7 +69,8 @@ cdef struct Sums:
     double ab, aa, bb
 
 
-cdef void compare_chunk(const double* a, const double* b, size_t count, const Tolerance& tolerance, Sums* sums, Compared* told) noexcept nogil:
+cdef void compare_chunk(const double* a, const double* b, size_t count, const Tolerance& tolerance, Sums* sums,
+                        Compared* told) noexcept nogil:
     cdef size_t index
     cdef double difference, greater
     for index in range(count):

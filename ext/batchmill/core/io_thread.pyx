@@ -28,7 +28,7 @@ from batchmill.core.message cimport InferRequest
 from batchmill.core.notes cimport Coding
 from batchmill.core.pacer cimport begin as begin_pacing, end as end_pacing, look as look_at_pacing
 from batchmill.core.router cimport ModelRoute
-from batchmill.core.shadow cimport end_overdue_shadow
+from batchmill.core.shadow_run cimport end_overdue_shadow
 
 cdef extern from * nogil:
     """

@@ -1,7 +1,7 @@
 """Keeps a request that was answered for candidates that shall answer it, too. Its tensors are not copied: it lives on as it is.
 
-All of this happens on threads that serve callers, and takes no lock. Memory that shadows hold is no burden of callers: it leaves their budget
-and counts against the shadow's own. Where callers wait or half of their budget is used, shadows get nothing.
+All of this happens on threads that serve callers, and takes no lock. Memory that shadows hold is no burden of callers: it leaves their
+budget and counts against the shadow's own. Where callers wait or half of their budget is used, shadows get nothing.
 """
 
 from libc.string cimport memcpy
@@ -27,7 +27,7 @@ cdef size_t varint_size(size_t value) noexcept nogil:
 
 
 cdef bint find_raw(InferRequest* request, Mirror* mirror) noexcept nogil:
-    """Points the outputs to where they stand in the answer: at its end, in order. False: not all of them stand there raw, or will not for long."""
+    """Points the outputs to where they stand in the answer: at its end, in order. False: not all stand there raw, or will not for long."""
     cdef size_t index = mirror.outputs.size(), at = request.response.size
     cdef bint proto = request.encoding == Encoding.kProto
     cdef TensorView* output

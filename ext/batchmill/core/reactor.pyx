@@ -15,7 +15,8 @@ from batchmill.core.intake cimport IoThread, Listener, Shared, connect_sink, kMa
 from batchmill.core.io_thread cimport run as run_io_thread
 from batchmill.core.message cimport kMostShadows
 from batchmill.core.router cimport ModelRoute, RouteRule, RouteShadow, RouteShare, RouteTable, Version, VersionPointer, kMaxThreads
-from batchmill.core.shadow cimport drop_all, end_shadows, shadow_in_force, start as start_shadows, stop as stop_shadows
+from batchmill.core.shadow cimport drop_all, start as start_shadows, stop as stop_shadows
+from batchmill.core.shadow_figures cimport end_shadows, shadow_in_force
 
 from batchmill.core.histogram import CODE_NAMES
 
@@ -230,11 +231,11 @@ cdef class Server:
                 raise OSError("cannot create threads")
 
     def publish(self, table, bint complete=True) -> None:
-        """Swaps the route table: (model, versions, standard version or None, labels, and perhaps (shares, rules[, shadows])) each. Visible to the
-        next request.
+        """Swaps the route table: (model, versions, standard version or None, labels, and perhaps (shares, rules[, shadows])) each. Visible
+        to the next request.
 
         complete: what is not in it is not there; until then it is said to be loading. shares: (end slot, version number), ascending.
-        rules: (of_header, name, value, version number). shadows: (version number, share of 10,000, epoch: another one begins anew, settings).
+        rules: (of_header, name, value, version number). shadows: (version number, share of 10,000, epoch: another begins anew, settings).
         """
         cdef RouteTable* fresh = new RouteTable()
         cdef const RouteTable* old = self.shared.table.load()

@@ -1,30 +1,27 @@
 """The thread that runs shadows: one for all, in the scheduler's idle class, so that the kernel lets every thread of a caller go first.
 
-It runs batches by the candidate's own limits, never on the wide pool, and only while no version has callers' rows for an executor. The data plane
-waits for nothing that it holds: requests come and go over stacks without locks, and memory is freed by the thread it belongs to.
-It touches a candidate only by a reference that a request in its hand has.
+It runs batches by the candidate's own limits, never on the wide pool, and only while no version has callers' rows for an executor. The
+data plane waits for nothing that it holds: requests come and go over stacks without locks, and memory is freed by the thread it belongs
+to. It touches a candidate only by a reference that a request in its hand has.
 """
 
-from libc.math cimport log
-from libc.stdint cimport int64_t
-from libcpp.memory cimport shared_ptr
-from libcpp.string cimport string
+from libc.stdint cimport int64_t, uint64_t
 from libcpp.vector cimport vector
 
-from batchmill.core.batch cimport Scratch, begin_slices, gather, slice_outputs
+from batchmill.core.batch cimport Scratch
 from batchmill.core.batcher cimport BatchLimits, fitting, most_rows
 from batchmill.core.clock cimport now_ns
 from batchmill.core.histogram cimport add, kPreferredSizes
-from batchmill.core.message cimport Mirror
-from batchmill.core.mirror cimport enter, unsettle
-from batchmill.core.ort cimport OrtModel, delete_run_options, new_run_options, run, set_terminate
-from batchmill.core.predictor cimport Curve, Estimate, expected_ns, find, kKnots, learn, width_of
+from batchmill.core.message cimport InferRequest, Mirror
+from batchmill.core.mirror cimport enter
+from batchmill.core.ort cimport delete_run_options, new_run_options, set_terminate
+from batchmill.core.predictor cimport Curve, Estimate, find, kKnots, width_of
 from batchmill.core.queue cimport same_key
-from batchmill.core.router cimport ModelVersion
-from batchmill.core.runner cimport all_of_them
-from batchmill.core.shadow_figures cimport compare_answers, count_error
+from batchmill.core.router cimport ModelVersion, Shadow
+from batchmill.core.shadow_figures cimport count_error
+from batchmill.core.shadow_run cimport own_ns, run_batch, settle_back
 from batchmill.core.signature cimport check
-from batchmill.core.status cimport Status, kDeadlineExceeded, kResourceExhausted
+from batchmill.core.status cimport Status
 
 cdef extern from * nogil:
     """
@@ -36,11 +33,6 @@ cdef extern from * nogil:
     static inline void batchmill_idle_class() {
         sched_param none{};
         pthread_setschedparam(pthread_self(), SCHED_IDLE, &none);
-    }
-    static inline int64_t batchmill_own_ns() {
-        timespec now;
-        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-        return int64_t{now.tv_sec} * 1000000000 + now.tv_nsec;
     }
     static inline void batchmill_sleep(int64_t ns) {
         timespec time{static_cast<time_t>(ns / 1000000000), static_cast<long>(ns % 1000000000)};
@@ -77,7 +69,6 @@ cdef extern from * nogil:
         Waiting waiting
 
     void enter_idle_class "batchmill_idle_class"()
-    int64_t own_ns "batchmill_own_ns"()
     void sleep_for "batchmill_sleep"(int64_t ns)
     void doze "batchmill_doze"(ShadowLine* line)
     void wake "batchmill_wake"(ShadowLine* line)
@@ -86,8 +77,6 @@ cdef extern from * nogil:
 cdef extern from "<pthread.h>" nogil:
     int pthread_create(unsigned long*, void*, void* (*)(void*) noexcept nogil, void*)
     int pthread_join(unsigned long, void**)
-
-ctypedef shared_ptr[Shadow] SharedShadow
 
 cdef int64_t LOOK_NS = 1000000          # between two looks for requests: they are not announced, for that costs callers' threads
 cdef int LOOKS = 20                     # in vain, before it dozes and is to be woken
@@ -153,11 +142,6 @@ cdef void let_in(ShadowLine* line, vector[Lane]& lanes) noexcept nogil:
             fail(line, shadow, request, status)
 
 
-cdef void settle_back(Shadow* shadow, InferRequest* request) noexcept nogil:
-    if shadow.version.padding.get() != NULL:
-        unsettle(shadow.version.padding.get(), request)
-
-
 cdef void clear_lane(ShadowLine* line, Lane* lane, int64_t now) noexcept nogil:
     """Takes out what shall not run any more: all, or the oldest."""
     cdef bint pressed = line.pressed_until_ns.load() > now
@@ -200,111 +184,7 @@ cdef Lane* next_lane(vector[Lane]& lanes, int64_t now, int64_t* until) noexcept 
     return found
 
 
-# Runs.
-cdef bint begin_run(ShadowLine* line, ModelVersion* version) noexcept nogil:
-    """False: the thread shall end."""
-    cdef int64_t timeout_ns = version.run_timeout_ns.load()
-    cdef bint goes_on
-    line.lock_run()
-    goes_on = not line.stopping.load()
-    line.passed = False
-    line.run_ends_cpu_ns = own_ns() + timeout_ns if timeout_ns else (<int64_t> 1 << 62)
-    line.unlock_run()
-    return goes_on
-
-
-cdef bint end_run(ShadowLine* line) noexcept nogil:
-    """Whether it was told to end."""
-    cdef bint passed
-    line.lock_run()
-    line.run_ends_cpu_ns = 0
-    passed = line.passed
-    if passed:
-        set_terminate(line.options, False)
-    line.unlock_run()
-    return passed
-
-
-cdef int64_t run_once(ShadowLine* line, ModelVersion* version, InferRequest* batch, int64_t count, Scratch* scratch, Status* status) noexcept nogil:
-    """The time of the processor that it took, ns, with scratch.outputs; 0: it failed, and status says why."""
-    cdef int64_t began
-    cdef bint done
-    if not gather(version, batch, count, scratch):
-        status.set(kResourceExhausted, b"OUT_OF_MEMORY", string(b"no memory for the batch"))
-        return 0
-    if not begin_run(line, version):
-        status.set(kResourceExhausted, b"STOPPED", string(b"the server stops"))
-        return 0
-    began = own_ns()
-    done = run(<OrtModel*> version.model, scratch.inputs.data(), all_of_them(scratch, version.inputs.size()), version.inputs.size(),
-               all_of_them(scratch, version.outputs.size()), version.outputs.size(), &scratch.outputs, status, line.options)
-    began = own_ns() - began
-    if end_run(line) and not done:
-        status.set(kDeadlineExceeded, b"RUN_TIMEOUT", string(b"the run took longer than run_timeout_ms"))
-    return max(<int64_t> 1, began) if done else 0
-
-
-cdef void measure(Shadow* shadow, const InferRequest* first, int64_t rows, int64_t took, Curve* curve) noexcept nogil:
-    """Against what the version that answered was expected to take for as many rows, if that is known from runs of about that size."""
-    cdef Estimate known
-    cdef Mirror* mirror = first.mirror.get()
-    cdef int at, below = 0
-    cdef double expected
-    for at in range(kKnots):
-        curve.knots[at].store(mirror.run_ns[at])
-    while below + 1 < kKnots and <int64_t> 2 << below <= rows:
-        below += 1
-    if mirror.run_ns[below] == 0 or (rows != <int64_t> 1 << below and (below + 1 >= kKnots or mirror.run_ns[below + 1] == 0)):
-        return
-    known.curve, known.scale = curve, 1
-    expected = expected_ns(known, rows)
-    if expected > 0:
-        shadow.log_ratio.put(log(<double> took / expected))
-
-
-cdef bint compare_batch(ShadowLine* line, Shadow* shadow, InferRequest* batch, int64_t rows, Scratch* scratch, Status* status) noexcept nogil:
-    cdef InferRequest* request = batch
-    cdef int64_t first = 0, all_rows = rows if batch.next != NULL else -1
-    if not begin_slices(shadow.version, batch, rows, scratch, status):
-        return False
-    while request != NULL:
-        if slice_outputs(shadow.version, request, first, all_rows, scratch):
-            settle_back(shadow, request)
-            compare_answers(shadow, request, scratch.sliced)
-        else:
-            settle_back(shadow, request)
-            add(shadow.errors, 1)
-        first += request.rows
-        request = request.next
-    return True
-
-
-cdef void run_batch(ShadowLine* line, Shadow* shadow, InferRequest* batch, int64_t rows, int64_t count, Scratch* scratch, Curve* curve) noexcept nogil:
-    """Runs and compares, one by one where they fail together; the requests are finished by then, but for the last to be: its caller does that."""
-    cdef ModelVersion* version = shadow.version
-    cdef InferRequest* request = batch
-    cdef InferRequest* following
-    cdef Status status
-    cdef int width = width_of(batch.inputs, version.first_axis())
-    cdef int64_t took = run_once(line, version, batch, count, scratch, &status)
-    if took and compare_batch(line, shadow, batch, rows, scratch, &status):
-        learn(version.times.made(width), max(<int64_t> 1, rows), <double> took, now_ns())
-        measure(shadow, batch, max(<int64_t> 1, rows), took, curve)
-        add(shadow.batches, 1)
-        add(shadow.rows, <uint64_t> rows)
-    elif count == 1:
-        settle_back(shadow, batch)
-        count_error(shadow, status)
-    else:
-        while request != NULL:
-            following = request.next
-            request.next = NULL
-            run_batch(line, shadow, request, request.rows, 1, scratch, curve)
-            request.next = following
-            request = following
-    scratch.outputs.clear()
-
-
+# Batches.
 cdef int64_t rows_allowed(Lane* lane) noexcept nogil:
     """Of the next batch."""
     cdef Shadow* shadow = lane.shadow
@@ -402,15 +282,6 @@ cdef void* work(void* argument) noexcept nogil:
     return NULL
 
 
-cdef void end_overdue_shadow(ShadowLine* line) noexcept nogil:
-    if not line.started.load() or not line.try_lock_run():
-        return
-    if line.run_ends_cpu_ns and not line.passed and line.cpu_ns() > line.run_ends_cpu_ns:
-        line.passed = True
-        set_terminate(line.options, True)
-    line.unlock_run()
-
-
 cdef bint start(ShadowLine* line) noexcept nogil:
     if line.started.load():
         return True
@@ -444,33 +315,3 @@ cdef void drop_all(ShadowLine* line) noexcept nogil:
         following = request.next
         drop(line, <Shadow*> request.mirror.get().shadows[request.mirror.get().at], request)
         request = following
-
-
-# For Python, which changes the shadows of versions with the GIL held.
-cdef void end_shadows(Version version, uint64_t wanted):
-    cdef vector[SharedShadow] kept
-    cdef size_t index
-    cdef Shadow* shadow
-    for index in range(version.native.shadows.size()):
-        shadow = version.native.shadows[index].get()
-        if shadow.epoch != wanted and shadow.active.load():
-            shadow.end()
-        if shadow.references.load() or index + 1 == version.native.shadows.size():
-            kept.push_back(version.native.shadows[index])
-    version.native.shadows.swap(kept)
-
-
-cdef Shadow* shadow_in_force(Version version, uint64_t epoch, dict settings):
-    cdef Shadow* shadow
-    if version.native.shadows.size():
-        shadow = version.native.shadows.back().get()
-        if shadow.epoch == epoch and shadow.active.load():
-            return shadow
-    shadow = new Shadow(version.native.outputs.size())
-    shadow.version, shadow.epoch = version.native, epoch
-    shadow.settings.max_pending_bytes, shadow.settings.max_cpu = settings["max_pending_bytes"], settings["max_cpu"]
-    shadow.settings.tolerance.rtol, shadow.settings.tolerance.atol = settings["rtol"], settings["atol"]
-    shadow.settings.tolerance.by_argmax, shadow.settings.keep = settings["by_argmax"], settings["keep"]
-    shadow.settings.redact = settings["redact"]
-    version.native.shadows.push_back(SharedShadow(shadow))
-    return shadow

@@ -5,6 +5,7 @@ from libc.stdint cimport int64_t, uint64_t
 from libcpp.memory cimport shared_ptr
 from libcpp.string cimport string
 from libcpp.string_view cimport string_view
+from libcpp.vector cimport vector
 
 from batchmill.core.comparison cimport Compared, Disagreement, NamedTensor, compared, count_compared, told_figures, told_moments
 from batchmill.core.histogram cimport add
@@ -117,6 +118,36 @@ cdef void count_error(Shadow* shadow, const Status& status) noexcept nogil:
     shadow.unlock()
 
 
+# Python changes the shadows of versions, with the GIL held.
+cdef void end_shadows(Version version, uint64_t wanted):
+    cdef vector[SharedShadow] kept
+    cdef size_t index
+    cdef Shadow* shadow
+    for index in range(version.native.shadows.size()):
+        shadow = version.native.shadows[index].get()
+        if shadow.epoch != wanted and shadow.active.load():
+            shadow.end()
+        if shadow.references.load() or index + 1 == version.native.shadows.size():
+            kept.push_back(version.native.shadows[index])
+    version.native.shadows.swap(kept)
+
+
+cdef Shadow* shadow_in_force(Version version, uint64_t epoch, dict settings):
+    cdef Shadow* shadow
+    if version.native.shadows.size():
+        shadow = version.native.shadows.back().get()
+        if shadow.epoch == epoch and shadow.active.load():
+            return shadow
+    shadow = new Shadow(version.native.outputs.size())
+    shadow.version, shadow.epoch = version.native, epoch
+    shadow.settings.max_pending_bytes, shadow.settings.max_cpu = settings["max_pending_bytes"], settings["max_cpu"]
+    shadow.settings.tolerance.rtol, shadow.settings.tolerance.atol = settings["rtol"], settings["atol"]
+    shadow.settings.tolerance.by_argmax, shadow.settings.keep = settings["by_argmax"], settings["keep"]
+    shadow.settings.redact = settings["redact"]
+    version.native.shadows.push_back(SharedShadow(shadow))
+    return shadow
+
+
 # For Python.
 cdef str text(string given):
     cdef bytes raw = given
@@ -130,7 +161,7 @@ cdef SharedShadow last_of(Version version):
 
 
 def stats_of(Version version) -> dict | None:
-    """What was found of it as a candidate since it became one; None: it never was, or not since it was loaded. Nothing is stopped to tell."""
+    """What was found of it as a candidate since it became one; None: it never was since it was loaded. Nothing is stopped to tell."""
     cdef SharedShadow held = last_of(version)
     cdef Shadow* shadow = held.get()
     cdef size_t index
@@ -167,7 +198,7 @@ cdef list told_tensors(const vector[NamedTensor]& tensors, bint whole):
 
 
 def worst_of(Version version) -> list:
-    """The answers that were furthest apart, the worst first: scores; and (name, datatype, shape, raw bytes or None) of inputs and both answers."""
+    """The answers furthest apart, the worst first: scores, and (name, datatype, shape, raw bytes or None) of inputs and both answers."""
     cdef SharedShadow held = last_of(version)
     cdef Shadow* shadow = held.get()
     cdef vector[Disagreement] worst
