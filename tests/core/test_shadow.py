@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from batchmill.app import make_server
 from batchmill.backends import Tuning
@@ -22,7 +22,7 @@ from batchmill.core.router import Version
 from e2e import models, wire
 
 SECONDS = float(os.environ.get("CHURN_SECONDS", "1"))
-SETTINGS = {"max_pending_bytes": 64 << 20, "max_cpu": 0.0, "rtol": 1e-3, "atol": 1e-5, "by_argmax": False, "keep": 8, "redact": False}
+SETTINGS = {"max_pending_bytes": 64 << 20, "max_cpu": 0.0, "rtol": 1e-3, "atol": 1e-5, "by_argmax": False, "keep": 8, "redact": False, "paired": True}
 SUMS = np.arange(32, dtype=np.float32).reshape(8, 4).sum(axis=0) / 10
 
 
@@ -270,6 +270,29 @@ def send(plane: Plane, body: bytes) -> int:
     with wire.connect(plane.port) as connection, connection.makefile("rb") as file:
         connection.sendall(wire.post("/v2/models/endless/infer", body))
         return wire.read_answer(file)[0]
+
+
+def chain(plane: Plane, number: str, steps: int) -> Version:
+    nodes = [helper.make_node("MatMul", [f"t{step}" if step else "x", "w"], [f"t{step + 1}" if step < steps - 1 else "y"]) for step in range(steps)]
+    path = models.write(plane.folder, "chain", nodes, [models.value("x", "FP32", ["n", 64])], [models.value("y", "FP32", ["n", 64])],
+                        [numpy_helper.from_array(np.eye(64, dtype=np.float32), "w")], number)
+    version = Version("chain", number, ort.Model(str(path)), batched=True, fast_ok=True)
+    version.tune(**dataclasses.asdict(Tuning(max_batch_size=8, instances=2)))
+    return version
+
+
+def test_run_times_are_measured_side_by_side(plane: Plane) -> None:
+    one, same, slow = chain(plane, "1", 20), chain(plane, "2", 20), chain(plane, "3", 200)
+    plane.server.publish([("chain", [one, same, slow], one, {}, ((), [], [shadow("2"), shadow("3")]))])
+    body = json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 64], "data": [1.0] * 64}]}).encode()
+    with wire.connect(plane.port) as connection, connection.makefile("rb") as file:
+        for _ in range(1000):
+            connection.sendall(wire.post("/v2/models/chain/infer", body))
+            assert wire.read_answer(file)[0] == 200
+    equal, slower = settled(same)["log_latency_ratio"], settled(slow)["log_latency_ratio"]
+    assert min(equal["count"], slower["count"]) > 0
+    assert abs(equal["mean"]) < np.log(1.5)
+    assert slower["mean"] > np.log(3)
 
 
 def test_a_run_that_does_not_end_is_ended_by_its_time_of_the_processor(plane: Plane) -> None:

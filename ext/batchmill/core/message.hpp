@@ -68,14 +68,13 @@ struct InferRequest;
 // Of a request that candidates shall answer, too, once its caller has its answer: who they are, and what the answer was.
 struct Mirror {
     static constexpr int kShadows = 4;     // candidates a model may have
-    static constexpr int kTimes = 16;      // as many as a curve has knots
 
     Shadow* shadows[kShadows] = {};        // each with a reference
     int count = 0, at = 0;                 // those before `at` are done
     bool kept = false;                     // outputs are those of an answer
     std::vector<TensorView> outputs;       // their bytes are in the answer where they stand there raw, else in bytes; their names there
     Buffer bytes;
-    double run_ns[kTimes] = {};            // what a run of 1, 2, 4 ... rows was expected to take by the version that answered; 0: unknown
+    Version* answered_by = nullptr;        // under lease while not null: of some, so that its run times can be measured beside the candidate's
     int64_t held_bytes = 0;                // of the request, as each shadow counts them while it waits there
     int64_t since_ns = 0;                  // when it was answered
 

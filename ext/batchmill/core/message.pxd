@@ -15,7 +15,6 @@ from batchmill.core.tensor cimport Buffer, TensorView
 
 cdef extern from "message.hpp" namespace "batchmill" nogil:
     int kMostShadows "batchmill::Mirror::kShadows"
-    int kMirrorTimes "batchmill::Mirror::kTimes"
 
     enum class Encoding(uint8_t):
         kProto, kJson
@@ -40,7 +39,7 @@ cdef extern from "message.hpp" namespace "batchmill" nogil:
         cpp_bool kept
         vector[TensorView] outputs
         Buffer bytes
-        double* run_ns
+        NativeVersion* answered_by
         int64_t held_bytes, since_ns
 
     cdef cppclass ReplyTo:

@@ -4,17 +4,18 @@ All of this happens on threads that serve callers, and takes no lock. Memory tha
 budget and counts against the shadow's own. Where callers wait or half of their budget is used, shadows get nothing.
 """
 
+from libc.stdint cimport uint64_t
 from libc.string cimport memcpy
 from libcpp.string_view cimport string_view
 
-from batchmill.core.message cimport Encoding, kMirrorTimes, Mirror
+from batchmill.core.message cimport Encoding, Mirror, NativeVersion
 from batchmill.core.notes cimport Coding
-from batchmill.core.predictor cimport Estimate, find, is_confirmed, kKnots, width_of
 from batchmill.core.router cimport kMostPending, Shadow
 from batchmill.core.status cimport kResourceExhausted
 from batchmill.core.tensor cimport total_bytes
 
 cdef int64_t PRESSED_NS = 100000000     # for so long after a caller has waited too long, shadows are shed
+cdef uint64_t PAIRED_EACH = 8           # one of so many requests keeps its lease until it has been run
 cdef int64_t LONG_WAIT_NS = 20000000    # beside two runs: more than that is no matter of one batch before his own
 
 
@@ -88,12 +89,10 @@ cdef void unsettle(const Padding* padding, InferRequest* request) noexcept nogil
             request.inputs[index].shape.dims[padding.inputs[index].axis] = request.length
 
 
-cdef void note_run_times(Mirror* mirror, InferRequest* request, ModelVersion* version) noexcept nogil:
-    """The lease on the version that answered ends now: what is known of its runs goes along."""
-    cdef Estimate known = find(&version.times, width_of(request.inputs, version.first_axis()))
-    cdef int at
-    for at in range(min(kMirrorTimes, kKnots)):
-        mirror.run_ns[at] = known.curve.knots[at].load() * known.scale if is_confirmed(known) else 0
+cdef void forget_answering(Mirror* mirror) noexcept nogil:
+    if mirror.answered_by != NULL:
+        (<ModelVersion*> mirror.answered_by).leases.fetch_sub(1)
+        mirror.answered_by = NULL
 
 
 cdef bint enter(ShadowLine* line, InferRequest* request) noexcept nogil:
@@ -101,7 +100,7 @@ cdef bint enter(ShadowLine* line, InferRequest* request) noexcept nogil:
     cdef Shadow* shadow
     while mirror.at < mirror.count:
         shadow = <Shadow*> mirror.shadows[mirror.at]
-        if not shadow.active.load() or line.draining.load():
+        if not shadow.active.load() or line.draining.load() or line.stopping.load():
             shadow.dropped.fetch_add(1)
         elif (line.pressed_until_ns.load() > mirror.since_ns or shadow.pending.load() >= kMostPending
               or shadow.pending_bytes.load() + mirror.held_bytes > shadow.settings.max_pending_bytes):
@@ -113,6 +112,7 @@ cdef bint enter(ShadowLine* line, InferRequest* request) noexcept nogil:
             return True
         mirror.at += 1
         shadow.let_go()
+    forget_answering(mirror)
     return False
 
 
@@ -129,17 +129,20 @@ cdef void abandon(InferRequest* request, bint shed) noexcept nogil:
 
 cdef bint hand_in(ShadowLine* line, InferRequest* request, ModelVersion* version, const MemoryBudget& budget, int64_t now) noexcept nogil:
     cdef Mirror* mirror = request.mirror.get()
+    cdef uint64_t number = 0
     cdef int at
     if version == NULL or not request.status.ok() or not mirror.kept:   # no answer to compare with
         abandon(request, False)
         return False
     for at in range(mirror.count):
-        (<Shadow*> mirror.shadows[at]).mirrored.fetch_add(1)
+        number = (<Shadow*> mirror.shadows[at]).mirrored.fetch_add(1)
     if budget.used.load() > budget.limit.load() // 2 or line.pressed_until_ns.load() > now:
         abandon(request, True)
         return False
     mirror.since_ns = now
-    note_run_times(mirror, request, version)
+    if number % PAIRED_EACH == 0 and (<Shadow*> mirror.shadows[0]).paired.load():
+        version.leases.fetch_add(1)
+        mirror.answered_by = <NativeVersion*> version
     if version.padding.get() != NULL:
         unsettle(version.padding.get(), request)
     request.forget_parts()

@@ -31,11 +31,12 @@ cdef extern from "shadow.hpp" namespace "batchmill" nogil:
         ModelVersion* version
         uint64_t epoch
         ShadowSettings settings
-        atomic[cpp_bool] active
+        atomic[cpp_bool] active, paired
         atomic[int64_t] references, pending_bytes, pending
         atomic[uint64_t] mirrored, shed, dropped
         Counter compared, agreeing, errors, expired, batches, rows, cpu_ns
         RunningMoments log_ratio
+        uint64_t measured
         vector[OutputFigures] outputs
         int64_t allowed_ns
         vector[Disagreement] worst

@@ -22,7 +22,7 @@ struct RequestStack {
 
     void push(InferRequest* request) {
         request->next = head.load(std::memory_order_relaxed);
-        while (!head.compare_exchange_weak(request->next, request, std::memory_order_release, std::memory_order_relaxed)) {}
+        while (!head.compare_exchange_weak(request->next, request)) {}
     }
     InferRequest* take() { return head.load(std::memory_order_relaxed) ? head.exchange(nullptr, std::memory_order_acquire) : nullptr; }
 };
@@ -41,6 +41,7 @@ struct Shadow {
     uint64_t epoch = 0;                    // names it: another one has other figures
     ShadowSettings settings;
     std::atomic<bool> active{true};        // false: what waits is dropped, and nothing new comes
+    std::atomic<bool> paired{false};       // run times of the versions that answer may be measured, too: none of them uses the wide pool
     std::atomic<int64_t> references{0};    // requests that are to be run by it, from their routing on
     std::atomic<int64_t> pending_bytes{0}, pending{0};
 
@@ -51,7 +52,8 @@ struct Shadow {
 
     // Written by the thread that runs shadows.
     Counter compared{0}, agreeing{0}, errors{0}, expired{0}, batches{0}, rows{0}, cpu_ns{0};
-    RunningMoments log_ratio;              // of run times: the candidate's by the answering version's for as many rows; one a batch
+    RunningMoments log_ratio;              // of run times: the candidate's by the answering version's for the same batch, one after the other
+    uint64_t measured = 0;                 // batches when that was taken last
     std::vector<OutputFigures> outputs;    // by the candidate's signature
     int64_t allowed_ns = 0;                // when it may run again, by max_cpu
 
@@ -104,7 +106,7 @@ struct ShadowLine {
 
     void send(InferRequest* request) {
         inbox.push(request);
-        if (dozing.load(std::memory_order_relaxed) && dozing.exchange(false)) eventfd_write(wake_fd, 1);
+        if (dozing.load() && dozing.exchange(false)) eventfd_write(wake_fd, 1);
     }
     void send_home(InferRequest* request) { homes[static_cast<size_t>(request->reply_to.io_thread)]->push(request); }
 };

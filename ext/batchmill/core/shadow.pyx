@@ -15,7 +15,7 @@ from batchmill.core.histogram cimport add, kPreferredSizes
 from batchmill.core.message cimport InferRequest, Mirror
 from batchmill.core.mirror cimport enter
 from batchmill.core.ort cimport delete_run_options, new_run_options, set_terminate
-from batchmill.core.predictor cimport Curve, Estimate, find, kKnots, width_of
+from batchmill.core.predictor cimport Estimate, find, width_of
 from batchmill.core.queue cimport same_key
 from batchmill.core.router cimport ModelVersion, Shadow
 from batchmill.core.shadow_figures cimport count_error
@@ -62,7 +62,6 @@ cdef extern from * nogil:
         void push_back(InferRequest* request)
         void push_front(InferRequest* request)
         void pop_front()
-        void swap(Waiting& other)
 
     cdef cppclass Lane "batchmill_lane":
         Shadow* shadow
@@ -82,7 +81,7 @@ cdef int64_t LOOK_NS = 1000000          # between two looks for requests: they a
 cdef int LOOKS = 20                     # in vain, before it dozes and is to be woken
 cdef int64_t KEPT_NS = 10000000000      # older ones tell of another time
 cdef double RUN_NS = 20000000           # as long as a batch shall take at most
-cdef int MEASURE_EACH = 4               # batches, one of which is of a size that the version that answered has run, too
+cdef size_t SKIPS = 64                  # requests of another shape that are passed over to fill a batch
 
 
 # One request.
@@ -187,30 +186,22 @@ cdef Lane* next_lane(vector[Lane]& lanes, int64_t now, int64_t* until) noexcept 
 # Batches.
 cdef int64_t rows_allowed(Lane* lane) noexcept nogil:
     """Of the next batch."""
-    cdef Shadow* shadow = lane.shadow
-    cdef ModelVersion* version = shadow.version
-    cdef InferRequest* first = lane.waiting.front()
+    cdef ModelVersion* version = lane.shadow.version
     cdef BatchLimits limits
-    cdef Estimate known = find(&version.times, width_of(first.inputs, version.first_axis()))
+    cdef Estimate known = find(&version.times, width_of(lane.waiting.front().inputs, version.first_axis()))
     cdef int64_t rows = 0, most
     cdef int at
-    cdef size_t index
-    for index in range(lane.waiting.size()):
-        rows += lane.waiting.at(index).rows
+    cdef size_t index = 0
     limits.max_batch_size = version.max_batch_size.load()
     limits.max_queue_delay_ns = 0
     limits.draining = False
     for at in range(kPreferredSizes):
         limits.preferred[at] = version.preferred[at].load()
+    while index < lane.waiting.size() and rows < limits.max_batch_size:
+        rows += max(<int64_t> 1, lane.waiting.at(index).rows)
+        index += 1
     most = max(<int64_t> 1, min(rows, most_rows(rows, limits, known)))
-    if known.curve != NULL:
-        most = max(<int64_t> 1, fitting(most, known, RUN_NS))
-    if shadow.batches.load() % MEASURE_EACH == 0:
-        at = kKnots - 1
-        while at > 0 and first.mirror.get().run_ns[at] == 0:
-            at -= 1
-        most = min(most, <int64_t> 1 << at)
-    return most
+    return max(<int64_t> 1, fitting(most, known, RUN_NS)) if known.curve != NULL else most
 
 
 cdef InferRequest* take_batch(Lane* lane, int64_t most, int64_t* rows, int64_t* count) noexcept nogil:
@@ -218,32 +209,34 @@ cdef InferRequest* take_batch(Lane* lane, int64_t most, int64_t* rows, int64_t* 
     cdef InferRequest* batch = lane.waiting.front()
     cdef InferRequest* last = batch
     cdef InferRequest* request
-    cdef Waiting others
-    cdef size_t index
+    cdef Waiting skipped
     lane.waiting.pop_front()
     batch.next = NULL
     rows[0], count[0] = batch.rows, 1
-    for index in range(lane.waiting.size()):
-        request = lane.waiting.at(index)
+    while lane.waiting.size() and rows[0] < most and skipped.size() < SKIPS:
+        request = lane.waiting.front()
+        lane.waiting.pop_front()
         if rows[0] + request.rows <= most and same_key(batch, request):
+            request.next = NULL
             last.next = request
             last = request
-            request.next = NULL
             rows[0] += request.rows
             count[0] += 1
         else:
-            others.push_back(request)
-    lane.waiting.swap(others)
+            skipped.push_front(request)
+    while skipped.size():
+        lane.waiting.push_front(skipped.front())
+        skipped.pop_front()
     return batch
 
 
-cdef void run_next(ShadowLine* line, Lane* lane, Scratch* scratch, Curve* curve) noexcept nogil:
+cdef void run_next(ShadowLine* line, Lane* lane, Scratch* scratch) noexcept nogil:
     cdef Shadow* shadow = lane.shadow
     cdef InferRequest* request
     cdef InferRequest* following
     cdef int64_t rows, count, began = now_ns(), cpu = own_ns()
     request = take_batch(lane, rows_allowed(lane), &rows, &count)
-    run_batch(line, shadow, request, rows, count, scratch, curve)
+    run_batch(line, shadow, request, rows, count, scratch)
     cpu = own_ns() - cpu
     add(shadow.cpu_ns, <uint64_t> cpu)
     if shadow.settings.max_cpu > 0:
@@ -257,7 +250,6 @@ cdef void run_next(ShadowLine* line, Lane* lane, Scratch* scratch, Curve* curve)
 cdef void* work(void* argument) noexcept nogil:
     cdef ShadowLine* line = <ShadowLine*> argument
     cdef Scratch* scratch = new Scratch(0)
-    cdef Curve* curve = new Curve()
     cdef vector[Lane] lanes
     cdef Lane* lane
     cdef int64_t now, until
@@ -270,14 +262,13 @@ cdef void* work(void* argument) noexcept nogil:
         looks = 0 if lanes.size() else looks + 1
         lane = next_lane(lanes, now, &until) if line.due.load() == 0 else NULL
         if lane != NULL:
-            run_next(line, lane, scratch, curve)
+            run_next(line, lane, scratch)
         elif looks < LOOKS:
             sleep_for(LOOK_NS)
         else:
             doze(line)
     let_in(line, lanes)
     clear_up(line, lanes, now_ns())
-    del curve
     del scratch
     return NULL
 
@@ -293,9 +284,9 @@ cdef bint start(ShadowLine* line) noexcept nogil:
 
 
 cdef void stop(ShadowLine* line) noexcept nogil:
+    line.stopping.store(True)
     if not line.started.load():
         return
-    line.stopping.store(True)
     wake(line)
     line.lock_run()
     if line.run_ends_cpu_ns:
@@ -310,7 +301,6 @@ cdef void stop(ShadowLine* line) noexcept nogil:
 cdef void drop_all(ShadowLine* line) noexcept nogil:
     cdef InferRequest* request = line.inbox.take()
     cdef InferRequest* following
-    line.stopping.store(True)
     while request != NULL:
         following = request.next
         drop(line, <Shadow*> request.mirror.get().shadows[request.mirror.get().at], request)

@@ -137,6 +137,7 @@ cdef Shadow* shadow_in_force(Version version, uint64_t epoch, dict settings):
     if version.native.shadows.size():
         shadow = version.native.shadows.back().get()
         if shadow.epoch == epoch and shadow.active.load():
+            shadow.paired.store(<bint> settings["paired"])
             return shadow
     shadow = new Shadow(version.native.outputs.size())
     shadow.version, shadow.epoch = version.native, epoch
@@ -144,6 +145,7 @@ cdef Shadow* shadow_in_force(Version version, uint64_t epoch, dict settings):
     shadow.settings.tolerance.rtol, shadow.settings.tolerance.atol = settings["rtol"], settings["atol"]
     shadow.settings.tolerance.by_argmax, shadow.settings.keep = settings["by_argmax"], settings["keep"]
     shadow.settings.redact = settings["redact"]
+    shadow.paired.store(<bint> settings["paired"])
     version.native.shadows.push_back(SharedShadow(shadow))
     return shadow
 

@@ -8,9 +8,10 @@ from dataclasses import asdict
 from typing import Any
 
 from batchmill.core import shadow_figures
+from batchmill.core.router import Version
 from batchmill.registry.naming import Shadow
 from batchmill.registry.status import ModelStatus
-from batchmill.rollout import sequential
+from batchmill.rollout import evidence, sequential
 from batchmill.rollout.evidence import Moments
 from batchmill.rollout.split import SLOTS
 
@@ -18,11 +19,12 @@ ALPHA = 0.05  # of each interval
 COUNTS = ("mirrored", "compared", "agreeing", "errors", "shed", "expired", "dropped", "pending", "pending_bytes", "batches", "rows")
 
 
-def native(shadow: Shadow) -> tuple[str, int, int, dict[str, Any]]:
-    """As Server.publish() takes it."""
+def native(model: ModelStatus, shadow: Shadow) -> tuple[str, int, int, dict[str, Any]]:
+    """As Server.publish() takes it. paired: runs of the versions that answer may be repeated to measure them."""
     settings = {
         "max_pending_bytes": int(shadow.max_pending_mib * (1 << 20)), "max_cpu": shadow.max_cpu, "rtol": shadow.rtol, "atol": shadow.atol,
         "by_argmax": shadow.agree_by == "argmax", "keep": shadow.keep, "redact": shadow.redact,
+        "paired": not any(version.threads.wide for version in model.ready()),
     }  # fmt: skip
     return shadow.version, max(1, round(shadow.share * SLOTS)), shadow.epoch, settings
 
@@ -47,6 +49,15 @@ def told(model: ModelStatus, shadow: Shadow) -> dict[str, Any]:
     return {**about, **(figures(found) if found and found["epoch"] == shadow.epoch else {"figures": None})}
 
 
+def evidence_of(version: Version) -> evidence.Shadow:
+    """What a rollout's gates look at, since the shadow in force began."""
+    found = shadow_figures.stats_of(version)
+    if found is None:
+        return evidence.Shadow()
+    compared = found["compared"]  # before those that agree, which may be more by now
+    return evidence.Shadow(compared, min(compared, found["agreeing"]), found["errors"], moments(found["log_latency_ratio"]))
+
+
 def figures(found: shadow_figures.ShadowFigures) -> dict[str, Any]:
     ratio, tried = moments(found["log_latency_ratio"]), found["compared"] + found["errors"]
     low, high = sequential.mean(ratio, ALPHA)
@@ -63,7 +74,7 @@ def output(found: shadow_figures.OutputFigures) -> dict[str, Any]:
     """mean_*: of the greatest difference in each request. argmax, top5: of rows, where the output has rows of 2 elements or more than 5."""
     absolute, relative, cosine = moments(found["abs"]), moments(found["rel"]), moments(found["cosine"])
     return {
-        **{key: found[key] for key in ("compared", "agreeing", "equal", "shapes_differ", "not_finite")},  # type: ignore[literal-required]
+        **{key: found[key] for key in ("compared", "agreeing", "equal", "shapes_differ", "not_finite")},
         "max_abs": finite(found["max_abs"]), "max_rel": finite(found["max_rel"]),
         "mean_abs": mean(absolute), "mean_rel": mean(relative), "cosine": mean(cosine),
         "argmax": bounded(moments(found["argmax"])), "top5": bounded(moments(found["top"])),

@@ -13,7 +13,7 @@ def entry_of(model: ModelStatus) -> tuple[Any, ...]:
     """As Server.publish() takes it. Shares of versions that are not ready go to those that are; while none is, the shares before serve on."""
     name, served, standard, labels = model.route()
     naming, ready = model.naming, {version.version for version in served}
-    shadows = [native(shadow) for shadow in naming.shadows if not reason_against(model, shadow)]
+    shadows = [native(model, shadow) for shadow in naming.shadows if not reason_against(model, shadow)]
     if not naming.shares and not naming.rules and not shadows:
         return name, served, standard, labels
     shares = among(naming.shares, ready) or among(naming.fallback, ready)
