@@ -63,6 +63,7 @@ def parser() -> argparse.ArgumentParser:
     add_promote(commands.add_parser("promote", help="give a version all of its model's traffic"))
     add_rollback(commands.add_parser("rollback", help="give a model's traffic back to those that had it before the last change"))
     add_rollout(commands.add_parser("rollout", help="bring a version into service step by step"))
+    add_quality(commands.add_parser("quality", help="show how right a model's versions turned out to be, and which is better"))
     add_tune(commands.add_parser("tune", help="show or change how a running server batches and queues a model"))
     add_audit(commands.add_parser("audit", help="show who has changed what on a running server; verify that; copy it"))
     return root
@@ -275,6 +276,19 @@ def tune(options: argparse.Namespace) -> int:
     from batchmill.retune import run
 
     return run(options.model, options.settings, options.clear, options.url, options.admin_key_file, options.json)
+
+
+def add_quality(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(command=quality)
+    command.add_argument("model", metavar="MODEL")
+    command.add_argument("--generation", type=int, metavar="NUMBER", help="of the route, that is compared. Default: the last with two versions")
+    add_remote(command)
+
+
+def quality(options: argparse.Namespace) -> int:
+    from batchmill.assessment import run
+
+    return run(options.model, options.generation, options.url, options.json)
 
 
 def add_audit(command: argparse.ArgumentParser) -> None:

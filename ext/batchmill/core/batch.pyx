@@ -6,14 +6,16 @@ their lengths.
 Of a version that pads, requests of different lengths are filled up to the run's as they are gathered, and their answers cut to their own.
 """
 
-from libc.stdint cimport uint32_t, uintptr_t
+from libc.stdint cimport int32_t, uint32_t, uintptr_t
 from libc.string cimport memcpy
 from libcpp.string cimport string
 from libcpp.string_view cimport string_view
 
 from batchmill.core cimport json_codec, pb_response
-from batchmill.core.message cimport Encoding
+from batchmill.core.feedback_token cimport FeedbackToken, kNoPrediction, make_token, prediction_of
+from batchmill.core.message cimport Encoding, kTokenChars
 from batchmill.core.padding cimport Padding, cut, is_uneven, pad, run_length, size_at
+from batchmill.core.router cimport drawn, kAnyOutput, kNoFeedback, kNoOutput
 from batchmill.core.status cimport append_echo, kInternal, kResourceExhausted, set_too_large
 from batchmill.core.tensor cimport DataType, append_shape, kKeepScratchBytes, total_bytes
 
@@ -190,9 +192,42 @@ cdef void keep(InferRequest* part, Scratch* scratch) noexcept nogil:
         size += part.inputs[index].size
 
 
+cdef uint32_t predicted_by(ModelVersion* version, int32_t wanted, const InferRequest* request, const TensorView* outputs,
+                           size_t count) noexcept nogil:
+    """Of the output that was chosen for it, or else of the first of the answer's that says one."""
+    cdef uint32_t found = kNoPrediction
+    cdef size_t index
+    cdef string_view chosen
+    if wanted == kNoOutput or (version.batched and request.rows != 1):
+        return kNoPrediction
+    if wanted >= 0:
+        chosen = string_view(version.outputs[0][wanted].name.data(), version.outputs[0][wanted].name.size())
+    for index in range(count):
+        if wanted == kAnyOutput or outputs[index].name == chosen:
+            found = prediction_of(&outputs[index])
+            if found != kNoPrediction:
+                return found
+    return kNoPrediction
+
+
+cdef void add_token(ModelVersion* version, InferRequest* request, const TensorView* outputs, size_t count) noexcept nogil:
+    cdef FeedbackToken token
+    cdef int32_t wanted = version.feedback.load()
+    if wanted == kNoFeedback:
+        return
+    token.version, token.generation = version.number, request.generation
+    token.nonce = drawn()
+    token.prediction = predicted_by(version, wanted, request, outputs, count)
+    make_token(string_view(version.name.data(), version.name.size()), token, request.token)
+    request.remark(b"feedback_token", b"x-feedback-token", string_view(request.token, kTokenChars))
+
+
 cdef void write_answer(ModelVersion* version, InferRequest* request, const TensorView* outputs, size_t count) noexcept nogil:
     cdef string_view name = string_view(version.name.data(), version.name.size())
     cdef string_view number = string_view(version.version.data(), version.version.size())
+    add_token(version, request, outputs, count)
+    if not request.fallback.empty():
+        request.remark(b"fallback", b"x-fallback", string_view(request.fallback.data(), request.fallback.size()))
     if request.encoding == Encoding.kProto:
         pb_response.encode(request, name, number, outputs, count)
     else:

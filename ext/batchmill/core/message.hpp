@@ -60,6 +60,15 @@ struct RequestedOutput {
     int64_t classification = 0;  // top N as BYTES; 0: the tensor itself
 };
 
+// What is told of an answer beside its tensors, both as a parameter of it and as its header or trailer.
+struct Remark {
+    const char* parameter = "";
+    const char* header = "";
+    std::string_view value;      // printable ASCII without quotes and backslashes
+};
+constexpr int kRemarksMost = 2;
+constexpr size_t kTokenChars = 48;  // of a feedback token
+
 struct Version;    // router.hpp
 struct InferRequest;
 
@@ -100,6 +109,9 @@ struct InferRequest {
     // Where it goes.
     Version* version = nullptr;            // under lease while not null
     bool routed = false;                   // its version was chosen by the model's route: it named none
+    uint32_t generation = 0;               // of that route
+    int32_t fallbacks_tried = 0;           // of that route
+    std::string fallback;                  // who answers in the place of the version that was chosen; empty: nobody does
     int64_t rows = 1;                      // along axis 0 when the version is batched
     int64_t length = 0;                    // of a version that pads: along the padded axes, whose dims in inputs say bucket
     int64_t bucket = 0;                    // what that length counts as: equal ones share runs
@@ -135,9 +147,29 @@ struct InferRequest {
     size_t response_start = 0;             // where it begins in response: a gRPC prefix is written last, right-aligned
     int64_t json_size = -1;                // REST: bytes of JSON before the binary tensors; -1: all is JSON
     StageTimes times;
+    Remark remarks[kRemarksMost];
+    int32_t remark_count = 0;
+    char token[kTokenChars];               // that the remark on it points to
     ReplyTo reply_to;
     int64_t charged_bytes = 0;             // taken from the memory budget
 
+    void remark(const char* parameter, const char* header, std::string_view value) { remarks[remark_count++] = {parameter, header, value}; }
+    // What came of it with a version that has failed, or was not to be asked.
+    void forget_run() {
+        drop_parts();
+        parts_bytes.store(0, std::memory_order_relaxed);
+        broken.store(false, std::memory_order_relaxed);
+        rows = 1;
+        length = bucket = 0;
+        objective_ns = predicted_wait_ns = 0;
+        next = nullptr;
+        status.clear();
+        response.clear();
+        response_start = 0;
+        json_size = -1;
+        remark_count = 0;
+        times.queued = times.started = times.gathered = times.computed = times.encoded = 0;
+    }
     void take_notes(const HeaderNotes& headers) {
         notes = &headers;
         route_key = headers.route_key;
@@ -171,6 +203,9 @@ struct InferRequest {
         notes = nullptr;
         version = nullptr;
         routed = false;
+        generation = 0;
+        fallbacks_tried = 0;
+        fallback.clear();
         rows = 1;
         length = bucket = 0;
         answer_by_ns = deadline_ns = objective_ns = behind_ns = predicted_wait_ns = 0;
@@ -185,6 +220,7 @@ struct InferRequest {
         response.clear();
         response_start = 0;
         json_size = -1;
+        remark_count = 0;
         times = {};
         charged_bytes = 0;
     }

@@ -1,5 +1,5 @@
 # A request on its way through the server.
-from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint64_t
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libcpp.atomic cimport atomic
 from libcpp cimport bool as cpp_bool
 from libcpp.deque cimport deque
@@ -23,6 +23,14 @@ cdef extern from "message.hpp" namespace "batchmill" nogil:
         string_view name
         int8_t binary               # REST binary_data; -1: the request's default
         int64_t classification      # top N as BYTES; 0: the tensor itself
+
+    cdef cppclass Remark:
+        const char* parameter
+        const char* header
+        string_view value           # printable ASCII without quotes and backslashes
+
+    int kRemarksMost
+    size_t kTokenChars
 
     cdef cppclass NativeVersion "batchmill::Version":
         pass
@@ -52,6 +60,9 @@ cdef extern from "message.hpp" namespace "batchmill" nogil:
         int64_t max_response_bytes
         NativeVersion* version
         cpp_bool routed
+        uint32_t generation
+        int32_t fallbacks_tried
+        string fallback
         int64_t rows, length, bucket
         int64_t answer_by_ns, deadline_ns, objective_ns, behind_ns, predicted_wait_ns
         atomic[cpp_bool] cancelled
@@ -67,8 +78,13 @@ cdef extern from "message.hpp" namespace "batchmill" nogil:
         size_t response_start
         int64_t json_size
         StageTimes times
+        Remark* remarks             # kRemarksMost of them; only the first remark_count are set
+        int32_t remark_count
+        char* token                 # kTokenChars
         ReplyTo reply_to
         int64_t charged_bytes
+        void forget_run()
+        void remark(const char* parameter, const char* header, string_view value)
         void take_notes(const HeaderNotes& headers)
         void drop_parts()
         void reset()

@@ -5,6 +5,7 @@ import socket as sockets
 
 from libc.stdint cimport int32_t, int64_t, uint64_t
 from libcpp.string cimport string
+from libcpp.string_view cimport string_view
 from libcpp.utility cimport pair
 
 from batchmill.core.access_log cimport taken_from
@@ -13,7 +14,11 @@ from batchmill.core.bridge cimport Bridge
 from batchmill.core.executor cimport forget, offer, pthread_t, start as start_pool, stop as stop_pool
 from batchmill.core.intake cimport IoThread, Listener, Shared, connect_sink, kMaxIoThreads
 from batchmill.core.io_thread cimport run as run_io_thread
-from batchmill.core.router cimport ModelRoute, RouteRule, RouteShare, RouteTable, Version, VersionPointer, kMaxThreads
+from batchmill.core.router cimport (
+    ConstantOutput, FallbackStep, ModelRoute, RouteRule, RouteShare, RouteTable, Version, VersionPointer, kMaxThreads, kOnError, kOnInvalid,
+    kOnUnavailable,
+)
+from batchmill.core.tensor cimport datatype_of
 
 from batchmill.core.histogram import CODE_NAMES
 
@@ -116,6 +121,29 @@ cdef add_routing(ModelRoute* route, dict versions, shares, rules):
         route.rules.push_back(rule)
 
 
+cdef add_fallbacks(ModelRoute* route, dict versions, fallbacks):
+    """versions: those that are ready, by number."""
+    cdef FallbackStep step
+    cdef ConstantOutput output
+    cdef Version version
+    cdef bytes datatype
+    cdef int axis
+    for on, number, model, constant, told in fallbacks:
+        version = versions.get(number)
+        step.on, step.model, step.told = 0, model.encode(), told.encode()
+        for kind in on:
+            step.on |= {"error": kOnError, "invalid": kOnInvalid, "unavailable": kOnUnavailable}[kind]
+        step.version = version.native if version is not None else NULL
+        step.constant.clear()
+        for name, datatype, shape, raw in constant:
+            output.name, output.raw, output.dtype = name, raw, datatype_of(string_view(<const char*> datatype, len(datatype)))
+            output.shape.rank = len(shape)
+            for axis in range(len(shape)):
+                output.shape.dims[axis] = shape[axis]
+            step.constant.push_back(output)
+        route.fallbacks.push_back(step)
+
+
 cdef class Server:
     """Owns the data plane's threads. Made stopped; listen(), start(), publish() ... drain(), stop(). Not started twice."""
 
@@ -212,10 +240,13 @@ cdef class Server:
                 raise OSError("cannot create threads")
 
     def publish(self, table, bint complete=True) -> None:
-        """Swaps the route table: (model, versions, standard version or None, labels, and perhaps (shares, rules)) each. Visible to the next request.
+        """Swaps the route table: (model, versions, standard version or None, labels, and perhaps (shares, rules), generation,
+        fallbacks) each. Visible to the next request.
 
         complete: what is not in it is not there; until then it is said to be loading. shares: (end slot, version number), ascending.
         rules: (of_header, name, value, version number).
+        fallbacks: (failures that it is for, version number or '', other model or '', outputs, what is told),
+        outputs: (name, datatype, shape, raw), none: they are not constant.
         """
         cdef RouteTable* fresh = new RouteTable()
         cdef const RouteTable* old = self.shared.table.load()
@@ -242,8 +273,10 @@ cdef class Server:
             standard = default
             if standard is not None:
                 route.standard = standard.native
-            for shares, rules in routing:
+            if routing:
+                (shares, rules), route.generation, fallbacks = routing
                 add_routing(route, by_number, shares, rules)
+                add_fallbacks(route, by_number, fallbacks)
                 watched.update(key.encode() for of_header, key, *_ in rules if of_header)
             fresh.insert(route)
         for key in sorted(watched):

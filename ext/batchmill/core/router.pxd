@@ -1,5 +1,5 @@
 # The versions that serve, and the immutable table that says who gets a request.
-from libc.stdint cimport int32_t, int64_t, uint32_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libcpp cimport bool as cpp_bool
 from libcpp.atomic cimport atomic
 from libcpp.memory cimport unique_ptr
@@ -8,15 +8,18 @@ from libcpp.string_view cimport string_view
 from libcpp.utility cimport pair
 from libcpp.vector cimport vector
 
+from batchmill.core.breaker cimport Breaker
 from batchmill.core.histogram cimport VersionStats
 from batchmill.core.message cimport InferRequest, NativeVersion
 from batchmill.core.padding cimport Padding
 from batchmill.core.predictor cimport RunTimes
 from batchmill.core.queue cimport RequestQueue
-from batchmill.core.tensor cimport TensorSpec
+from batchmill.core.tensor cimport DataType, Shape, TensorSpec
 
 cdef extern from "router.hpp" namespace "batchmill" nogil:
     int kMaxThreads
+
+    int32_t kNoFeedback, kNoOutput, kAnyOutput
 
     enum class Place(int32_t):
         kAuto, kExecutor, kIoThread
@@ -26,6 +29,7 @@ cdef extern from "router.hpp" namespace "batchmill" nogil:
 
     cdef cppclass ModelVersion "batchmill::Version":
         string name, version
+        uint64_t number
         OrtModel* model
         const vector[TensorSpec]* inputs
         const vector[TensorSpec]* outputs
@@ -37,10 +41,13 @@ cdef extern from "router.hpp" namespace "batchmill" nogil:
         atomic[int64_t] max_wait_ns, objective_ns
         atomic[double] target, weight
         atomic[Place] place
+        atomic[int32_t] feedback
         int32_t running
         double served_ns
         int last_width
         RequestQueue queue
+        Breaker breaker
+        atomic[int64_t] fallbacks
         atomic[int64_t] leases
         RunTimes times
         atomic[double] waited_ns, predicted_ns, slack_share
@@ -68,14 +75,31 @@ cdef extern from "router.hpp" namespace "batchmill" nogil:
         uint32_t end
         ModelVersion* version
 
+    uint32_t kOnError, kOnInvalid, kOnUnavailable
+
+    cdef cppclass ConstantOutput:
+        string name, raw
+        DataType dtype
+        Shape shape
+
+    cdef cppclass FallbackStep:
+        uint32_t on
+        vector[ConstantOutput] constant
+        ModelVersion* version
+        string model, told
+
     cdef cppclass ModelRoute:
         string name
         vector[pair[string, VersionPointer]] versions, labels
         ModelVersion* standard
         vector[RouteRule] rules
         vector[RouteShare] shares
+        vector[FallbackStep] fallbacks
+        uint32_t generation
         void set_seed()
         ModelVersion* share_of(string_view key)
+
+    uint64_t drawn "batchmill::ModelRoute::drawn"()
 
     cdef cppclass RouteTable:
         vector[unique_ptr[ModelRoute]] routes
@@ -99,3 +123,4 @@ cdef Padding* new_padding(given) except NULL
 cdef class Version:
     cdef ModelVersion* native       # owned
     cdef Model model                # kept alive for native.model
+    cdef int32_t place_of(self, str output)

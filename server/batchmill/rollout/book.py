@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from typing import Any
 
 from batchmill.errors import InvalidRequest
 from batchmill.logs import Log
 from batchmill.registry.naming import Naming
-from batchmill.registry.settings import ModelSettings
+from batchmill.registry.settings import PREVIOUS, ModelSettings
 from batchmill.registry.status import ModelStatus
 from batchmill.rollout import routing as routings
 from batchmill.rollout.routing import Change, Routing
@@ -33,7 +34,9 @@ class Book:
         return found
 
     def naming(self, model: str, settings: ModelSettings) -> Naming:
-        return routings.naming_of(self.routing(model), settings.labels)
+        found = routings.naming_of(self.routing(model), settings.labels)
+        fallbacks = {one.version for one in settings.fallbacks if one.version and one.version != PREVIOUS}
+        return replace(found, pinned=found.pinned | fallbacks) if fallbacks else found
 
     def changed(self, change: Change, note: Callable[[Routing, Routing], None]) -> Callable[[ModelStatus, Collection[int]], None]:
         """For Keeper.change(). note: gets what was and what is. Raises InvalidRequest when it names versions that the model does not have."""

@@ -19,7 +19,7 @@ from batchmill.rollout import routing as routings
 from batchmill.rollout.book import Book
 from batchmill.rollout.counted import evidence_of
 from batchmill.rollout.engine import Decision, Progress
-from batchmill.rollout.evidence import Evidence
+from batchmill.rollout.evidence import Evidence, Moments
 from batchmill.rollout.plan import Plan, Step
 from batchmill.rollout.routing import Change, Routing, Traffic
 from batchmill.store import ROLLOUT, Store
@@ -71,11 +71,13 @@ class Rollout:
 class Conductor:
     """All of it on the event loop's thread, but for what move() has done on the registry's."""
 
-    def __init__(self, store: Store, book: Book, move: Move, note: Note, clock: Callable[[], float] = time.time) -> None:
-        """move: Keeper.change(). clock: seconds since 1970."""
-        self._store, self._book, self._move, self._note, self._clock = store, book, move, note, clock
+    def __init__(self, store: Store, book: Book, move: Move, note: Note, clock: Callable[[], float] = time.time,
+                 quality: Callable[[str, str], Moments] = lambda model, version: Moments()) -> None:
+        """move: Keeper.change(). clock: seconds since 1970. quality: Quality.quality_of()."""
+        self._store, self._book, self._move, self._note, self._clock, self._quality = store, book, move, note, clock, quality
         self._rollouts: dict[str, Rollout] = {}
         self._decisions: dict[str, Decision] = {}
+        self._told_before: dict[tuple[str, str], Moments] = {}  # by model and version: of the quality, what was told before its counters began at 0
         self._counting: dict[str, tuple[object, ...]] = {}  # the versions whose counters go on; others begin at 0
         self._kept_at: dict[str, float] = {}
         self._moving: dict[str, Future[None]] = {}
@@ -102,7 +104,7 @@ class Conductor:
             )
         routing, now = self._book.routing(model.name), self._clock()
         origin = routing.traffic if routing.traffic.weights else routings.alone(standard.number)
-        counters = evidence_of(model, standard.number, candidate)
+        counters = self._counted(model, standard.number, candidate)
         rollout = Rollout(standard.number, candidate, plan, origin, Progress(since_s=now, before=counters), started_s=now, last=counters)
         done = self._enter(model, rollout)
         self._told("rollout.started", model.name, rollout, {"after": {"step": rollout.step.name, "incumbent": rollout.incumbent}})
@@ -163,11 +165,14 @@ class Conductor:
                 return
             if version.state != "READY":
                 return
-        counters = evidence_of(model, rollout.incumbent, rollout.candidate)
+        counters = self._counted(model, rollout.incumbent, rollout.candidate)
         counting = tuple(model.versions[number].served for number in (rollout.incumbent, rollout.candidate))
         if self._counting.get(model.name) != counting:
             if model.name in self._counting or now - rollout.started_s > KEEP_SECS:
                 rollout = replace(rollout, progress=rollout.progress.without_counters(rollout.last))
+                for number in (rollout.incumbent, rollout.candidate):
+                    self._told_before[model.name, number] = self._quality(model.name, number)
+                counters = self._counted(model, rollout.incumbent, rollout.candidate)
             self._counting[model.name] = counting
         rollout = replace(rollout, last=counters)
         self._rollouts[model.name] = rollout
@@ -182,6 +187,15 @@ class Conductor:
             self._told("rollout.completed", model.name, rollout, {"reason": "; ".join(decision.reasons)})
         elif now - self._kept_at.get(model.name, 0.0) > KEEP_SECS:
             self._keep(model.name, rollout)
+
+    def _counted(self, model: ModelStatus, incumbent: str, candidate: str) -> Evidence:
+        found = evidence_of(model, incumbent, candidate)
+
+        def told(number: str) -> Moments:
+            return self._quality(model.name, number).minus(self._told_before.get((model.name, number), Moments()))
+
+        old, new = replace(found.incumbent, quality=told(incumbent)), replace(found.candidate, quality=told(candidate))
+        return replace(found, incumbent=old, candidate=new)
 
     def _settle(self, model: ModelStatus, rollout: Rollout) -> None:
         if self._clock() - rollout.ended_s > rollout.plan.keep_warm_secs and self._book.routing(model.name).before == rollout.origin:
