@@ -170,3 +170,9 @@ def rollouts(rolled_back: Mapping[str, float], good: Collection[str], alpha: flo
     """rolled_back: share of the rollouts of each version; good: those that break no gate of their plan."""
     return [Promise(name, "rolled back, share", share, alpha) if name in good else Promise(name, "rolled back, share", share, 1.0, at_least=True)
             for name, share in rolled_back.items()]
+
+
+def shadow(ratios: Mapping[str, tuple[float, float]]) -> list[Promise]:
+    """ratios: by protocol, (rate, p99) with all requests mirrored, of those without."""
+    return [promise for name, (rate, p99) in ratios.items() for promise in (
+        Promise("shadow", f"{name}, rate of that without", rate, 0.98, at_least=True), Promise("shadow", f"{name}, p99 of that without", p99, 1.1))]

@@ -23,13 +23,14 @@ from batchmill.app import make_server
 from batchmill.audit import Audit
 from batchmill.config import ServerConfig
 from batchmill.core.histogram import CODE_NAMES
-from batchmill.endpoints import rest
+from batchmill.endpoints import feedback, rest
 from batchmill.endpoints.calls import CALLS
 from batchmill.endpoints.catalog import Catalog
+from batchmill.endpoints.feedback import Assessor
 from batchmill.endpoints.repository import Repository
 from batchmill.errors import DATA_PLANE, BatchmillError, ConfigError, RemoteError, StartError
 from batchmill.observe.changes import Changes
-from batchmill.observe.metrics import Metrics
+from batchmill.observe.metrics import FeedbackCollector, Metrics
 from batchmill.registry import model_config
 from batchmill.registry.settings import TUNABLE
 from batchmill.reload import AT_RUN_TIME
@@ -47,6 +48,8 @@ HEADERS = (
     ("inference-header-content-length", "asked, answered", "bytes of JSON before the binary tensors"),
     ("authorization: Bearer", "asked", "the key, where `--admin-key-file` is given"),
     ("x-model-version", "answered", "which version answered (gRPC: a trailer)"),
+    ("x-feedback-token", "answered", "by which ground truth is told (`feedback` in model.yaml); so is the parameter `feedback_token`"),
+    ("x-fallback", "answered", "who answered in the place of the version that failed; so does the parameter `fallback`"),
     ("retry-after", "answered", "seconds until it makes sense to come back, with 429 and 503"),
 )
 SIGNALS = (
@@ -136,7 +139,7 @@ def wanted(key: str) -> str:
 
 def paths() -> str:
     catalog = SimpleNamespace(metadata=None, config=None, latency=None, statuses=None)
-    routes = rest.application(cast(Catalog, catalog), cast(Metrics, None), cast(Repository, None)).routes
+    routes = rest.application(cast(Catalog, catalog), cast(Metrics, None), cast(Repository, None), feedback.routes(cast(Assessor, None))).routes
     served = {PATH_OF.get(route.path, route.path) for route in routes if isinstance(route, Route)}
     if served != PATHS.keys():
         raise SystemExit(f"paths that only one side knows: {sorted(served ^ PATHS.keys())}")
@@ -144,7 +147,9 @@ def paths() -> str:
 
 
 def metrics() -> str:
-    text = Metrics(make_server(ServerConfig()), lambda: [], Changes(), Audit(Store()), triton=True).render().decode()
+    shown = Metrics(make_server(ServerConfig()), lambda: [], Changes(), Audit(Store()), triton=True)
+    shown.register(FeedbackCollector(lambda: [], lambda: []))
+    text = shown.render().decode()
     helps = {line.split(" ")[2]: line.split(" ", 3)[3] for line in text.splitlines() if line.startswith("# HELP")}
     kinds = {line.split(" ")[2]: line.split(" ")[3] for line in text.splitlines() if line.startswith("# TYPE")}
     return table(["metric", "kind", ""], [[f"`{name}`", kinds[name], helps[name]] for name in helps])

@@ -22,6 +22,7 @@ from batchmill.core.router import Version
 from batchmill.errors import StartError
 from batchmill.logs import Log
 from batchmill.observe.access_log import AccessLog
+from batchmill.observe.breakers import Breakers
 from batchmill.observe.changes import Changes
 from batchmill.observe.runtime_log import RuntimeLog
 from batchmill.registry import layout
@@ -35,6 +36,7 @@ from batchmill.registry.settings import ModelSettings
 from batchmill.registry.status import ModelStatus, VersionStatus
 from batchmill.registry.sweep import Sweep
 from batchmill.rollout.book import Book
+from batchmill.rollout.quality import Quality
 from batchmill.rollout.table import entry_of
 from batchmill.state import State
 from batchmill.store import Store
@@ -51,6 +53,7 @@ log = Log(__name__)
 FIRST_MODEL_SECS = 0.5  # what the endpoints' imports wait for the first model, which they would slow down
 BUSY_SECS = 1.0  # after the last answer
 KEEP_SECS = 60.0  # between two looks for run times that have changed
+QUALITY_SECS = 5.0  # between two times that what was told of answers is written
 HEALTH_SECS = 0.25  # between two looks for what watchers of health must be told
 NICE = 7  # of Python's threads: the data plane goes first, and Python still gets a fifth of a busy core
 
@@ -72,6 +75,7 @@ class App:
         self._changes = Changes()
         self._store = Store()
         self._book = Book(self._store)
+        self._quality = Quality(self._store, config.feedback_max_age_secs)
         self._started_at = time.time()
         self._making = threading.RLock()  # guards what follows, and the order in which it is told
         self._made: Recorder | None = None  # by _recorder()
@@ -118,6 +122,7 @@ class App:
             code = self._serve_and_log()
             self._loader.close()
             self._keep_learned()
+            self._quality.keep()
             self._recorder().stopped()
             self._store.close()
             threads = [thread for thread in threading.enumerate() if not thread.daemon]
@@ -172,12 +177,16 @@ class App:
         return addresses
 
     def _adjust(self, version: VersionStatus, settings: ModelSettings) -> None:
+        if settings.tuning.feedback:
+            self._quality.need_key()
         adjust_version(version, settings, self._config.executor_count())
         if version.served:
             self._server.look_again(version.served)
 
     def _load(self, name: str, number: int, path: Path, settings: ModelSettings) -> VersionStatus:
         assert self._loader
+        if settings.tuning.feedback:
+            self._quality.need_key()
         started = time.monotonic()
         status = self._loader.load(name, number, path, settings)
         self._learned.recall(name, status)
@@ -269,6 +278,7 @@ class App:
             services, dispatcher, windows, conductor = self._start_endpoints()
         tasks = [loop.create_task(work) for work in (
             self._tell_health(services), windows.follow(lambda: served(self._models)), RuntimeLog(ort.take_messages).follow(), self._follow_learned(),
+            self._follow_quality(), Breakers().follow(lambda: served(self._models)),
             conductor.follow(lambda: self._models if self._complete else {}),
         )]  # fmt: skip
         await signalled.wait()
@@ -281,16 +291,20 @@ class App:
 
     def _start_endpoints(self) -> tuple[Services, Dispatcher, Windows, Conductor]:
         # Imported only now: together they take longer than everything that is needed to answer an inference.
+        from batchmill.endpoints import feedback
         from batchmill.endpoints.catalog import Catalog
         from batchmill.endpoints.dispatch import Dispatcher
+        from batchmill.endpoints.feedback import Assessor
+        from batchmill.endpoints.grpc_admin import AdminServicer
         from batchmill.endpoints.grpc_server import GrpcServer
         from batchmill.endpoints.grpc_services import Services
         from batchmill.endpoints.repository import Repository
         from batchmill.endpoints.rest import application
         from batchmill.endpoints.rollouts import rollouts
-        from batchmill.endpoints.routes import routes
+        from batchmill.endpoints.routes import Switchboard, routes
+        from batchmill.endpoints.shadows import shadows
         from batchmill.endpoints.uploads import Uploads
-        from batchmill.observe.metrics import Metrics
+        from batchmill.observe.metrics import FeedbackCollector, Metrics
         from batchmill.observe.windows import Windows
         from batchmill.rollout.conductor import Conductor
 
@@ -303,12 +317,23 @@ class App:
         self._repository = repository
         self._let_in()  # by settings that may have changed meanwhile
         metrics = Metrics(self._server, lambda: served(self._models), self._changes, repository.recorder.audit, triton=self._config.triton_metrics)
-        conductor = Conductor(self._store, self._book, self._keeper.change, repository.recorder.rollout)
-        routed = [*routes(catalog, repository, self._book, self._keeper.change), *rollouts(catalog, repository, conductor)]
+        metrics.register(FeedbackCollector(self._quality.by_version, self._quality.rejections))
+        conductor = Conductor(self._store, self._book, self._keeper.change, repository.recorder.rollout, quality=self._quality.quality_of)
+        switchboard = Switchboard(catalog, repository, self._book, self._keeper.change)
+        assessor = Assessor(catalog, self._quality)
+        shadowed = shadows(catalog, repository, self._book, switchboard.of_request)
+        routed = [*routes(switchboard), *shadowed, *rollouts(catalog, repository, conductor), *feedback.routes(assessor)]
         cold = application(catalog, metrics, repository, routed)
         dispatcher = Dispatcher(self._server.bridge, cold, server, self._config.max_body_mib * MIB)
         dispatcher.start()
-        return Services(server, catalog, repository), dispatcher, windows, conductor
+        return Services(server, catalog, repository, AdminServicer(assessor, switchboard)), dispatcher, windows, conductor
+
+    async def _follow_quality(self) -> None:
+        import asyncio
+
+        while True:
+            await asyncio.sleep(QUALITY_SECS)
+            await asyncio.to_thread(self._quality.keep)
 
     async def _follow_learned(self) -> None:
         import asyncio

@@ -63,6 +63,8 @@ def parser() -> argparse.ArgumentParser:
     add_promote(commands.add_parser("promote", help="give a version all of its model's traffic"))
     add_rollback(commands.add_parser("rollback", help="give a model's traffic back to those that had it before the last change"))
     add_rollout(commands.add_parser("rollout", help="bring a version into service step by step"))
+    add_shadow(commands.add_parser("shadow", help="let a version run what others answer, and compare the answers"))
+    add_quality(commands.add_parser("quality", help="show how right a model's versions turned out to be, and which is better"))
     add_tune(commands.add_parser("tune", help="show or change how a running server batches and queues a model"))
     add_audit(commands.add_parser("audit", help="show who has changed what on a running server; verify that; copy it"))
     return root
@@ -277,6 +279,19 @@ def tune(options: argparse.Namespace) -> int:
     return run(options.model, options.settings, options.clear, options.url, options.admin_key_file, options.json)
 
 
+def add_quality(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(command=quality)
+    command.add_argument("model", metavar="MODEL")
+    command.add_argument("--generation", type=int, metavar="NUMBER", help="of the route, that is compared. Default: the last with two versions")
+    add_remote(command)
+
+
+def quality(options: argparse.Namespace) -> int:
+    from batchmill.assessment import run
+
+    return run(options.model, options.generation, options.url, options.json)
+
+
 def add_audit(command: argparse.ArgumentParser) -> None:
     command.set_defaults(command=audit)
     command.add_argument("--model", metavar="NAME", help="of this model alone")
@@ -382,3 +397,26 @@ def rollout(options: argparse.Namespace) -> int:
     from batchmill import stepwise
 
     return stepwise.run(options.action, options.model, options.version, options.plan, options.url, options.admin_key_file, options.json)
+
+
+def add_shadow(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(command=shadow)
+    command.add_argument("model", metavar="MODEL")
+    command.add_argument("version", metavar="VERSION", nargs="?", help="the candidate; none: shows the figures")
+    command.add_argument("--share", type=float, help="of the requests that the route serves, up to 1. Default: 1")
+    command.add_argument("--max-cpu", type=float, metavar="CORES", help="processor time it may take. Default: what is idle, of one core")
+    command.add_argument("--max-pending-mib", type=float, metavar="MIB", help="of requests that wait for it. Default: 64")
+    command.add_argument("--rtol", type=float, help="relative difference that is no disagreement. Default: 0.001")
+    command.add_argument("--atol", type=float, help="absolute difference that is none. Default: 0.00001")
+    command.add_argument("--agree-by", choices=("tolerance", "argmax"), help="what agreement is. Default: tolerance")
+    command.add_argument("--redact", action="store_true", default=None, help="keep scores and shapes of the worst disagreements alone")
+    command.add_argument("--stop", action="store_true", help="end it; without a version, all of the model's")
+    command.add_argument("--worst", action="store_true", help="show the worst disagreements")
+    command.add_argument("--save", type=Path, metavar="DIR", help="with --worst: their inputs and both answers, as .npz")
+    add_key(command)
+
+
+def shadow(options: argparse.Namespace) -> int:
+    from batchmill import shadowing
+
+    return shadowing.act(vars(options))

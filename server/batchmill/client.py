@@ -13,7 +13,7 @@ import numpy as np
 from batchmill.errors import RemoteError, UsageError
 from batchmill.remote import call
 
-_DTYPES = {"BOOL": "?", "UINT8": "u1", "UINT16": "u2", "UINT32": "u4", "UINT64": "u8", "INT8": "i1", "INT16": "i2", "INT32": "i4",
+DTYPES = {"BOOL": "?", "UINT8": "u1", "UINT16": "u2", "UINT32": "u4", "UINT64": "u8", "INT8": "i1", "INT16": "i2", "INT32": "i4",
            "INT64": "i8", "FP16": "f2", "FP32": "f4", "FP64": "f8"}  # fmt: skip
 _SHOWN = 8  # elements of an output that are printed
 Array = np.ndarray[Any, Any]
@@ -82,9 +82,9 @@ def from_json(content: Any, name: str) -> dict[str, Array]:
 
 def shaped(spec: dict[str, Any], given: dict[str, Array]) -> Array:
     """The input as the model wants it; zeros of the smallest shape when it was not given."""
-    if spec["datatype"] not in _DTYPES and spec["datatype"] != "BYTES":
+    if spec["datatype"] not in DTYPES and spec["datatype"] != "BYTES":
         raise UsageError(f"input {spec['name']!r}: {spec['datatype']} cannot be sent from here")
-    dtype = object if spec["datatype"] == "BYTES" else np.dtype(_DTYPES[spec["datatype"]])
+    dtype = object if spec["datatype"] == "BYTES" else np.dtype(DTYPES[spec["datatype"]])
     if spec["name"] in given:
         try:
             return given[spec["name"]].astype(dtype)
@@ -119,8 +119,8 @@ def decode(answer: dict[str, Any], raw: bytes) -> list[tuple[str, Array]]:
     for output in answer["outputs"]:
         size = output.get("parameters", {}).get("binary_data_size", 0)
         part, raw = raw[:size], raw[size:]
-        if output["datatype"] in _DTYPES:
-            array = np.frombuffer(part, _DTYPES[output["datatype"]])
+        if output["datatype"] in DTYPES:
+            array = np.frombuffer(part, DTYPES[output["datatype"]])
         elif output["datatype"] == "BF16":
             array = (np.frombuffer(part, "<u2").astype("<u4") << 16).view("<f4")
         else:

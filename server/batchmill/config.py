@@ -88,6 +88,8 @@ class ServerConfig:
     """Calls at once that Python answers (metadata, metrics and the like)."""
     cold_mib: int = 64
     """Bytes of such calls that may wait."""
+    feedback_max_age_secs: float = 604800.0
+    """How long after an answer its ground truth is taken, where a model's answers carry tokens."""
     server_name: str = "batchmill"
     """Name in the server's metadata, for clients that look for one: `triton`."""
     triton_metrics: bool = False
@@ -106,7 +108,7 @@ class ServerConfig:
             value = getattr(self, name)
             most = _MOST.get(name, MAX_NUMBER)
             _check(value is None or 1 <= value <= most, name, value, f"1 to {most}")
-        for name in ("probe_timeout_secs", "lame_duck_secs", "exit_timeout_secs", "min_body_rate"):
+        for name in ("probe_timeout_secs", "lame_duck_secs", "exit_timeout_secs", "min_body_rate", "feedback_max_age_secs"):
             _check(0 <= getattr(self, name) <= MAX_NUMBER, name, getattr(self, name), f"0 to {MAX_NUMBER}")
         _check(self.cpu_budget is None or 0 < self.cpu_budget <= 4096, "cpu_budget", self.cpu_budget, "more than 0, at most 4096")
         named = 0 < len(self.server_name) <= 200 and self.server_name.isprintable()

@@ -296,6 +296,7 @@ DATA_PLANE = (
     Refusal("BAD_COMPRESSION", INTERNAL, 0, "A message is marked as compressed, and its call names no coding.", "Use a gRPC client."),
     Refusal("NOT_READY", UNAVAILABLE, 503, "The model is known, and none of its versions is ready; or the server still loads its models.",
             NotReady.advice),
+    Refusal("BREAKER_OPEN", UNAVAILABLE, 503, "The version's runs keep failing, and it is spared for a while (`breaker` in model.yaml).", _WAIT),
     Refusal("QUEUE_FULL", RESOURCE_EXHAUSTED, 429,
             "The model's queue is full (`queue.max_rows`, `queue.max_wait_ms`). HTTP 503 with `--busy-status 503`.", _WAIT),
     Refusal("DEADLINE_UNMEETABLE", RESOURCE_EXHAUSTED, 429, "Predicted to miss deadline, `timeout` or `slo.latency_ms`: the text says which.", _WAIT),

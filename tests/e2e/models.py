@@ -49,6 +49,13 @@ def lookup(registry: Path) -> Path:
                  [value("y", "FP32", ["n", 1])], [numpy_helper.from_array(table, "table")])
 
 
+def table(registry: Path, name: str, version: str, size: int) -> Path:
+    """y = i, looked up in a table of that size: an index outside of it fails the run."""
+    numbers = numpy_helper.from_array(np.arange(size, dtype=np.float32).reshape(size, 1), "table")
+    return write(registry, name, [helper.make_node("Gather", ["table", "i"], ["y"], axis=0)], [value("i", "INT64", ["n"])],
+                 [value("y", "FP32", ["n", 1])], [numbers], version)
+
+
 def texts(registry: Path, name: str = "texts", *, masked: bool = True) -> Path:
     """mean and tokens of an embedding of ids INT64 [-1,-1]: FP32 [-1,4], and FP32 [-1,-1,4], to which the mean is added; where the mask is 1,
     unless it is not looked at."""
@@ -82,6 +89,12 @@ def endless(registry: Path) -> Path:
     )  # fmt: skip
     return write(registry, "endless", [helper.make_node("Loop", ["n", "", "x"], ["y"], body=body)], [value("n", "INT64", []), value("x", "INT64", ["k"])],
                  [value("y", "INT64", ["k"])], [numpy_helper.from_array(np.array([1], np.int64), "one")])
+
+
+def endless_spare(registry: Path, name: str) -> Path:
+    """The same sum at once."""
+    given = [value("n", "INT64", []), value("x", "INT64", ["k"])]
+    return write(registry, name, [helper.make_node("Add", ["x", "n"], ["y"])], given, [value("y", "INT64", ["k"])])
 
 
 def external(registry: Path) -> Path:

@@ -151,3 +151,24 @@ def test_a_rollout_goes_on_after_a_restart_with_what_it_had_counted(world):
     assert world.conductor.told("m")["decision"]["samples"] == 150
     world.serve(1, 60)
     assert world.weights == {"1": 50, "2": 50}
+
+
+def test_what_is_told_of_answers_is_evidence_and_goes_on_when_the_versions_counters_begin_at_0(monkeypatch):
+    told = {"1": Moments(50, 0.9, 0.1), "2": Moments(10, 0.5, 0.2)}
+    world = World(monkeypatch)
+    world.conductor._quality = lambda model, version: told[version]
+    world.conductor.start(world.model, "2", PLAN).result(0)
+    told["2"] = told["2"].plus(Moments(7, 1.0, 0.0))
+    world.serve(1, 10)
+
+    def counted():
+        rollout = world.conductor._rollouts["m"]
+        return rollout.progress.evidence(rollout.last).candidate.quality
+
+    assert (counted().count, counted().mean) == (7, pytest.approx(1.0)), "what came before the rollout says nothing of it"
+    world.now += 60
+    world.conductor._counting["m"] = ("another process", "has counted")
+    world.serve(1, 10)
+    told["2"] = told["2"].plus(Moments(3, 1.0, 0.0))
+    world.serve(1, 10)
+    assert (counted().count, counted().mean) == (10, pytest.approx(1.0))

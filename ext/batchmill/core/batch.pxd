@@ -40,6 +40,13 @@ cdef void write_answer(ModelVersion* version, InferRequest* request, const Tenso
 # Where the next `elements` BYTES elements after `start` end.
 cdef size_t bytes_elements(const TensorView* tensor, size_t start, int64_t elements) noexcept nogil
 
+# Before scratch.outputs are cut: whether they have the batch's rows, and length. False: status says so.
+cdef bint begin_slices(ModelVersion* version, const InferRequest* batch, int64_t rows, Scratch* scratch, Status* status) noexcept nogil
+
+# scratch.sliced: what a request asked for of scratch.outputs: its rows, from `first` on, cut to its own length. rows: of all its batch;
+# below 0: it is alone. False: no memory for that.
+cdef bint slice_outputs(ModelVersion* version, InferRequest* request, int64_t first, int64_t rows, Scratch* scratch) noexcept nogil
+
 # Writes each request's answer from scratch.outputs, and keeps a part's until the others are there; a request whose answer cannot be written
 # has its status set. False: the outputs do not have the batch's rows, or length; status says so, and nothing was written.
 cdef bint scatter(ModelVersion* version, InferRequest* batch, int64_t rows, Scratch* scratch, Status* status) noexcept nogil

@@ -6,14 +6,17 @@ their lengths.
 Of a version that pads, requests of different lengths are filled up to the run's as they are gathered, and their answers cut to their own.
 """
 
-from libc.stdint cimport uint32_t, uintptr_t
+from libc.stdint cimport int32_t, uint32_t, uintptr_t
 from libc.string cimport memcpy
 from libcpp.string cimport string
 from libcpp.string_view cimport string_view
 
 from batchmill.core cimport json_codec, pb_response
-from batchmill.core.message cimport Encoding
+from batchmill.core.feedback_token cimport FeedbackToken, kNoPrediction, make_token, prediction_of
+from batchmill.core.message cimport Encoding, kTokenChars
+from batchmill.core.mirror cimport keep_answer
 from batchmill.core.padding cimport Padding, cut, is_uneven, pad, run_length, size_at
+from batchmill.core.router cimport drawn, kAnyOutput, kNoFeedback, kNoOutput
 from batchmill.core.status cimport append_echo, kInternal, kResourceExhausted, set_too_large
 from batchmill.core.tensor cimport DataType, append_shape, kKeepScratchBytes, total_bytes
 
@@ -115,7 +118,6 @@ cdef bint asked_for(const InferRequest* request, string_view name) noexcept nogi
 
 
 cdef bint slice_outputs(ModelVersion* version, InferRequest* request, int64_t first, int64_t rows, Scratch* scratch) noexcept nogil:
-    """scratch.sliced: the request's rows of the outputs it asked for, cut to its own length. False: no memory for that."""
     cdef size_t index, end
     cdef TensorView* whole
     cdef TensorView part
@@ -190,13 +192,49 @@ cdef void keep(InferRequest* part, Scratch* scratch) noexcept nogil:
         size += part.inputs[index].size
 
 
+cdef uint32_t predicted_by(ModelVersion* version, int32_t wanted, const InferRequest* request, const TensorView* outputs,
+                           size_t count) noexcept nogil:
+    """Of the output that was chosen for it, or else of the first of the answer's that says one."""
+    cdef uint32_t found = kNoPrediction
+    cdef size_t index
+    cdef string_view chosen
+    if wanted == kNoOutput or (version.batched and request.rows != 1):
+        return kNoPrediction
+    if wanted >= 0:
+        chosen = string_view(version.outputs[0][wanted].name.data(), version.outputs[0][wanted].name.size())
+    for index in range(count):
+        if wanted == kAnyOutput or outputs[index].name == chosen:
+            found = prediction_of(&outputs[index])
+            if found != kNoPrediction:
+                return found
+    return kNoPrediction
+
+
+cdef void add_token(ModelVersion* version, InferRequest* request, const TensorView* outputs, size_t count) noexcept nogil:
+    cdef FeedbackToken token
+    cdef int32_t wanted = version.feedback.load()
+    if wanted == kNoFeedback:
+        return
+    token.version, token.generation = version.number, request.generation
+    token.nonce = drawn()
+    token.prediction = predicted_by(version, wanted, request, outputs, count)
+    make_token(string_view(version.name.data(), version.name.size()), token, request.token)
+    request.remark(b"feedback_token", b"x-feedback-token", string_view(request.token, kTokenChars))
+
+
 cdef void write_answer(ModelVersion* version, InferRequest* request, const TensorView* outputs, size_t count) noexcept nogil:
     cdef string_view name = string_view(version.name.data(), version.name.size())
     cdef string_view number = string_view(version.version.data(), version.version.size())
+    cdef bint done
+    add_token(version, request, outputs, count)
+    if not request.fallback.empty():
+        request.remark(b"fallback", b"x-fallback", string_view(request.fallback.data(), request.fallback.size()))
     if request.encoding == Encoding.kProto:
-        pb_response.encode(request, name, number, outputs, count)
+        done = pb_response.encode(request, name, number, outputs, count)
     else:
-        json_codec.encode(request, name, number, outputs, count, &request.response, &request.json_size)
+        done = json_codec.encode(request, name, number, outputs, count, &request.response, &request.json_size)
+    if done and request.is_mirrored():
+        keep_answer(request, outputs, count)
 
 
 cdef bint has_rows(const OutputSet& outputs, int64_t rows, Status* status) noexcept nogil:
@@ -224,15 +262,20 @@ cdef bint has_length(const Padding* padding, const OutputSet& outputs, int64_t l
     return True
 
 
+cdef bint begin_slices(ModelVersion* version, const InferRequest* batch, int64_t rows, Scratch* scratch, Status* status) noexcept nogil:
+    if batch.next != NULL:
+        scratch.cursors.assign(scratch.outputs.views.size(), 0)
+        if not has_rows(scratch.outputs, rows, status):
+            return False
+    return (version.padding.get() == NULL or not scratch.uneven
+            or has_length(version.padding.get(), scratch.outputs, scratch.length, status))
+
+
 cdef bint scatter(ModelVersion* version, InferRequest* batch, int64_t rows, Scratch* scratch, Status* status) noexcept nogil:
     cdef InferRequest* request = batch
     cdef int64_t first = 0
     cdef bint done, split = batch.next != NULL
-    if split:
-        scratch.cursors.assign(scratch.outputs.views.size(), 0)
-        if not has_rows(scratch.outputs, rows, status):
-            return False
-    if version.padding.get() != NULL and scratch.uneven and not has_length(version.padding.get(), scratch.outputs, scratch.length, status):
+    if not begin_slices(version, batch, rows, scratch, status):
         return False
     while request != NULL:
         done = slice_outputs(version, request, first, rows if split else -1, scratch)

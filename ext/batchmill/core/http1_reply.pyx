@@ -1,5 +1,6 @@
 """The answering half of the HTTP/1.1 front end: writes answers, and lets them go in the order of the requests."""
 
+from libc.stdint cimport int32_t
 from libcpp.string cimport string
 from libcpp.string_view cimport string_view
 
@@ -126,6 +127,7 @@ cdef void answer_infer(Http1Connection* connection, Http1Exchange* exchange, Inf
     cdef ModelVersion* version = <ModelVersion*> request.version
     cdef Status status
     cdef string timing
+    cdef int32_t index
     cdef size_t size = request.response.size - request.response_start
     if not out.reserve(out.size + 1024 + size):
         status.set(kUnavailable, b"NO_MEMORY", string(b"no memory for the answer"))
@@ -142,6 +144,11 @@ cdef void answer_infer(Http1Connection* connection, Http1Exchange* exchange, Inf
         text(out, string_view(name_of(request.answer_coding)))
     text(out, string_view(b"\r\nX-Model-Version: "))
     out.append(version.version.data(), version.version.size())
+    for index in range(request.remark_count):
+        text(out, string_view(b"\r\n"))
+        text(out, string_view(request.remarks[index].header))
+        text(out, string_view(b": "))
+        text(out, request.remarks[index].value)
     if exchange.notes.server_timing:
         timing = request.times.server_timing()
         text(out, string_view(b"\r\nServer-Timing: "))

@@ -46,6 +46,17 @@ cdef size_t echo_id(Http2Stream* stream, nghttp2_nv* at) noexcept nogil:
     return 1
 
 
+cdef size_t put_remarks(const InferRequest* request, nghttp2_nv* at) noexcept nogil:
+    """How many there are."""
+    cdef string_view name
+    cdef int32_t index
+    for index in range(request.remark_count):
+        name = string_view(request.remarks[index].header)
+        at[index] = pair_of(name.data(), name.size(), request.remarks[index].value.data(), request.remarks[index].value.size(),
+                            NGHTTP2_NV_FLAG_NO_COPY_NAME)
+    return <size_t> request.remark_count
+
+
 cdef nghttp2_nv coding_pair(const char* name, size_t size, Coding coding) noexcept nogil:
     cdef string_view value = string_view(name_of(coding))
     return pair_of(name, size, value.data(), value.size(), NO_COPY)
@@ -132,18 +143,18 @@ cdef void refuse_text(Http2Stream* stream, Code code, const char* reason, const 
 
 # Data providers. They run inside nghttp2_session_mem_send.
 cdef void submit_ok_trailer(Http2Stream* stream, InferRequest* request) noexcept nogil:
-    cdef nghttp2_nv block[3]
+    cdef nghttp2_nv block[5]        # kRemarksMost of them
     cdef size_t count = 1
     cdef string timing
     cdef ModelVersion* version = <ModelVersion*> request.version if request != NULL else NULL
     block[0] = pair_of(b"grpc-status", 11, b"0", 1, NO_COPY)
     if version != NULL:
         block[1] = pair_of(b"x-model-version", 15, version.version.data(), version.version.size(), 0)
-        count = 2
+        count = 2 + put_remarks(request, &block[2])
         if stream.notes.server_timing:
             timing = request.times.server_timing()
-            block[2] = pair_of(b"server-timing", 13, timing.data(), timing.size(), 0)
-            count = 3
+            block[count] = pair_of(b"server-timing", 13, timing.data(), timing.size(), 0)
+            count += 1
     nghttp2_submit_trailer(stream.connection.session, stream.id, block, count)
 
 
@@ -306,7 +317,7 @@ cdef void start_cold(Http2Stream* stream, HeaderList& headers, int status, bint 
 
 # Answers from below.
 cdef void answer_unary(Http2Stream* stream, InferRequest* request) noexcept nogil:
-    cdef nghttp2_nv block[8]
+    cdef nghttp2_nv block[10]       # kRemarksMost of them
     cdef size_t count = 2
     cdef nghttp2_data_provider provider
     cdef string size, json_size, timing
@@ -336,6 +347,7 @@ cdef void answer_unary(Http2Stream* stream, InferRequest* request) noexcept nogi
         if request.answer_coding != Coding.kIdentity:
             block[count] = coding_pair(b"content-encoding", 16, request.answer_coding)
             count += 1
+        count += put_remarks(request, &block[count])
         if stream.notes.server_timing:
             timing = request.times.server_timing()
             block[count] = pair_of(b"server-timing", 13, timing.data(), timing.size(), 0)

@@ -12,7 +12,7 @@ from batchmill.core.front cimport ColdReply, Limits, Sink
 from batchmill.core.histogram cimport Counter
 from batchmill.core.message cimport InferRequest
 from batchmill.core.pacer cimport Pacer
-from batchmill.core.router cimport ModelVersion, RouteTable
+from batchmill.core.router cimport ModelVersion, RequestStack, RouteTable, ShadowLine
 from batchmill.core.tensor cimport MemoryBudget
 
 cdef extern from "io_thread.hpp" namespace "batchmill" nogil:
@@ -48,6 +48,7 @@ cdef extern from "io_thread.hpp" namespace "batchmill" nogil:
         MemoryBudget budget
         ExecutorPool pool
         ColdQueue cold_queue
+        ShadowLine shadows
         atomic[const RouteTable*] table
         atomic[uint64_t] generation
         atomic[cpp_bool] ready, draining, stopping
@@ -72,6 +73,7 @@ cdef extern from "io_thread.hpp" namespace "batchmill" nogil:
         cpp_bool accepting
         vector[ModelVersion*] touched
         InferRequest* free_requests
+        RequestStack home
         InferRequest* answered
         InferRequest* answered_last
         int taken_in
@@ -102,6 +104,9 @@ cdef bint compresses(IoThread* thread, InferRequest* request) noexcept nogil
 
 # Runs on this thread, or offers to the pool, what the turn's events queued.
 cdef void run_touched(IoThread* thread) noexcept nogil
+
+# Takes back what shadows have done with.
+cdef void take_home(IoThread* thread) noexcept nogil
 
 # Counts an answered request, right before its front end sends it.
 cdef void count(IoThread* thread, InferRequest* request) noexcept nogil

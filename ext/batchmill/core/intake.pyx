@@ -13,9 +13,11 @@ from batchmill.core.bridge cimport ColdQueue, drop, kCancel, kCompressed, kHalfC
 from batchmill.core.clock cimport now_ns
 from batchmill.core.entrance cimport enters, is_behind, set_deadline
 from batchmill.core.executor cimport offer, run_inline, send_on_errand
+from batchmill.core.fallback cimport Taking, kAgain, take_fallback
 from batchmill.core.front cimport ColdCall, ColdReply
 from batchmill.core.histogram cimport VersionStats, add
 from batchmill.core.message cimport Encoding, Errand
+from batchmill.core.mirror cimport hand_in, look_for_pressure
 from batchmill.core.notes cimport Coding
 from batchmill.core.router cimport pick, ready
 from batchmill.core.signature cimport check
@@ -27,7 +29,10 @@ cdef size_t COMPRESS_BYTES = 1 << 10    # a smaller answer fits into a packet as
 
 cdef InferRequest* take_request(void* self) noexcept nogil:
     cdef IoThread* thread = <IoThread*> self
-    cdef InferRequest* request = thread.free_requests
+    cdef InferRequest* request
+    if thread.free_requests == NULL:
+        take_home(thread)
+    request = thread.free_requests
     if request == NULL:
         return new InferRequest()
     thread.free_requests = request.next
@@ -35,14 +40,31 @@ cdef InferRequest* take_request(void* self) noexcept nogil:
     return request
 
 
-cdef void recycle_request(void* self, InferRequest* request) noexcept nogil:
-    cdef IoThread* thread = <IoThread*> self
-    cdef ModelVersion* version = <ModelVersion*> request.version
-    if request.charged_bytes:
-        thread.shared.budget.give(request.charged_bytes)
+cdef void set_free(IoThread* thread, InferRequest* request) noexcept nogil:
     request.reset()
     request.next = thread.free_requests
     thread.free_requests = request
+
+
+cdef void take_home(IoThread* thread) noexcept nogil:
+    cdef InferRequest* request = thread.home.take()
+    cdef InferRequest* following
+    while request != NULL:
+        following = request.next
+        set_free(thread, request)
+        request = following
+
+
+cdef void recycle_request(void* self, InferRequest* request) noexcept nogil:
+    cdef IoThread* thread = <IoThread*> self
+    cdef ModelVersion* version = <ModelVersion*> request.version
+    cdef ShadowLine* shadows = &thread.shared.shadows
+    if request.charged_bytes:
+        thread.shared.budget.give(request.charged_bytes)
+    if version != NULL and shadows.active.load():
+        look_for_pressure(shadows, request, version, thread.sink.now_ns)
+    if not (request.is_mirrored() and hand_in(shadows, request, version, thread.shared.budget, thread.sink.now_ns)):
+        set_free(thread, request)
     if version != NULL:
         version.leases.fetch_sub(1)     # last: after it the version may be destroyed
 
@@ -99,25 +121,58 @@ cdef bint refuse_body(IoThread* thread, InferRequest* request) noexcept nogil:
 
 
 cdef bint admit(IoThread* thread, InferRequest* request) noexcept nogil:
-    cdef ModelVersion* version
-    cdef int64_t now
     if not decode(request):
         return refuse_body(thread, request)
-    if not pick(thread.table, request):
+    return (pick(thread.table, request) and enters_version(thread, request)) or falls_back(thread, request)
+
+
+cdef bint falls_back(IoThread* thread, InferRequest* request) noexcept nogil:
+    """Whether another version is to answer what has failed, or was refused. What is constant has been answered then. When none can, the
+    first failure is told.
+    """
+    cdef Status told
+    cdef Taking taken
+    if request.status.ok() or not request.routed:
         return False
-    version = <ModelVersion*> request.version
+    told = request.status
+    while True:
+        taken = take_fallback(thread.table, request, thread.index)
+        if taken != kAgain:
+            return False
+        if enters_version(thread, request):
+            return True
+        request.status = told
+
+
+cdef bint keeps_away(ModelVersion* version, InferRequest* request, int64_t now) noexcept nogil:
+    cdef string text
+    if not version.breaker.on.load() or version.breaker.admits(now):
+        return False
+    text = string(b"the breaker of version ").append(version.version).append(b" of model \"").append(version.name)
+    text.append(b"\" is open: its runs keep failing")
+    request.status.set(kUnavailable, b"BREAKER_OPEN", text)
+    request.status.retry_ms = 1 + version.breaker.closed_for_ns(now) // 1000000
+    return True
+
+
+cdef bint enters_version(IoThread* thread, InferRequest* request) noexcept nogil:
+    """The queue of its version, which it has a lease on."""
+    cdef ModelVersion* version = <ModelVersion*> request.version
+    cdef int64_t now
     if not check(version, request):
         return False
     set_deadline(version, request)
     if request.deadline_ns and request.deadline_ns <= thread.sink.now_ns:
         request.status.set(kDeadlineExceeded, b"DEADLINE_EXCEEDED", string(b"the deadline has passed"))
         return False
+    if keeps_away(version, request, thread.sink.now_ns):
+        return False
     if is_behind(version, request, thread.shared.limits.busy_status, thread.sink.now_ns):
         return False
     now = now_ns()
     request.times.queued = now
     version.stats_of(thread.index).decode.record(now - thread.busy_since_ns)
-    if request.routed:
+    if request.routed and request.fallback.empty():
         add(version.stats_of(thread.index).routed, 1)
     thread.busy_since_ns = now
     if not enters(&thread.shared.pool, version, request, thread.shared.limits.busy_status, now):
@@ -147,6 +202,9 @@ cdef InferRequest* take_completions(IoThread* thread) noexcept nogil:
     while request != NULL:
         following = request.next
         if request.errand != Errand.kDecode:
+            if falls_back(thread, request):
+                request = following
+                continue
             end[0] = request
             end = &request.next
         elif not admit(thread, request):
@@ -173,12 +231,13 @@ cdef bint compresses(IoThread* thread, InferRequest* request) noexcept nogil:
 
 
 cdef void run_touched(IoThread* thread) noexcept nogil:
-    cdef size_t index
     cdef ModelVersion* version
     cdef InferRequest* answered
     cdef InferRequest* following
-    for index in range(thread.touched.size()):
+    cdef size_t index = 0
+    while index < thread.touched.size():        # what falls back touches another one
         version = thread.touched[index]
+        index += 1
         while version.queue.rows.load() > 0:
             answered = run_inline(&thread.shared.pool, version, thread.scratch)
             if answered == NULL:
@@ -186,10 +245,10 @@ cdef void run_touched(IoThread* thread) noexcept nogil:
                 break
             while answered != NULL:
                 following = answered.next
-                if answered.reply_to.io_thread == thread.index:
-                    answer_later(thread, answered)
-                else:
+                if answered.reply_to.io_thread != thread.index:
                     thread.shared.pool.completions[answered.reply_to.io_thread].push(answered, answered)
+                elif not falls_back(thread, answered):
+                    answer_later(thread, answered)
                 answered = following
     thread.touched.clear()
 

@@ -82,6 +82,7 @@ struct Shared {
     MemoryBudget budget;
     ExecutorPool pool;
     ColdQueue cold_queue;
+    ShadowLine shadows;
     std::atomic<const RouteTable*> table{nullptr};
     std::atomic<uint64_t> generation{0};
     std::atomic<bool> ready{false}, draining{false};
@@ -108,6 +109,7 @@ struct IoThread {
     bool accepting = true;
     std::vector<Version*> touched;         // got rows in this turn
     InferRequest* free_requests = nullptr;
+    RequestStack home;                     // requests that shadows have done with
     InferRequest* answered = nullptr;      // by this very thread, not yet delivered
     InferRequest* answered_last = nullptr;
     int taken_in = 0;                      // requests of this turn
@@ -123,6 +125,7 @@ struct IoThread {
     uint8_t buffer[256 << 10];
 
     ~IoThread() {
+        for (InferRequest *one = home.take(), *next; one; one = next) next = one->next, delete one;
         for (InferRequest* next; free_requests; free_requests = next) next = free_requests->next, delete free_requests;
         delete scratch;
     }

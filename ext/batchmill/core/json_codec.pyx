@@ -172,16 +172,47 @@ cdef WriteResult put_output(Buffer* out, const TensorView* output, bint binary) 
     return put(out, b"}", 1) if result == kWritten else result
 
 
+cdef string_view inside(string_view given) noexcept nogil:
+    """What stands within the braces of an object; empty where nothing but spaces does."""
+    cdef size_t index
+    cdef size_t begin = given.find(123) + 1     # spaces may stand before it
+    given = given.substr(begin, given.size() - begin - 1)
+    for index in range(given.size()):
+        if <unsigned char> given.data()[index] > 32:
+            return given
+    return string_view()
+
+
+cdef WriteResult put_parameters(InferRequest* request, Buffer* out) noexcept nogil:
+    """Those that the caller gave, and what is remarked."""
+    cdef string_view given = inside(request.parameters[0]) if request.parameters.size() else string_view()
+    cdef string_view name
+    cdef int index
+    cdef size_t room = 32 + given.size()
+    for index in range(request.remark_count):
+        room += 8 + string_view(request.remarks[index].parameter).size() + request.remarks[index].value.size()
+    if not out.reserve(out.size + room):     # so that these cannot fail
+        return kNoMemory
+    put(out, b",\"parameters\":{", 15)
+    put(out, given.data(), given.size())
+    for index in range(request.remark_count):
+        name = string_view(request.remarks[index].parameter)
+        put(out, b",\"" if index or given.size() else b"\"", 2 if index or given.size() else 1)
+        put(out, name.data(), name.size())
+        put(out, b"\":\"", 3)
+        put(out, request.remarks[index].value.data(), request.remarks[index].value.size())
+        put(out, b"\"", 1)
+    return put(out, b"}", 1)
+
+
 cdef WriteResult put_head(InferRequest* request, string_view model, string_view version, Buffer* out) noexcept nogil:
     cdef WriteResult result = put_field(out, b"{\"model_name\":", 14, model)
     if result == kWritten:
         result = put_field(out, b",\"model_version\":", 17, version)
     if result == kWritten and request.id.size():
         result = put_field(out, b",\"id\":", 6, request.id)
-    if result == kWritten and request.parameters.size():
-        result = put(out, b",\"parameters\":", 14)
-        if result == kWritten:
-            result = put(out, request.parameters[0].data(), request.parameters[0].size())
+    if result == kWritten and (request.parameters.size() or request.remark_count):
+        result = put_parameters(request, out)
     return put(out, b",\"outputs\":[", 12) if result == kWritten else result
 
 

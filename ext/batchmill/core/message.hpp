@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstdint>
 #include <deque>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -60,8 +61,40 @@ struct RequestedOutput {
     int64_t classification = 0;  // top N as BYTES; 0: the tensor itself
 };
 
+// What is told of an answer beside its tensors, both as a parameter of it and as its header or trailer.
+struct Remark {
+    const char* parameter = "";
+    const char* header = "";
+    std::string_view value;      // printable ASCII without quotes and backslashes
+};
+constexpr int kRemarksMost = 2;
+constexpr size_t kTokenChars = 48;  // of a feedback token
+
 struct Version;    // router.hpp
+struct Shadow;     // shadow.hpp
 struct InferRequest;
+
+// Of a request that candidates shall answer, too, once its caller has its answer: who they are, and what the answer was.
+struct Mirror {
+    static constexpr int kShadows = 4;     // candidates a model may have
+
+    Shadow* shadows[kShadows] = {};        // each with a reference
+    int count = 0, at = 0;                 // those before `at` are done
+    bool kept = false;                     // outputs are those of an answer
+    std::vector<TensorView> outputs;       // their bytes are in the answer where they stand there raw, else in bytes; their names there
+    Buffer bytes;
+    Version* answered_by = nullptr;        // under lease while not null: of some, so that its run times can be measured beside the candidate's
+    int64_t held_bytes = 0;                // of the request, as each shadow counts them while it waits there
+    int64_t since_ns = 0;                  // when it was answered
+
+    void clear() {
+        count = at = 0;
+        kept = false;
+        outputs.clear();
+        bytes.clear();
+        held_bytes = 0;
+    }
+};
 
 // Who waits for the answer. The front end that made the request; called on the I/O thread it belongs to.
 struct ReplyTo {
@@ -100,6 +133,9 @@ struct InferRequest {
     // Where it goes.
     Version* version = nullptr;            // under lease while not null
     bool routed = false;                   // its version was chosen by the model's route: it named none
+    uint32_t generation = 0;               // of that route
+    int32_t fallbacks_tried = 0;           // of that route
+    std::string fallback;                  // who answers in the place of the version that was chosen; empty: nobody does
     int64_t rows = 1;                      // along axis 0 when the version is batched
     int64_t length = 0;                    // of a version that pads: along the padded axes, whose dims in inputs say bucket
     int64_t bucket = 0;                    // what that length counts as: equal ones share runs
@@ -129,15 +165,49 @@ struct InferRequest {
         }
     }
 
+    void forget_parts() {
+        if (!parts) return;
+        drop_parts();
+        parts_bytes.store(0, std::memory_order_relaxed);
+        broken.store(false, std::memory_order_relaxed);
+    }
+
     // What came of it.
     Status status;
     Buffer response;                       // encoded answer: gRPC frame with its 5-byte prefix, or HTTP body
     size_t response_start = 0;             // where it begins in response: a gRPC prefix is written last, right-aligned
     int64_t json_size = -1;                // REST: bytes of JSON before the binary tensors; -1: all is JSON
     StageTimes times;
+    Remark remarks[kRemarksMost];
+    int32_t remark_count = 0;
+    char token[kTokenChars];               // that the remark on it points to
     ReplyTo reply_to;
     int64_t charged_bytes = 0;             // taken from the memory budget
+    std::unique_ptr<Mirror> mirror;        // made with the first; stays with the request from use to use
 
+    bool is_mirrored() const { return mirror && mirror->count; }
+    // The shadow has a reference for it.
+    void mirror_to(Shadow* shadow) {
+        if (!mirror) mirror = std::make_unique<Mirror>();
+        mirror->shadows[mirror->count++] = shadow;
+    }
+    void remark(const char* parameter, const char* header, std::string_view value) { remarks[remark_count++] = {parameter, header, value}; }
+    // What came of it with a version that has failed, or was not to be asked.
+    void forget_run() {
+        drop_parts();
+        parts_bytes.store(0, std::memory_order_relaxed);
+        broken.store(false, std::memory_order_relaxed);
+        rows = 1;
+        length = bucket = 0;
+        objective_ns = predicted_wait_ns = 0;
+        next = nullptr;
+        status.clear();
+        response.clear();
+        response_start = 0;
+        json_size = -1;
+        remark_count = 0;
+        times.queued = times.started = times.gathered = times.computed = times.encoded = 0;
+    }
     void take_notes(const HeaderNotes& headers) {
         notes = &headers;
         route_key = headers.route_key;
@@ -171,22 +241,23 @@ struct InferRequest {
         notes = nullptr;
         version = nullptr;
         routed = false;
+        generation = 0;
+        fallbacks_tried = 0;
+        fallback.clear();
         rows = 1;
         length = bucket = 0;
         answer_by_ns = deadline_ns = objective_ns = behind_ns = predicted_wait_ns = 0;
         cancelled.store(false, std::memory_order_relaxed);
-        if (parts) {
-            drop_parts();
-            parts_bytes.store(0, std::memory_order_relaxed);
-            broken.store(false, std::memory_order_relaxed);
-        }
+        forget_parts();
         next = nullptr;
         status.clear();
         response.clear();
         response_start = 0;
         json_size = -1;
+        remark_count = 0;
         times = {};
         charged_bytes = 0;
+        if (is_mirrored()) mirror->clear();
     }
 };
 

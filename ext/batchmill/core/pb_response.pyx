@@ -5,6 +5,7 @@ from libc.string cimport memcpy
 from libcpp.string cimport string
 from libcpp.vector cimport vector
 
+from batchmill.core.message cimport Remark
 from batchmill.core.pb_request cimport contents_field
 from batchmill.core.status cimport kResourceExhausted, set_too_large
 from batchmill.core.tensor cimport DataType, datatype_name, datatype_of, element_bytes, total_bytes
@@ -134,6 +135,33 @@ cdef uint8_t* put_contents(uint8_t* at, const TensorView* tensor) noexcept nogil
     return at
 
 
+cdef size_t remark_size(const Remark& remark) noexcept nogil:
+    """Of the entry of the map: its key, and its value, an InferParameter with a string_param."""
+    return block_size(string_view(remark.parameter).size()) + block_size(block_size(remark.value.size()))
+
+
+cdef size_t remarks_size(const InferRequest* request) noexcept nogil:
+    cdef size_t size = 0
+    cdef int32_t index
+    for index in range(request.remark_count):
+        size += block_size(remark_size(request.remarks[index]))
+    return size
+
+
+cdef uint8_t* put_remarks(uint8_t* at, const InferRequest* request) noexcept nogil:
+    cdef int32_t index
+    cdef string_view name
+    for index in range(request.remark_count):
+        name = string_view(request.remarks[index].parameter)
+        at[0] = 34
+        at = put_varint(at + 1, remark_size(request.remarks[index]))
+        at = put_block(at, 10, name.data(), name.size())
+        at[0] = 18
+        at = put_varint(at + 1, block_size(request.remarks[index].value.size()))
+        at = put_block(at, 26, request.remarks[index].value.data(), request.remarks[index].value.size())
+    return at
+
+
 cdef bint encode(InferRequest* request, string_view model, string_view version, const TensorView* outputs, size_t count) noexcept nogil:
     cdef size_t room = HEAD_ROOM + block_size(model.size()) + block_size(version.size()) + block_size(request.id.size())
     cdef size_t index
@@ -141,6 +169,7 @@ cdef bint encode(InferRequest* request, string_view model, string_view version, 
     cdef uint8_t* at
     for index in range(request.parameters.size()):
         room += block_size(request.parameters[index].size())
+    room += remarks_size(request)
     if request.stream_reply:
         room += FINAL_SIZE
     for index in range(count):
@@ -162,6 +191,7 @@ cdef bint encode(InferRequest* request, string_view model, string_view version, 
         at = put_block(at, 26, request.id.data(), request.id.size())
     for index in range(request.parameters.size()):
         at = put_block(at, 34, request.parameters[index].data(), request.parameters[index].size())
+    at = put_remarks(at, request)
     if request.stream_reply:
         memcpy(at, FINAL, FINAL_SIZE)
         at += FINAL_SIZE

@@ -5,6 +5,7 @@ import socket as sockets
 
 from libc.stdint cimport int32_t, int64_t, uint64_t
 from libcpp.string cimport string
+from libcpp.string_view cimport string_view
 from libcpp.utility cimport pair
 
 from batchmill.core.access_log cimport taken_from
@@ -13,7 +14,14 @@ from batchmill.core.bridge cimport Bridge
 from batchmill.core.executor cimport forget, offer, pthread_t, start as start_pool, stop as stop_pool
 from batchmill.core.intake cimport IoThread, Listener, Shared, connect_sink, kMaxIoThreads
 from batchmill.core.io_thread cimport run as run_io_thread
-from batchmill.core.router cimport ModelRoute, RouteRule, RouteShare, RouteTable, Version, VersionPointer, kMaxThreads
+from batchmill.core.message cimport kMostShadows
+from batchmill.core.router cimport (
+    ConstantOutput, FallbackStep, ModelRoute, RouteRule, RouteShadow, RouteShare, RouteTable, Version, VersionPointer, kMaxThreads,
+    kOnError, kOnInvalid, kOnUnavailable,
+)
+from batchmill.core.shadow cimport drop_all, start as start_shadows, stop as stop_shadows
+from batchmill.core.shadow_figures cimport end_shadows, shadow_in_force
+from batchmill.core.tensor cimport datatype_of
 
 from batchmill.core.histogram import CODE_NAMES
 
@@ -116,6 +124,41 @@ cdef add_routing(ModelRoute* route, dict versions, shares, rules):
         route.rules.push_back(rule)
 
 
+cdef add_shadows(ModelRoute* route, dict versions, shadows, dict in_force):
+    """in_force: gets the epoch of each version that is a candidate."""
+    cdef RouteShadow one
+    cdef Version version
+    for number, share, epoch, settings in shadows[:kMostShadows]:
+        version = versions.get(number)
+        if version is not None:
+            one.share, one.shadow = share, shadow_in_force(version, epoch, settings)
+            route.shadows.push_back(one)
+            in_force[version] = epoch
+
+
+cdef add_fallbacks(ModelRoute* route, dict versions, fallbacks):
+    """versions: those that are ready, by number."""
+    cdef FallbackStep step
+    cdef ConstantOutput output
+    cdef Version version
+    cdef bytes datatype
+    cdef int axis
+    for on, number, model, constant, told in fallbacks:
+        version = versions.get(number)
+        step.on, step.model, step.told = 0, model.encode(), told.encode()
+        for kind in on:
+            step.on |= {"error": kOnError, "invalid": kOnInvalid, "unavailable": kOnUnavailable}[kind]
+        step.version = version.native if version is not None else NULL
+        step.constant.clear()
+        for name, datatype, shape, raw in constant:
+            output.name, output.raw, output.dtype = name, raw, datatype_of(string_view(<const char*> datatype, len(datatype)))
+            output.shape.rank = len(shape)
+            for axis in range(len(shape)):
+                output.shape.dims[axis] = shape[axis]
+            step.constant.push_back(output)
+        route.fallbacks.push_back(step)
+
+
 cdef class Server:
     """Owns the data plane's threads. Made stopped; listen(), start(), publish() ... drain(), stop(). Not started twice."""
 
@@ -139,6 +182,8 @@ cdef class Server:
         self.shared.cold_queue.max_calls, self.shared.cold_queue.max_bytes = cold_calls, cold_bytes
         self.shared.cold_queue.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.signal_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.shared.shadows.draining, self.shared.shadows.due = &self.shared.draining, &self.shared.pool.turns.due_count
+        self.shared.shadows.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.executors = executor_threads
         self.routed, self.versions = set(), set()
         self.bridge = Bridge()
@@ -156,6 +201,7 @@ cdef class Server:
             connect_sink(thread)
             self.threads.push_back(thread)
             self.shared.pool.completions.push_back(&thread.completions)
+            self.shared.shadows.homes.push_back(&thread.home)
             self.bridge.replies.push_back(&thread.cold_replies)
 
     def listen(self, str host, int port, *, bint metrics_only=False) -> int:
@@ -205,18 +251,21 @@ cdef class Server:
         if self.started:
             raise RuntimeError("started twice")
         self.started = True
-        if not start_pool(&self.shared.pool, self.executors, <int> self.threads.size()):
+        if not start_pool(&self.shared.pool, self.executors, <int> self.threads.size()) or (
+                self.shared.shadows.active.load() and not start_shadows(&self.shared.shadows)):
             raise OSError("cannot create threads")
         for index in range(self.threads.size()):
             if pthread_create(&self.threads[index].thread, NULL, run_io_thread, self.threads[index]):
                 raise OSError("cannot create threads")
 
     def publish(self, table, bint complete=True) -> None:
-        """Swaps the route table: (model, versions, standard version or None, labels, perhaps (shares, rules)) each. Visible to the next
-        request.
+        """Swaps the route table: (model, versions, standard version or None, labels, and perhaps (shares, rules, shadows), generation,
+        fallbacks) each. Visible to the next request.
 
         complete: what is not in it is not there; until then it is said to be loading. shares: (end slot, version number), ascending.
-        rules: (of_header, name, value, version number).
+        rules: (of_header, name, value, version number). shadows: (version number, share of 10,000, epoch: another begins anew, settings).
+        fallbacks: (failures that it is for, version number or '', other model or '', outputs, what is told),
+        outputs: (name, datatype, shape, raw), none: they are not constant.
         """
         cdef RouteTable* fresh = new RouteTable()
         cdef const RouteTable* old = self.shared.table.load()
@@ -224,7 +273,7 @@ cdef class Server:
         cdef pair[string, VersionPointer] entry
         cdef Version version, standard
         fresh.complete = complete
-        all_routed = set()
+        all_routed, epochs = set(), {}
         watched = set()
         for name, versions, default, labels, *routing in table:
             route = new ModelRoute()
@@ -243,17 +292,25 @@ cdef class Server:
             standard = default
             if standard is not None:
                 route.standard = standard.native
-            for shares, rules in routing:
+            if routing:
+                (shares, rules, shadows), route.generation, fallbacks = routing
                 add_routing(route, by_number, shares, rules)
+                add_shadows(route, by_number, shadows, epochs)
+                add_fallbacks(route, by_number, fallbacks)
                 watched.update(key.encode() for of_header, key, *_ in rules if of_header)
             fresh.insert(route)
         for key in sorted(watched):
             fresh.watched.push_back(key)
+        if epochs and self.started and not start_shadows(&self.shared.shadows):
+            raise OSError("cannot create threads")
+        self.shared.shadows.active.store(bool(epochs))
         self.shared.table.store(fresh)
         self.shared.generation.fetch_add(1)
         self.await_generation()
         self.routed = all_routed
         self.versions |= all_routed
+        for version in self.versions:
+            end_shadows(version, epochs.get(version, 0))
         del old
 
     def await_generation(self) -> None:
@@ -274,7 +331,7 @@ cdef class Server:
         Requests hold leases on it; after the last, an I/O thread may still name it in the turn in hand, and an executor
         until it has given the instance back.
         """
-        if version in self.routed or version.native.leases.load():
+        if version in self.routed or version.native.leases.load() or version.native.is_shadowing():
             return False
         self.shared.generation.fetch_add(1)
         self.await_generation()
@@ -334,12 +391,14 @@ cdef class Server:
         if not self.started:
             return
         with nogil:
+            stop_shadows(&self.shared.shadows)
             stop_pool(&self.shared.pool)
         self.shared.stopping.store(True)
         self.wake()
         for index in range(self.threads.size()):
             with nogil:
                 pthread_join(self.threads[index].thread, NULL)
+        drop_all(&self.shared.shadows)
         self.started = False    # until here publish() and release() wait for the threads, which go on using versions
         for index in range(self.shared.listeners.size()):
             os.close(self.shared.listeners[index].fd)

@@ -7,10 +7,12 @@
 #include <unordered_map>
 #include <vector>
 
+#include "breaker.hpp"
 #include "histogram.hpp"
 #include "padding.hpp"
 #include "predictor.hpp"
 #include "queue.hpp"
+#include "shadow.hpp"
 
 namespace batchmill {
 
@@ -21,9 +23,12 @@ constexpr int kMaxThreads = 128;       // data-plane threads that may record
 // Where a version's batches run. kAuto: by their predicted run time.
 enum class Place : int32_t { kAuto, kExecutor, kIoThread };
 
+constexpr int32_t kNoFeedback = -3, kNoOutput = -2, kAnyOutput = -1;  // of Version::feedback; kNoOutput: tokens without a prediction
+
 // One version of one model, while it serves. Owned by Python's Version object; requests hold leases.
 struct Version {
     std::string name, version;
+    uint64_t number = 0;               // the same as version
     OrtModel* model = nullptr;
     const std::vector<TensorSpec>* inputs = nullptr;
     const std::vector<TensorSpec>* outputs = nullptr;
@@ -43,8 +48,11 @@ struct Version {
     std::atomic<double> target{0.99};             // the share of the batches that shall be in time, of those that can be
     std::atomic<double> weight{1};                // its share of the executors beside others that have work
     std::atomic<Place> place{Place::kAuto};
+    std::atomic<int32_t> feedback{kNoFeedback};   // or the place of the output whose prediction its answers' tokens carry, or kAnyOutput
 
     RequestQueue queue;                // and its max_rows
+    Breaker breaker;
+    std::atomic<int64_t> fallbacks{0}; // requests of its that were given to another, or are still to be
     std::atomic<int64_t> leases{0};
     RunTimes times;
     std::atomic<double> waited_ns{20e6}, predicted_ns{20e6};  // what requests waited of late, and were predicted to: decaying sums
@@ -55,6 +63,7 @@ struct Version {
     std::atomic<bool> shrinks{false};                 // the runtime's arena, after the next run
     std::atomic<int64_t> unbatched_until_ns{0};       // its batches kept failing: until then requests run alone
     std::atomic<VersionStats*> stats[kMaxThreads] = {};
+    std::vector<std::shared_ptr<Shadow>> shadows;     // as a candidate: the last is in force, if it is active. Touched by publish() and those who look on
 
     // Guarded by the executor pool's mutex.
     int32_t running = 0;
@@ -68,6 +77,12 @@ struct Version {
     }
     // That counts for the width of a row; below 0: all rows are equally wide.
     int first_axis() const { return fast_ok ? -1 : batched ? 1 : 0; }
+    // Whether requests are still to be run by it as a candidate.
+    bool is_shadowing() const {
+        for (auto& one : shadows)
+            if (one->references.load()) return true;
+        return false;
+    }
     // How much longer than predicted requests waited, of late.
     double drift() const { return std::min(8.0, std::max(0.25, waited_ns.load() / predicted_ns.load())); }
     VersionStats* stats_of(int thread) {
@@ -94,13 +109,40 @@ struct RouteShare {
     Version* version = nullptr;
 };
 
+// So many of kSlots of the requests that the model's route serves are run by its version, too.
+struct RouteShadow {
+    uint32_t share = 0;
+    Shadow* shadow = nullptr;
+};
+
+// An output that is answered as it is, whatever was asked: of one row, where the version's rows share batches.
+struct ConstantOutput {
+    std::string name, raw;
+    DataType dtype = DataType::kInvalid;
+    Shape shape;
+};
+
+// Who answers what a version does not: another version, another model, or nobody: what is constant. on: by what went wrong.
+constexpr uint32_t kOnError = 1, kOnInvalid = 2, kOnUnavailable = 4;
+
+struct FallbackStep {
+    uint32_t on = 0;
+    Version* version = nullptr;        // null: of the other model, or it is not ready
+    std::string model;                 // the other one; empty: it is this model's version
+    std::vector<ConstantOutput> constant;  // not empty: this is the answer
+    std::string told;                  // what the answer says: printable ASCII without quotes and backslashes
+};
+
 struct ModelRoute {
     std::string name;
     std::vector<std::pair<std::string, Version*>> versions, labels;
     Version* standard = nullptr;       // who gets a request that names no version, where neither rule nor share says
     std::vector<RouteRule> rules;      // the first that fits
     std::vector<RouteShare> shares;    // ascending, the last ends at kSlots; empty: there are none
+    std::vector<RouteShadow> shadows;  // Mirror::kShadows at most
+    std::vector<FallbackStep> fallbacks;   // in the order in which they are tried
     uint64_t seed = 0;                 // of its keys' slots
+    uint32_t generation = 0;           // one more with each change of it
 
     // FNV-1a, mixed by MurmurHash3's finaliser, so that all bits count; rollout/split.py computes the same.
     static uint64_t fnv(uint64_t value, std::string_view text) {
@@ -113,17 +155,25 @@ struct ModelRoute {
         return value ^ value >> 33;
     }
     void set_seed() { seed = fnv(fnv(0xCBF29CE484222325u, name), std::string_view("", 1)); }
-    // For a request without a key: each time another one, of a sequence a thread (SplitMix64).
+    // Each time another number, of a sequence a thread (SplitMix64).
     static uint64_t drawn() {
         thread_local uint64_t state = mixed(reinterpret_cast<uintptr_t>(&state) ^ static_cast<uint64_t>(std::chrono::steady_clock::now().time_since_epoch().count()));
         return mixed(state += 0x9E3779B97F4A7C15u);
     }
+    static uint32_t slot_of(uint64_t hash) { return static_cast<uint32_t>((hash >> 32) * kSlots >> 32); }
     Version* share_of(std::string_view key) const {
-        uint64_t hash = key.empty() ? drawn() : mixed(fnv(seed, key));
-        uint32_t slot = static_cast<uint32_t>((hash >> 32) * kSlots >> 32);
+        uint32_t slot = slot_of(key.empty() ? drawn() : mixed(fnv(seed, key)));
         for (const RouteShare& one : shares)
             if (slot < one.end) return one.version;
         return standard;
+    }
+    // Each is drawn by itself, and not by the key: of each key the same share is mirrored.
+    void draw_shadows(InferRequest* request) const {
+        for (const RouteShadow& one : shadows) {
+            if (one.shadow->version == request->version || slot_of(drawn()) >= one.share) continue;
+            one.shadow->references.fetch_add(1, std::memory_order_relaxed);
+            request->mirror_to(one.shadow);
+        }
     }
 };
 

@@ -2,6 +2,7 @@
 
 from libc.string cimport memcpy
 
+from batchmill.core.breaker cimport BreakerTerms, state_name
 from batchmill.core.clock cimport now_ns
 from batchmill.core.histogram cimport answered, kPreferredSizes, routed, snapshot, statistics
 from batchmill.core.ort cimport Model
@@ -138,7 +139,10 @@ cdef bint pick(const RouteTable* table, InferRequest* request) noexcept nogil:
         if version == NULL:
             return False
     version.leases.fetch_add(1)
+    request.generation = route.generation
     request.version = <NativeVersion*> version
+    if request.routed and route.shadows.size():
+        route.draw_shadows(request)
     return True
 
 
@@ -183,6 +187,7 @@ cdef class Version:
         self.model = model
         self.native.name = name.encode()
         self.native.version = version.encode()
+        self.native.number = int(version)
         self.native.model = <OrtModel*> model.model
         self.native.inputs = &model.model.inputs
         self.native.outputs = &model.model.outputs
@@ -198,12 +203,17 @@ cdef class Version:
     def tune(self, *, int64_t max_batch_size, preferred_batch_sizes, int64_t max_queue_delay_us, int32_t instances, str run_on,
              double weight, int64_t run_timeout_ms, int64_t max_queue_rows, int64_t max_wait_ms, int64_t default_timeout_us,
              str timeout_action, int32_t priority_levels, int32_t default_priority_level, double latency_ms,
-             double target) -> None:
+             double target, feedback, double breaker_failures, double breaker_window_s, int64_t breaker_min_requests,
+             double breaker_open_s, bint breaker_invalid) -> None:
         """Also while it serves: what is about runs counts from the next batch on, what is about the queue from the next request on.
 
         preferred_batch_sizes: ascending, 8 at most. priority_levels: 0: priorities do not count; else 1 is the highest.
+        breaker_failures: the share of failures from which requests are kept from it; 0: none are. breaker_invalid: runs count that fail
+        for the values they were given.
+        feedback: whether answers carry a token; or the name of the output whose prediction goes with it; else the first that has one.
         """
         cdef int at
+        cdef BreakerTerms terms
         self.native.max_batch_size.store(max_batch_size if self.native.batched else 1)
         for at in range(kPreferredSizes):
             self.native.preferred[at].store(preferred_batch_sizes[at] if at < len(preferred_batch_sizes) else 0)
@@ -220,6 +230,17 @@ cdef class Version:
         self.native.queue.priority_levels.store(priority_levels)
         self.native.objective_ns.store(<int64_t> (latency_ms * 1000000))
         self.native.target.store(target)
+        terms.failures, terms.min_requests, terms.invalid = breaker_failures, breaker_min_requests, breaker_invalid
+        terms.window_ns, terms.open_ns = <int64_t> (breaker_window_s * 1e9), <int64_t> (breaker_open_s * 1e9)
+        self.native.breaker.set(terms)
+        self.native.feedback.store(self.place_of(feedback) if isinstance(feedback, str) else kAnyOutput if feedback else kNoFeedback)
+
+    cdef int32_t place_of(self, str output):
+        cdef size_t index
+        for index in range(self.native.outputs.size()):
+            if self.native.outputs[0][index].name == output.encode():
+                return <int32_t> index
+        return kNoOutput
 
     @property
     def name(self) -> str:
@@ -233,6 +254,21 @@ cdef class Version:
     def leases(self) -> int:
         """Requests that hold this version now."""
         return self.native.leases.load()
+
+    @property
+    def breaker(self) -> str:
+        """closed, half_open or open; empty: it has none."""
+        return state_name(self.native.breaker.state.load()).decode() if self.native.breaker.on.load() else ""
+
+    @property
+    def breaker_opened(self) -> int:
+        """How often it has opened."""
+        return self.native.breaker.opened.load()
+
+    @property
+    def fallbacks(self) -> int:
+        """Requests that were given to another in its place."""
+        return self.native.fallbacks.load()
 
     @property
     def queue_rows(self) -> int:

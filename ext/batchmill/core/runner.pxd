@@ -1,5 +1,5 @@
 # Runs one batch, and what is left of it when it fails.
-from libc.stdint cimport int64_t
+from libc.stdint cimport int32_t, int64_t
 
 from batchmill.core.batch cimport Scratch
 from batchmill.core.message cimport InferRequest
@@ -22,3 +22,6 @@ cdef void stamp(InferRequest* request, int64_t gathered, int64_t ran, int64_t wr
 # Hold what was predicted of a batch against what came of it: the wait of its first request, and whether it ended in time.
 cdef void correct_drift(ModelVersion* version, const InferRequest* first) noexcept nogil
 cdef void correct_slack(ModelVersion* version, const Taken& taken, int64_t started) noexcept nogil
+
+# 0, 1, 2 ...: the indices of a run's inputs and outputs.
+cdef const int32_t* all_of_them(Scratch* scratch, size_t count) noexcept nogil

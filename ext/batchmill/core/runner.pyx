@@ -6,6 +6,7 @@ A request leaves here with its answer or its status set.
 
 from libc.stdint cimport int32_t
 from libcpp.string cimport string
+from libcpp.string_view cimport string_view
 
 from batchmill.core.batch cimport gather, scatter
 from batchmill.core.batcher cimport moved_share
@@ -14,7 +15,7 @@ from batchmill.core.histogram cimport VersionStats, add
 from batchmill.core.ort cimport OrtModel, OrtRunOptions, new_run_options, run, set_terminate, shrink_arena_after
 from batchmill.core.predictor cimport learn, width_of
 from batchmill.core.queue cimport earlier, is_dead
-from batchmill.core.status cimport Status, kDeadlineExceeded, kResourceExhausted
+from batchmill.core.status cimport Status, kDeadlineExceeded, kInternal, kResourceExhausted
 
 cdef extern from * nogil:
     string to_string "std::to_string"(int64_t)
@@ -118,6 +119,7 @@ cdef bint run_once(ModelVersion* version, InferRequest* batch, int64_t rows, int
             if version.padding.get() != NULL:
                 add(version.stats_of(scratch.thread).padding_bytes, scratch.padding_bytes)
             stamp(batch, gathered, ran, written)
+            tell_breaker(version, count, status[0], written)
             if any_refused(batch):      # its outputs were too large: the arena has grown to hold them, and would stay so
                 version.shrinks.store(True)
     scratch.outputs.clear()
@@ -199,14 +201,26 @@ cdef InferRequest* run_batch(ModelVersion* version, Taken taken, Scratch* scratc
     return joined(rerun_halves(version, taken.batch, scratch), taken.dropped)
 
 
+cdef void tell_breaker(ModelVersion* version, int64_t requests, const Status& status, int64_t now) noexcept nogil:
+    """How runs of so many requests ended."""
+    cdef string_view reason = string_view(status.reason)
+    cdef bint invalid = reason == string_view(b"RUN_FAILED")
+    cdef bint failed = status.code == kInternal or reason == string_view(b"RUN_TIMEOUT") or reason == string_view(b"RUN_OUT_OF_MEMORY")
+    if version.breaker.on.load():
+        version.breaker.record(requests, requests if failed else 0, requests if invalid else 0, now)
+
+
 # What is left of a failed batch.
 cdef void fail(ModelVersion* version, InferRequest* request, const Status& status) noexcept nogil:
     cdef string prefix = version.name
+    cdef int64_t requests = 0
     prefix.append(b"/").append(version.version).append(b": ")
     while request != NULL:
+        requests += 1
         request.status = status
         request.status.message.assign(prefix + status.message)
         request = request.next
+    tell_breaker(version, requests, status, now_ns())
 
 
 cdef InferRequest* joined(InferRequest* first, InferRequest* second) noexcept nogil:

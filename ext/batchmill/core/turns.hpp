@@ -15,6 +15,7 @@ struct Turns {
     int64_t changed_ns = 0;                // when it last was another
     std::atomic<int64_t> turn_ns{20000000};  // while several have work, no batch is to take longer
     std::atomic<bool> draining{false};     // no more requests will come
+    std::atomic<int32_t> due_count{0};     // due's size, for who may not wait for the mutex
 };
 
 }  // namespace batchmill

@@ -17,6 +17,7 @@ cdef extern from "turns.hpp" namespace "batchmill" nogil:
         int64_t changed_ns
         atomic[int64_t] turn_ns
         atomic[cpp_bool] draining
+        atomic[int32_t] due_count
 
 # What the version's settings say of its batches now.
 cdef BatchLimits limits_of(Turns* turns, ModelVersion* version, int64_t now) noexcept nogil

@@ -48,12 +48,14 @@ cdef void line_up(Turns* turns, ModelVersion* version) noexcept nogil:
     version.due = True
     version.served_ns = max(version.served_ns, turns.served_ns)
     turns.due.push_back(version)
+    turns.due_count.store(<int32_t> turns.due.size())
 
 
 cdef void remove(Turns* turns, size_t index) noexcept nogil:
     turns.due[index].due = False
     turns.due[index] = turns.due.back()
     turns.due.pop_back()
+    turns.due_count.store(<int32_t> turns.due.size())
 
 
 cdef void step_out(Turns* turns, ModelVersion* version) noexcept nogil:

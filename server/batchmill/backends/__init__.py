@@ -35,6 +35,12 @@ class Tuning:
     default_priority_level: int = 0
     latency_ms: float = 0.0  # the objective; 0: none
     target: float = 0.99  # the share of the batches that shall meet it
+    feedback: bool | str = False  # whether answers carry a token; a text: the output whose prediction goes with it, else the first that has one
+    breaker_failures: float = 0.0  # the share of failed runs from which requests are kept from it; 0: none are
+    breaker_window_s: float = 10.0
+    breaker_min_requests: int = 20
+    breaker_open_s: float = 5.0
+    breaker_invalid: bool = False  # whether runs count that fail for the values they were given
 
 
 @dataclass(frozen=True, slots=True)

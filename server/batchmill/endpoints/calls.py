@@ -52,6 +52,8 @@ CALLS = (
     Call("post", f"{_MODEL}/infer", "an inference (POST), JSON or binary tensors. Answered without Python", "InferResponse", _INFER, "InferRequest",
          versions=True),
     Call("post", f"{_MODEL}/labels/{{label}}/infer", "of the version that a label names", "InferResponse", _INFER, "InferRequest"),
+    Call("post", f"{_MODEL}/feedback", "what was true of answers that have carried tokens, many at once (POST). Each counts or is rejected by itself",
+         "FeedbackTaken", (400, 404, 503), "FeedbackRequest"),
     Call("get", f"{_MODEL}/config", "Triton's model configuration", "Config", (404, 503), versions=True),
     Call("get", f"{_MODEL}/stats", "the v2 statistics", "Statistics", (404, 503), versions=True),
     Call("get", f"{_MODEL}/latency", "p50, p90, p99, p99.9 of each stage over the last 10 s, 1 min and 5 min, and expected run times", "Latency",
@@ -83,6 +85,9 @@ CALLS = (
          "application/x-ndjson", (503,)),
     Call("get", "/admin/audit/verify", "reads the whole trail and says whether it is as it was written (`?head=SEQ:HASH`: that entry is still there)",
          "AuditVerdict", (400, 503), query=(("head", (f"0:{'0' * 64}",)),)),
+    Call("get", "/admin/models/{model}/quality",
+         "what `batchmill quality` shows: how right each version turned out to be, and which is better (`?generation=NUMBER` of the route)",
+         "Quality", (400, 404, 503)),
     Call("get", "/admin/activity", "what `batchmill top` shows (`?window=10s`, `1m`, `5m`)", "Activity", (400,),
          query=(("window", ("10s", "1m", "5m")),)),
     Call("get", "/metrics", "for Prometheus", "text/plain"),
@@ -107,6 +112,7 @@ def ref(name: str) -> dict[str, str]:
 TEXT, WHOLE, NUMBER, FLAG = {"type": "string"}, {"type": "integer"}, {"type": "number"}, {"type": "boolean"}
 ANY: dict[str, Any] = {"type": "object"}
 DATATYPES = ["BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "BF16", "FP32", "FP64", "BYTES"]
+_CLASS = {"type": ["integer", "string"]}
 _SHAPE = listed({"type": "integer", "minimum": 0})
 _TENSOR = {"name": TEXT, "datatype": {"enum": DATATYPES}, "shape": _SHAPE}
 _SPECS = listed(record({"name": TEXT, "datatype": {"enum": DATATYPES}, "shape": listed(WHOLE)}))
@@ -158,6 +164,13 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         "seq": WHOLE, "at": TEXT, "actor": TEXT, "key": FLAG, "action": TEXT, "model": TEXT, "version": TEXT, "before": {}, "after": {}, "files": ANY,
         "outcome": {"enum": ["ok", "refused", "failed"]}, "reason": TEXT, "hash": TEXT})), "head": _HEAD, "state": _AUDIT_STATE}),
     "AuditVerdict": record({"head": _HEAD, "broken": {"type": ["integer", "null"]}, "reason": TEXT, "state": _AUDIT_STATE}),
+    "FeedbackRequest": record({"feedback": {"type": "array", "maxItems": 10_000, "items": record(
+        {"token": TEXT}, {"label": _CLASS, "prediction": _CLASS, "correct": FLAG, "reward": NUMBER})}}),
+    "FeedbackTaken": record({"counted": WHOLE, "rejected": listed(record({
+        "index": WHOLE, "reason": {"enum": ["invalid", "expired", "repeated", "no_prediction"]}, "error": TEXT}))}),
+    "Quality": record({"model": TEXT, "versions": listed(ANY), "verdicts": listed(record({
+        "version": TEXT, "than": TEXT, "measure": {"enum": ["accuracy", "reward"]},
+        "verdict": {"enum": ["better", "worse", "not_worse", "undecided"]}, "text": TEXT})), "rejected": ANY, "feedback": FLAG}),
     "Activity": record({"window": TEXT, "versions": listed(record({"model": TEXT, "version": TEXT, "waiting": WHOLE}))}),
     "Numbers": data({"anyOf": [NUMBER, {"enum": ["NaN", "Infinity", "-Infinity"]}]}),
     "Integers": data(WHOLE),

@@ -152,6 +152,7 @@ def version_row(model: ModelStatus, version: VersionStatus, default: bool) -> di
         "max_batch_size": version.max_batch_size,
         "batching": version.batching,
         "instances": version.instances,
+        "breaker": version.served.breaker if version.served else "",
         "threads": version.threads.count,
         "runs": version.runs,
         "load_ms": version.load_ms,

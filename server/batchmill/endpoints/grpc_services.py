@@ -10,13 +10,15 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from batchmill.endpoints.catalog import Catalog
+from batchmill.endpoints.grpc_admin import SERVICE as ADMIN
+from batchmill.endpoints.grpc_admin import AdminServicer, headers_of
 from batchmill.endpoints.grpc_context import Context
 from batchmill.endpoints.grpc_server import GrpcServer
 from batchmill.endpoints.health import HealthServicer
 from batchmill.endpoints.repository import Repository
 from batchmill.errors import Unsupported
+from batchmill.proto import admin_pb2_grpc, inference_pb2_grpc
 from batchmill.proto import inference_pb2 as pb
-from batchmill.proto import inference_pb2_grpc
 
 SERVICE = "inference.GRPCInferenceService"
 
@@ -68,18 +70,15 @@ def parameters_of(request: Any) -> dict[str, object]:
     return {name: getattr(value, value.WhichOneof("parameter_choice") or "string_param") for name, value in request.parameters.items()}
 
 
-def headers_of(context: Context) -> dict[str, str]:
-    return {name: value for name, value in context.invocation_metadata() if isinstance(value, str)}
-
-
 class Services:
     """Registers everything with a server, and keeps health in step with readiness."""
 
-    def __init__(self, server: GrpcServer, catalog: Catalog, repository: Repository) -> None:
+    def __init__(self, server: GrpcServer, catalog: Catalog, repository: Repository, admin: AdminServicer) -> None:
         self._health = HealthServicer()
         inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(InferenceServicer(catalog, repository), server)  # type: ignore[no-untyped-call]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        names = (SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
+        admin_pb2_grpc.add_AdminServicer_to_server(admin, server)  # type: ignore[no-untyped-call]
+        names = (SERVICE, ADMIN, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
         # Registered itself: enable_server_reflection() would pick the synchronous servicer for a server like ours.
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflection.aio.ReflectionServicer(names), server)  # type: ignore[attr-defined]
 

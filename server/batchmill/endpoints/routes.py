@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from concurrent.futures import Future
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -29,6 +29,7 @@ Token = Annotated[str, StringConstraints(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]{1
 RULES_MOST, VERSIONS_MOST = 32, 16
 EQUALS_MOST = 256  # bytes, notes.hpp's kWatchedMost
 Act = Callable[[ModelStatus, Collection[int]], None]
+Changer = Callable[[Request, str, Callable[[bytes], Change]], Awaitable[dict[str, Any]]]  # of a model's routing, by a body; named for the audit trail
 Given = TypeVar("Given", bound=BaseModel)
 
 
@@ -74,17 +75,26 @@ def parsed(kind: type[Given], body: bytes) -> Given:
     try:
         return kind.model_validate_json(body or b"{}")
     except pydantic.ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        raise InvalidRequest(f"{place + ': ' if place else ''}{first['msg'].removeprefix('Value error, ')}"[:500]) from None
+        raise invalid(error) from None
 
 
-def routes(catalog: Catalog, repository: Repository, book: Book, change: Callable[[str, Act], Future[None]]) -> list[Route]:
-    """change: Keeper.change()."""
+def invalid(error: pydantic.ValidationError) -> InvalidRequest:
+    first = error.errors(include_url=False)[0]
+    place = ".".join(map(str, first["loc"]))
+    return InvalidRequest(f"{place + ': ' if place else ''}{first['msg'].removeprefix('Value error, ')}"[:500])
 
-    async def changed(request: Request, action: str, make: Callable[[bytes], Change]) -> Response:
-        name, noted = request.path_params["model"], dict[str, dict[str, object]]()
-        event = repository.admit(action, name, request.scope["batchmill.peer"], request.headers)
+
+class Switchboard:
+    """What the calls do: one place for REST and gRPC."""
+
+    def __init__(self, catalog: Catalog, repository: Repository, book: Book, change: Callable[[str, Act], Future[None]]) -> None:
+        """change: Keeper.change()."""
+        self._catalog, self._repository, self._book, self._change = catalog, repository, book, change
+
+    async def changed(self, name: str, action: str, peer: str, headers: Mapping[str, str], make: Callable[[], Awaitable[Change]]) -> dict[str, Any]:
+        """The route after the change that make() reads from the call, once the caller has been let in. Raises BatchmillError."""
+        noted = dict[str, dict[str, object]]()
+        event = self._repository.admit(action, name, peer, headers)
 
         def note(before: Routing, after: Routing) -> None:
             was, now = routings.summary(before), routings.summary(after)
@@ -92,27 +102,43 @@ def routes(catalog: Catalog, repository: Repository, book: Book, change: Callabl
             noted.update(before={key: was[key] for key in differing}, after={key: now[key] for key in differing})
 
         async def act() -> None:
-            catalog.model(name)  # says so while the server still loads its models
-            await asyncio.wrap_future(change(name, book.changed(make(await request.body()), note)))
+            self._catalog.model(name)  # says so while the server still loads its models
+            await asyncio.wrap_future(self._change(name, self._book.changed(await make(), note)))
 
-        await repository.recorder.call(event, act(), lambda: noted)
-        return told(name)
+        await self._repository.recorder.call(event, act(), lambda: noted)
+        return self.told(name)
 
-    def told(name: str) -> Response:
+    async def of_request(self, request: Request, action: str, make: Callable[[bytes], Change]) -> dict[str, Any]:
+        """The same, of a call over HTTP. make: of its body."""
+
+        async def read() -> Change:
+            return make(await request.body())
+
+        return await self.changed(request.path_params["model"], action, request.scope["batchmill.peer"], request.headers, read)
+
+    def told(self, name: str) -> dict[str, Any]:
+        return self._book.told(self._catalog.model(name))
+
+
+def change_of_route(given: GivenRoute) -> Change:
+    return routings.with_route(given.weights, tuple(rule.rule() for rule in given.rules))
+
+
+def routes(switchboard: Switchboard) -> list[Route]:
+    def answer(told: dict[str, Any]) -> Response:
         import orjson
 
-        return Response(orjson.dumps(book.told(catalog.model(name))), 200, None, JSON)
+        return Response(orjson.dumps(told), 200, None, JSON)
 
-    def given_route(body: bytes) -> Change:
-        given = parsed(GivenRoute, body)
-        return routings.with_route(given.weights, tuple(rule.rule() for rule in given.rules))
+    async def changed(request: Request, action: str, make: Callable[[bytes], Change]) -> Response:
+        return answer(await switchboard.of_request(request, action, make))
 
     async def route(request: Request) -> Response:
         if request.method == "PUT":
-            return await changed(request, "route.set", given_route)
+            return await changed(request, "route.set", lambda body: change_of_route(parsed(GivenRoute, body)))
         if request.method == "DELETE":
             return await changed(request, "route.cleared", lambda _: routings.cleared)
-        return told(request.path_params["model"])
+        return answer(switchboard.told(request.path_params["model"]))
 
     async def label(request: Request) -> Response:
         name = parsed_label(request.path_params["label"])

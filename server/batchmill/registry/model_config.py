@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 from batchmill.backends import Tuning
 from batchmill.errors import ConfigError
 from batchmill.registry.policy import VersionPolicy
-from batchmill.registry.settings import TUNABLE, DeclaredPadding, ModelSettings, PaddedInput
+from batchmill.registry.settings import TUNABLE, DeclaredPadding, Fallback, ModelSettings, PaddedInput
 
 if TYPE_CHECKING:
     import yaml
@@ -23,6 +23,7 @@ MAX_ECHO = 100  # characters of what was given
 MAX_VERSION = 10**19 - 1  # what a folder's name can say
 HOUR_MS = 3_600_000
 PREFERRED_MAX = 8  # batch sizes
+FALLBACKS_MAX = 4  # each may cost a run
 EDGES_MAX, LONGEST = 32, 65536  # lengths that rows are padded to, and the greatest of them
 # Valid keys that this release does not act on; a file that has one is told so.
 _NOT_YET = ("parameters",)
@@ -165,7 +166,7 @@ def schema() -> Any:
 
 
 def make_schema() -> Any:
-    from pydantic import BaseModel, BeforeValidator, ConfigDict
+    from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 
     def number(low: float, high: float, also: str = "") -> Any:
         """Checks a range, with fractions where its lower end is a float, or lets that word pass."""
@@ -201,6 +202,31 @@ def make_schema() -> Any:
         if isinstance(value, bool | int | float):
             return value
         raise ValueError("a number, or true or false,")
+
+    def switch_or_output(value: Any) -> Any:
+        if isinstance(value, bool) or (isinstance(value, str) and value):
+            return value
+        raise ValueError("true, false or the name of an output")
+
+    def some_of_the_failures(value: Any) -> Any:
+        if isinstance(value, list) and value and all(one in ("error", "invalid") for one in value):
+            return value
+        raise ValueError("a list of error and invalid")
+
+    def version_or_previous(value: Any) -> Any:
+        if value is None or value == "previous" or (type(value) is int and 1 <= value <= MAX_VERSION):
+            return value
+        raise ValueError("previous, or the number of a version")
+
+    def outputs_of_v2(value: Any) -> Any:
+        if not isinstance(value, dict) or [*value] != ["outputs"]:
+            raise ValueError("{outputs: [...]} as an answer has them")
+        return constant_of(value["outputs"])
+
+    def four_at_most(value: Any) -> Any:
+        if isinstance(value, list) and len(value) <= FALLBACKS_MAX:
+            return value
+        raise ValueError(f"a list of at most {FALLBACKS_MAX} versions or models, such as {{version: previous}}")
 
     def one_of_the_policies(value: Any) -> Any:
         numbers = value if isinstance(value, list) else []
@@ -283,6 +309,34 @@ def make_schema() -> Any:
         p99_ms: Annotated[float, number(0.001, HOUR_MS)] | None = None
         """Of runs of one row of golden.npz. null: any."""
 
+    class Breaker(Part):
+        failures: Annotated[float, number(0.001, 1.0)] = 0.5
+        """Share of the runs in the window that fail, from which the version gets no requests for a while (UNAVAILABLE, or a fallback)."""
+        window_s: Annotated[float, number(0.01, 3600.0)] = 10.0
+        """What is looked back."""
+        min_requests: Annotated[int, number(1, 1_000_000)] = 20
+        """In the window, before the share counts."""
+        open_s: Annotated[float, number(0.01, 3600.0)] = 5.0
+        """How long it is spared; then 5 requests try it: all of them must go well."""
+        when: Annotated[list[Literal["error", "invalid"]], BeforeValidator(some_of_the_failures)] = ["error"]
+        """error: runs that fail by the model's own fault, or take too long. invalid: also those that fail for the values they were given."""
+
+    class Fallback(Part):
+        version: Annotated[Any, BeforeValidator(version_or_previous)] | None = None
+        """Its number, or previous: that which had the traffic before the last change of the route, else the next older one that is ready."""
+        model: str | None = None
+        """Another model, that takes the same inputs, in the place of a version."""
+        constant: Annotated[Any, BeforeValidator(outputs_of_v2)] | None = None
+        """`{outputs: [{name: ..., datatype: ..., shape: ..., data: ...}]}`: the answer itself, of one row; while some version is ready."""
+        when: Annotated[list[Literal["error", "invalid"]], BeforeValidator(some_of_the_failures)] = ["error"]
+        """As of the breaker. An open breaker, and a deadline that cannot be met, always count."""
+
+        @model_validator(mode="after")
+        def check(self) -> Fallback:
+            if [self.version, self.model, self.constant].count(None) != 2:
+                raise ValueError("a version, a model or a constant")
+            return self
+
     class Lineage(Part):
         git_commit: str = ""
         """Of the code that made the model. Shown in /admin/models and in the audit trail, as all of this."""
@@ -311,11 +365,32 @@ def make_schema() -> Any:
         golden: Golden = Golden()
         signature_change: Literal["hold", "allow"] = "hold"
         """hold: a version whose inputs or outputs are not those of the one in service gets no default traffic until a label names it."""
+        feedback: Annotated[Any, BeforeValidator(switch_or_output)] = False
+        """true: answers carry a token, by which ground truth is told later. Or the output that has the predicted class; true: the first."""
+        breaker: Breaker | None = None
+        fallback: Annotated[list[Fallback], BeforeValidator(four_at_most)] = []
+        """Who answers, one after the other, where the version that was chosen fails. Of requests that name no version; the answer says who."""
         lineage: Lineage = Lineage()
         parameters: dict[str, Any] = {}
         """Without effect in this release."""
 
     return Model
+
+
+def constant_of(outputs: Any) -> tuple[tuple[str, str, tuple[int, ...], str], ...]:
+    """Name, datatype, shape and raw bytes, in hex, of outputs written as in JSON. ValueError: they are none."""
+    import json
+
+    from batchmill.core import json_codec
+
+    try:
+        body = json.dumps({"inputs": outputs}).encode()  # a request's inputs are written alike
+        found = json_codec.decode(body)["inputs"]
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"outputs that can be read ({str(error).replace('input', 'output')[:MAX_ECHO]})") from None
+    if not found:
+        raise ValueError("some outputs")
+    return tuple((name.decode(), datatype, tuple(shape), raw.hex()) for name, datatype, shape, raw in found)
 
 
 def known_keys(place: list[str]) -> list[str]:
@@ -347,7 +422,7 @@ def elsewhere(key: str) -> list[str]:
 
 
 def tuning_of(model: Any) -> Tuning:
-    batching, queue, instances = model.batching, model.queue, model.instances
+    batching, queue, instances, breaker = model.batching, model.queue, model.instances, model.breaker
     return Tuning(
         max_batch_size=batching.max_batch_size,
         preferred_batch_sizes=tuple(sorted({size for size in batching.preferred_batch_sizes if size <= batching.max_batch_size})),
@@ -364,6 +439,12 @@ def tuning_of(model: Any) -> Tuning:
         default_priority_level=min(queue.default_priority_level or (queue.priority_levels + 1) // 2, queue.priority_levels),
         latency_ms=model.slo.latency_ms if model.slo else 0.0,
         target=model.slo.target if model.slo else Tuning().target,
+        feedback=model.feedback,
+        breaker_failures=breaker.failures if breaker else 0.0,
+        breaker_window_s=breaker.window_s if breaker else Tuning().breaker_window_s,
+        breaker_min_requests=breaker.min_requests if breaker else Tuning().breaker_min_requests,
+        breaker_open_s=breaker.open_s if breaker else Tuning().breaker_open_s,
+        breaker_invalid=bool(breaker and "invalid" in breaker.when),
     )
 
 
@@ -390,5 +471,6 @@ def settings_of(model: Any) -> ModelSettings:
         golden_atol=model.golden.atol,
         golden_p99_ms=model.golden.p99_ms,
         signature_change=model.signature_change,
+        fallbacks=tuple(Fallback(str(one.version or ""), one.model or "", one.constant or (), tuple(one.when)) for one in model.fallback),
         lineage={key: value for key, value in model.lineage.model_dump().items() if value},
     )

@@ -17,6 +17,22 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
+class Shadow:
+    """A candidate: so many of the requests that the model's route serves are run by it, too, once they are answered. Nobody gets its answers."""
+
+    version: str
+    share: float = 1.0  # above 0, at most 1
+    max_cpu: float = 0.0  # cores' worth of processor time; 0: what is idle, of one core
+    max_pending_mib: float = 64.0  # of requests that wait for it
+    rtol: float = 1e-3  # as golden answers are compared
+    atol: float = 1e-5
+    agree_by: str = "tolerance"  # or argmax: outputs of floats agree when each row's greatest element is the same
+    keep: int = 8  # worst disagreements
+    redact: bool = False  # of them scores and shapes alone
+    epoch: int = 0  # generation of the route that it came with: figures of another one are not its own
+
+
+@dataclass(frozen=True, slots=True)
 class Naming:
     """Immutable: replaced as a whole. Versions are numbers as texts.
 
@@ -30,6 +46,7 @@ class Naming:
     rules: tuple[Rule, ...] = ()
     pinned: frozenset[str] = frozenset()
     generation: int = 0  # of the route: one more with each change
+    shadows: tuple[Shadow, ...] = ()
 
     @property
     def routed(self) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ TUNABLE = (
     "batching.max_batch_size", "batching.max_queue_delay_us", "batching.preferred_batch_sizes",
     "queue.max_rows", "queue.max_wait_ms", "queue.default_timeout_us", "queue.timeout_action", "queue.priority_levels",
     "queue.default_priority_level", "instances.count", "instances.run_on", "instances.weight", "slo.latency_ms", "slo.target", "run_timeout_ms",
+    "feedback", "breaker.failures", "breaker.window_s", "breaker.min_requests", "breaker.open_s", "breaker.when",
 )  # fmt: skip
 
 
@@ -47,6 +48,21 @@ class DeclaredPadding:
     edges: tuple[int, ...] = ()
 
 
+PREVIOUS = "previous"
+
+
+@dataclass(frozen=True, slots=True)
+class Fallback:
+    """Who answers in the place of a version that failed. version: a number, or previous: the one before. model: another one.
+    constant: name, datatype, shape and raw bytes (in hex) of each output that is the answer then. One of the three.
+    """
+
+    version: str = ""
+    model: str = ""
+    constant: tuple[tuple[str, str, tuple[int, ...], str], ...] = ()
+    when: tuple[str, ...] = ("error",)  # error: of the model's own; invalid: for the values that it was given
+
+
 @dataclass(frozen=True, slots=True)
 class ModelSettings:
     """given: what of TUNABLE the file of that name says; called: what calls have set of it, which wins. tuning follows from both."""
@@ -63,6 +79,7 @@ class ModelSettings:
     golden_atol: float = 1e-6
     golden_p99_ms: float | None = None  # of runs of golden.npz, one row each where rows share batches; None: any
     signature_change: str = "hold"  # hold: a version with other inputs or outputs than the one in service gets no default traffic; allow
+    fallbacks: tuple[Fallback, ...] = ()  # in the order in which they are tried
     declared: tuple[DeclaredTensor, ...] = ()
     notes: tuple[str, ...] = ()  # what was found in config.pbtxt and does not count
     without_effect: tuple[str, ...] = ()  # keys that are valid and that this release does not act on
@@ -74,6 +91,6 @@ class ModelSettings:
     def for_loading(self) -> ModelSettings:
         """Without what needs no loading anew when it changes: what is chosen among, and what a version in service takes over."""
         return replace(
-            self, versions=VersionPolicy(), labels={}, signature_change="hold", notes=(), without_effect=(), warmup_runs=0,
+            self, versions=VersionPolicy(), labels={}, signature_change="hold", fallbacks=(), notes=(), without_effect=(), warmup_runs=0,
             tuning=Tuning(max_batch_size=1), lineage={}, file="", given={}, called={},
         )  # fmt: skip

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from typing import Any
 
 from batchmill.errors import InvalidRequest
 from batchmill.logs import Log
 from batchmill.registry.naming import Naming
-from batchmill.registry.settings import ModelSettings
+from batchmill.registry.settings import PREVIOUS, ModelSettings
 from batchmill.registry.status import ModelStatus
 from batchmill.rollout import routing as routings
+from batchmill.rollout import shadow as shadows
 from batchmill.rollout.routing import Change, Routing
 from batchmill.rollout.split import shares_of
 from batchmill.store import ROUTE, Store
@@ -33,7 +35,9 @@ class Book:
         return found
 
     def naming(self, model: str, settings: ModelSettings) -> Naming:
-        return routings.naming_of(self.routing(model), settings.labels)
+        found = routings.naming_of(self.routing(model), settings.labels)
+        fallbacks = {one.version for one in settings.fallbacks if one.version and one.version != PREVIOUS}
+        return replace(found, pinned=found.pinned | fallbacks) if fallbacks else found
 
     def changed(self, change: Change, note: Callable[[Routing, Routing], None]) -> Callable[[ModelStatus, Collection[int]], None]:
         """For Keeper.change(). note: gets what was and what is. Raises InvalidRequest when it names versions that the model does not have."""
@@ -68,6 +72,14 @@ class Book:
             "default": standard.number if standard else None, "shares": shares, "labels": dict(model.naming.labels),
             "before": dict(routing.before.weights) if routing.before else None,
         }  # fmt: skip
+
+    def told_shadows(self, model: ModelStatus) -> dict[str, Any]:
+        """What `batchmill shadow` shows."""
+        return {"model": model.name, "shadows": [shadows.told(model, one) for one in self.routing(model.name).shadows]}
+
+    def told_worst(self, model: ModelStatus) -> dict[str, Any]:
+        """By candidate, the worst first."""
+        return {"model": model.name, "worst": {one.version: shadows.worst(model, one) for one in self.routing(model.name).shadows}}
 
     def _read(self, model: str) -> Routing:
         kept = self._store.get(ROUTE, model)

@@ -13,13 +13,14 @@ from typing import Any
 
 from batchmill.errors import InvalidRequest, NotFound
 from batchmill.logs import Log
+from batchmill.registry.naming import Shadow
 from batchmill.registry.status import ModelStatus
-from batchmill.rollout import engine, plan_schema
+from batchmill.rollout import engine, evidence, plan_schema
 from batchmill.rollout import routing as routings
 from batchmill.rollout.book import Book
 from batchmill.rollout.counted import evidence_of
 from batchmill.rollout.engine import Decision, Progress
-from batchmill.rollout.evidence import Evidence
+from batchmill.rollout.evidence import Evidence, Moments
 from batchmill.rollout.plan import Plan, Step
 from batchmill.rollout.routing import Change, Routing, Traffic
 from batchmill.store import ROLLOUT, Store
@@ -27,6 +28,7 @@ from batchmill.store import ROLLOUT, Store
 log = Log(__name__)
 RUNNING, COMPLETED, ROLLED_BACK, ABORTED = "running", "completed", "rolled_back", "aborted"
 LOOK_SECS = 0.5
+AGREE_BY = "argmax"  # two trainings of a classifier name the same class, and never the same numbers; other outputs: by tolerance
 KEEP_SECS = 10.0  # between two times that the counters are kept: what a crash may cost of a step's evidence
 Note = Callable[[str, str, str, Mapping[str, Any]], None]  # action, model, version, {"before": ..., "after": ..., "reason": ...}
 Move = Callable[[str, Callable[[ModelStatus, Collection[int]], None]], Future[None]]
@@ -71,11 +73,13 @@ class Rollout:
 class Conductor:
     """All of it on the event loop's thread, but for what move() has done on the registry's."""
 
-    def __init__(self, store: Store, book: Book, move: Move, note: Note, clock: Callable[[], float] = time.time) -> None:
-        """move: Keeper.change(). clock: seconds since 1970."""
-        self._store, self._book, self._move, self._note, self._clock = store, book, move, note, clock
+    def __init__(self, store: Store, book: Book, move: Move, note: Note, clock: Callable[[], float] = time.time,
+                 quality: Callable[[str, str], Moments] = lambda model, version: Moments()) -> None:
+        """move: Keeper.change(). clock: seconds since 1970. quality: Quality.quality_of()."""
+        self._store, self._book, self._move, self._note, self._clock, self._quality = store, book, move, note, clock, quality
         self._rollouts: dict[str, Rollout] = {}
         self._decisions: dict[str, Decision] = {}
+        self._told_before: dict[tuple[str, str], Moments] = {}  # by model and version: of the quality, what was told before its counters began at 0
         self._counting: dict[str, tuple[object, ...]] = {}  # the versions whose counters go on; others begin at 0
         self._kept_at: dict[str, float] = {}
         self._moving: dict[str, Future[None]] = {}
@@ -102,7 +106,7 @@ class Conductor:
             )
         routing, now = self._book.routing(model.name), self._clock()
         origin = routing.traffic if routing.traffic.weights else routings.alone(standard.number)
-        counters = evidence_of(model, standard.number, candidate)
+        counters = self._counted(model, standard.number, candidate)
         rollout = Rollout(standard.number, candidate, plan, origin, Progress(since_s=now, before=counters), started_s=now, last=counters)
         done = self._enter(model, rollout)
         self._told("rollout.started", model.name, rollout, {"after": {"step": rollout.step.name, "incumbent": rollout.incumbent}})
@@ -163,11 +167,14 @@ class Conductor:
                 return
             if version.state != "READY":
                 return
-        counters = evidence_of(model, rollout.incumbent, rollout.candidate)
+        counters = self._counted(model, rollout.incumbent, rollout.candidate)
         counting = tuple(model.versions[number].served for number in (rollout.incumbent, rollout.candidate))
         if self._counting.get(model.name) != counting:
             if model.name in self._counting or now - rollout.started_s > KEEP_SECS:
                 rollout = replace(rollout, progress=rollout.progress.without_counters(rollout.last))
+                for number in (rollout.incumbent, rollout.candidate):
+                    self._told_before[model.name, number] = self._quality(model.name, number)
+                counters = self._counted(model, rollout.incumbent, rollout.candidate)
             self._counting[model.name] = counting
         rollout = replace(rollout, last=counters)
         self._rollouts[model.name] = rollout
@@ -183,21 +190,33 @@ class Conductor:
         elif now - self._kept_at.get(model.name, 0.0) > KEEP_SECS:
             self._keep(model.name, rollout)
 
+    def _counted(self, model: ModelStatus, incumbent: str, candidate: str) -> Evidence:
+        found = evidence_of(model, incumbent, candidate)
+
+        def told(number: str) -> Moments:
+            return self._quality(model.name, number).minus(self._told_before.get((model.name, number), Moments()))
+
+        old, new = replace(found.incumbent, quality=told(incumbent)), replace(found.candidate, quality=told(candidate))
+        return replace(found, incumbent=old, candidate=new)
+
     def _settle(self, model: ModelStatus, rollout: Rollout) -> None:
         if self._clock() - rollout.ended_s > rollout.plan.keep_warm_secs and self._book.routing(model.name).before == rollout.origin:
             self._change(model.name, routings.settled)
 
     # What is done.
     def _enter(self, model: ModelStatus, rollout: Rollout) -> Future[None]:
-        """Puts the rollout's step in force."""
-        self._keep(model.name, rollout)
+        """Puts the rollout's step in force. A shadow that is set begins to count at 0."""
+        before = replace(rollout.progress.before, shadow=evidence.Shadow())
+        self._keep(model.name, replace(rollout, progress=replace(rollout.progress, before=before)))
         self._decisions.pop(model.name, None)
-        share = rollout.step.share
-        return self._change(model.name, routings.stepped({rollout.incumbent: 100 - share, rollout.candidate: share}, rollout.origin))
+        share, is_shadow = rollout.step.share, rollout.step.shadow
+        weights = dict(rollout.origin.weights) if is_shadow else {rollout.incumbent: 100 - share, rollout.candidate: share}
+        shadow = Shadow(rollout.candidate, share / 100, agree_by=AGREE_BY) if is_shadow else None
+        return self._change(model.name, routings.stepped(weights, rollout.origin, rollout.candidate, shadow))
 
     def _end(self, model: ModelStatus, rollout: Rollout, status: str, reasons: tuple[str, ...]) -> Future[None]:
         self._keep(model.name, replace(rollout, status=status, ended_s=self._clock(), reasons=reasons))
-        done = self._change(model.name, routings.returned(rollout.origin))
+        done = self._change(model.name, routings.returned(rollout.origin, rollout.candidate))
         self._told(f"rollout.{status}", model.name, rollout, {
             "before": {"step": rollout.step.name}, "after": {"weights": dict(rollout.origin.weights)}, "reason": "; ".join(reasons)})  # fmt: skip
         return done

@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from batchmill.core.histogram import difference
+from batchmill.core.router import Version
+from batchmill.core.shadow_figures import stats_of
 from batchmill.registry.status import ModelStatus, VersionStatus
-from batchmill.rollout.evidence import Arm, Evidence, latencies_of
+from batchmill.rollout.evidence import Arm, Evidence, Shadow, latencies_of
+from batchmill.rollout.shadow import evidence_of as evidence_of_shadow
 
 # Reasons of failures that a version is to blame for. RUN_FAILED is: inputs that no version can run fail in both, and only the rise counts.
-BLAMED = ("RUN_FAILED", "RUN_ERROR", "RUN_TIMEOUT", "RUN_OUT_OF_MEMORY", "WRONG_ROWS", "WRONG_LENGTH")
+BLAMED = ("RUN_FAILED", "RUNTIME_ERROR", "RUN_TIMEOUT", "RUN_OUT_OF_MEMORY", "WRONG_ROWS", "WRONG_LENGTH")
 
 
 def evidence_of(model: ModelStatus, incumbent: str, candidate: str) -> Evidence:
     """Since the versions were loaded. A version that does not serve has counted nothing."""
-    return Evidence(arm_of(model.versions.get(incumbent)), arm_of(model.versions.get(candidate)))
+    return Evidence(arm_of(model.versions.get(incumbent)), arm_of(model.versions.get(candidate)), shadow_of(model, candidate))
+
+
+def shadow_of(model: ModelStatus, candidate: str) -> Shadow:
+    """Since it was set: figures of a shadow before it are not its own."""
+    version, epochs = model.versions.get(candidate), [one.epoch for one in model.naming.shadows if one.version == candidate]
+    if version is None or version.served is None or not is_of(version.served, epochs):
+        return Shadow()
+    return evidence_of_shadow(version.served)
+
+
+def is_of(version: Version, epochs: Collection[int]) -> bool:
+    found = stats_of(version)
+    return found is not None and found["epoch"] in epochs
 
 
 def arm_of(version: VersionStatus | None) -> Arm:

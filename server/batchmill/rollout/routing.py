@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from typing import Any
 
 from batchmill.errors import InvalidRequest
-from batchmill.registry.naming import Naming, Rule
+from batchmill.registry.naming import Naming, Rule, Shadow
 from batchmill.rollout.split import Split, rebalanced
 
 Weights = Mapping[str, float]
+SHADOWS_MOST = 4  # message.hpp's Mirror::kShadows
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +31,13 @@ class Routing:
     rules: tuple[Rule, ...] = ()
     before: Traffic | None = None
     generation: int = 0
+    shadows: tuple[Shadow, ...] = ()  # one a version
 
     @property
     def versions(self) -> frozenset[str]:
         """All that it names."""
         named = {version for version in self.labels.values() if version} | {rule.version for rule in self.rules}
+        named |= {shadow.version for shadow in self.shadows}
         return frozenset(named | {*self.traffic.weights} | {*(self.before.weights if self.before else ())})
 
 
@@ -45,7 +48,7 @@ def naming_of(routing: Routing, of_file: Mapping[str, str]) -> Naming:
     """of_file: model.yaml's labels."""
     labels = {label: version for label, version in {**of_file, **routing.labels}.items() if version}
     shares, before = routing.traffic.shares, routing.before.shares if routing.before and routing.traffic.shares else ()
-    return Naming(labels, shares, before, routing.rules, frozenset({*labels.values()}) | routing.versions, routing.generation)
+    return Naming(labels, shares, before, routing.rules, frozenset({*labels.values()}) | routing.versions, routing.generation, routing.shadows)
 
 
 # Changes.
@@ -71,14 +74,23 @@ def rolled_back(routing: Routing, standard: str) -> Routing:
     return replace(routing, traffic=routing.before, before=current if current.weights else None, generation=routing.generation + 1)
 
 
-def stepped(weights: Weights, origin: Traffic) -> Change:
-    """A step of a rollout: a rollback goes to the traffic before its first, not before this one."""
-    return lambda routing, standard: replace(moved(routing, weights, standard), before=origin)
+def stepped(weights: Weights, origin: Traffic, candidate: str, shadow: Shadow | None = None) -> Change:
+    """A step of a rollout: a rollback goes to the traffic before its first, not before this one. shadow: of the candidate; None: it has none."""
+
+    def change(routing: Routing, standard: str) -> Routing:
+        after = replace(without_shadow(moved(routing, weights, standard), candidate), before=origin)
+        return shadowed(shadow)(after, standard) if shadow else after
+
+    return change
 
 
-def returned(origin: Traffic) -> Change:
+def returned(origin: Traffic, candidate: str) -> Change:
     """To the traffic before a rollout, slot by slot."""
-    return lambda routing, _: replace(routing, traffic=origin, before=None, generation=routing.generation + 1)
+    return lambda routing, _: replace(without_shadow(routing, candidate), traffic=origin, before=None, generation=routing.generation + 1)
+
+
+def without_shadow(routing: Routing, version: str) -> Routing:
+    return replace(routing, shadows=tuple(one for one in routing.shadows if one.version != version))
 
 
 def settled(routing: Routing, _: str) -> Routing:
@@ -89,6 +101,33 @@ def settled(routing: Routing, _: str) -> Routing:
 def labelled(label: str, version: str | None) -> Change:
     """None: takes it away, model.yaml's too."""
     return lambda routing, _: replace(routing, labels={**routing.labels, label: version})
+
+
+def shadowed(shadow: Shadow) -> Change:
+    """In the place of the version's shadow before, whose figures end. Raises InvalidRequest when it has the traffic, or there are too many."""
+
+    def change(routing: Routing, standard: str) -> Routing:
+        if routing.traffic.weights.keys() == {shadow.version} or (not routing.traffic.weights and standard == shadow.version):
+            raise InvalidRequest(f"version {shadow.version} answers the model's requests itself: give another version the traffic first")
+        others = tuple(one for one in routing.shadows if one.version != shadow.version)
+        if len(others) == SHADOWS_MOST:
+            raise InvalidRequest(f"a model has at most {SHADOWS_MOST} shadows; stop one of versions {', '.join(one.version for one in others)} first")
+        generation = routing.generation + 1
+        return replace(routing, shadows=(*others, replace(shadow, epoch=generation)), generation=generation)
+
+    return change
+
+
+def unshadowed(version: str = "") -> Change:
+    """Without a version: all shadows end. Raises InvalidRequest when there is none."""
+
+    def change(routing: Routing, _: str) -> Routing:
+        kept = tuple(one for one in routing.shadows if version and one.version != version)
+        if kept == routing.shadows:
+            raise InvalidRequest(f"version {version} is no shadow of this model" if version else "this model has no shadow")
+        return replace(routing, shadows=kept, generation=routing.generation + 1)
+
+    return change
 
 
 def moved(routing: Routing, weights: Weights, standard: str) -> Routing:
@@ -108,7 +147,7 @@ def summary(routing: Routing) -> dict[str, Any]:
     """For the audit trail and the log."""
     return {
         "weights": dict(routing.traffic.weights), "rules": [[rule.kind, rule.name, rule.equals, rule.version] for rule in routing.rules],
-        "labels": dict(routing.labels), "generation": routing.generation,
+        "labels": dict(routing.labels), "shadows": {one.version: one.share for one in routing.shadows}, "generation": routing.generation,
     }  # fmt: skip
 
 
@@ -117,7 +156,7 @@ def to_json(routing: Routing) -> dict[str, Any]:
     return {
         "labels": dict(routing.labels), "traffic": traffic_json(routing.traffic), "generation": routing.generation,
         "rules": [[rule.kind, rule.name, rule.equals, rule.version] for rule in routing.rules],
-        "before": traffic_json(routing.before) if routing.before else None,
+        "before": traffic_json(routing.before) if routing.before else None, "shadows": [list(astuple(one)) for one in routing.shadows],
     }  # fmt: skip
 
 
@@ -125,7 +164,8 @@ def from_json(found: Any) -> Routing:
     """Raises KeyError, TypeError or ValueError when no release of this schema has written it."""
     before = found["before"]
     return Routing(found["labels"], traffic_of(found["traffic"]), tuple(Rule(*rule) for rule in found["rules"]),
-                   traffic_of(before) if before else None, int(found["generation"]))  # fmt: skip
+                   traffic_of(before) if before else None, int(found["generation"]),
+                   tuple(Shadow(*one) for one in found.get("shadows", ())))  # fmt: skip
 
 
 def traffic_json(traffic: Traffic) -> list[Any]:
