@@ -102,11 +102,15 @@ def test_a_good_version_goes_through_all_steps_and_no_request_fails(registry):
         assert not crowd.failures
 
 
-@pytest.mark.parametrize(("bad", "gate"), [({"fails": True}, "error_rate"), ({"extra": 400}, "latency_ratio")], ids=["fails on some input", "slower"])
-def test_a_bad_version_is_rolled_back(registry, bad, gate):
+@pytest.mark.parametrize(("bad", "gates"), [
+    ({"fails": True}, ("error_rate", "latency_ratio")),     # rows that shared a run with the guilty one are run again
+    ({"extra": 400}, ("latency_ratio",)),
+], ids=["fails on some input", "slower"])
+def test_a_bad_version_is_rolled_back(registry, bad, gates):
     with ServerProcess(registry) as server, Crowd(server) as crowd:
         started(server, registry, **bad)
-        assert any(gate in reason for reason in ended(server, "rolled_back")["reasons"])
+        reasons = ended(server, "rolled_back")["reasons"]
+        assert any(gate in reason for reason in reasons for gate in gates), reasons
         assert call(server, f"{BASE}/route")[1]["weights"] == {"1": 100}
         before = len(crowd.failures)
         count = crowd.answers
@@ -126,7 +130,7 @@ def test_the_commands_start_show_and_abort(registry, tmp_path):
         assert (code, "wrong.yaml:3:" in text, "min_secs" in text) == (2, True, True), text
         code, text = command(server, "rollout", "start", "linear", "2", "--plan", str(tmp_path / "plan.yaml"))
         assert (code, "[5%] -> 100%" in text) == (0, True), text
-        assert "hold: 0 samples" in command(server, "rollout", "status", "linear")[1]
+        wait_for(lambda: "hold: 0 samples" in command(server, "rollout", "status", "linear")[1])
         assert "aborted" in command(server, "rollout", "abort", "linear")[1]
         assert call(server, f"{BASE}/route")[1]["weights"] == {"1": 100}
 
