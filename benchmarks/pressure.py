@@ -26,7 +26,7 @@ from bounds import Promise
 from cells import Bench
 from contenders import DEFAULT, Contender, Workload
 from open_loop import Generator, Load, Outcome, Segment, Times
-from processes import Server, stand_back
+from processes import Server, compiled, cpu_secs, free_port, stand_back
 from startup import memory_mib
 
 from batchmill.proto import inference_pb2
@@ -39,6 +39,8 @@ LOUD, QUIET, LOUD_FACTOR, QUIET_RATE = "convnet", "mlp", 3.0, 500.0
 NEIGHBOUR_MS = 5.0  # objective of the quiet model: what a slow generator is measured by
 CALLERS, GOOD_REQUESTS, POISON_TOKENS = 16, 600, 16
 POISON_LADDER = (0.7, 0.9, 1.1, 1.3)
+ECHO_RATE = 100_000.0
+READING_MOST = 0.25  # of the core, for requests at the price of floor_h2: where more goes into reading what is refused, no server has 90% left
 
 PACE_SECS = 0.1  # each of the two looks at how fast the machine is
 
@@ -105,6 +107,16 @@ def overloaded(server: Server, work: Workload, bench: Bench, capacity: float, fa
     return outcome, figures, cells.mark(load_run, bench.objective_ms)
 
 
+def echo_secs(work: Workload, generator: Generator, core: str, folder: Path) -> float:
+    """CPU time of a request where nothing is done but to read it and to answer."""
+    port = free_port()
+    with Server("floor_h2", [compiled("floor_h2", folder, "-lnghttp2"), str(port)], port, core, folder / "floor_h2.log") as server:
+        due = open_loop.schedule("poisson", ECHO_RATE, 1.0, 1)
+        before = cpu_secs(server.pid)
+        generator.run(server, due, work.paths[:1])
+        return (cpu_secs(server.pid) - before) / len(due)
+
+
 def overload(model: str, options: argparse.Namespace, folder: Path, figures: Figures) -> list[Promise]:
     """Callers with a deadline, then without one; the capacity is that with the deadline as objective."""
     folder.mkdir()
@@ -127,6 +139,7 @@ def overload(model: str, options: argparse.Namespace, folder: Path, figures: Fig
         capacity = cells.carried(found) or best
         factors = list(dict.fromkeys(min(factor, cells.RATE_MOST / capacity) for factor in options.factors))
         figures[f"overload, {model}, capacity"] = found
+        reading = capacity * echo_secs(work, generator, options.server_core, folder)
         resident = [memory_mib(server.pid)]
         for deadline_ms in (DEADLINE_MS, 0):
             asked = Bench(generator, "poisson", deadline_ms or 1000 * PATIENCE_SECS, options.seconds, options.attempts, deadline_ms=deadline_ms)
@@ -138,7 +151,10 @@ def overload(model: str, options: argparse.Namespace, folder: Path, figures: Fig
                 at_this_pace = best * best_pace / pace
                 resident.append(memory_mib(server.pid))
                 figures.setdefault(f"overload, {case}", []).append(outcome)
-                promises += bounds.overload(case, outcome.goodput, at_this_pace, measured)
+                if reading * factor <= READING_MOST:
+                    promises += bounds.overload(case, outcome.goodput, at_this_pace, measured)
+                else:
+                    mark += f"  READING ALONE TAKES {reading * factor:.0%}"
                 rows.append([case, f"{outcome.offered:,.0f}", f"{outcome.goodput:,.0f}", f"{outcome.goodput / at_this_pace:.2f}",
                              f"{pace / best_pace:.2f}", f"{outcome.refused:.1%}",
                              f"{outcome.expired:.1%}", *(f"{value:.2f}" for value in measured.values()), f"{resident[-1]:,.0f}", mark])

@@ -1,6 +1,7 @@
 /* An open-loop load tool for gRPC: sends unary ModelInfer calls when a schedule says so, whether or not answers come.
  * One thread, one epoll, libnghttp2 sessions. The latency to look at is done - due: a request that had to wait for its turn
- * in this tool or for a free stream has waited, too.
+ * in this tool or for a free stream has waited, too. A deadline counts from then, as with gRPC's clients: the server is told what is left of it
+ * when the request is sent, and one that has no stream until then is never sent. But late answers are waited for: they are to be counted.
  * Build: cc -O2 -D_GNU_SOURCE -o open_loop open_loop.c -lnghttp2
  * Run:   ./open_loop [-c CONNECTIONS] [-d DEADLINE_MS] [-w WAIT_S] PORT SCHEDULE RESULT GROUP:PAYLOAD...
  * Each group of payloads has CONNECTIONS of its own. The files: open_loop_files.h. The figures of the tool itself: on stdout. */
@@ -28,6 +29,7 @@ enum {
     READ_SIZE = 1 << 18,
     WRITE_SIZE = 1 << 18,
     SETTLE_MS = 20,         /* before the first request, so that connections are quiet */
+    DEADLINE_EXCEEDED = 4,
     INTERNAL = 13,          /* what a gRPC client makes of an answer that is OK and has no message */
 };
 static const uint32_t NONE = UINT32_MAX;
@@ -60,7 +62,7 @@ static struct progress *progress;
 static uint32_t count, connections = 16;
 static int epoll;
 static uint64_t started_ns, now_ns;     /* now: since the start, of this turn */
-static uint64_t lag_ns, held, lost, answered;
+static uint64_t lag_ns, held, lost, answered, deadline_ns;    /* deadline: after the time a request is due; 0: none */
 static nghttp2_nv head[HEADERS];
 static size_t heads;
 
@@ -197,11 +199,23 @@ static struct connection *free_connection(struct group *g) {
 
 /* 0 when no connection has a free stream. */
 static int submit(struct group *g, uint32_t i) {
+    uint64_t end_ns = requests[i].due_ns + deadline_ns;
+    if (deadline_ns && end_ns <= now_ns) {
+        requests[i].status = DEADLINE_EXCEEDED;
+        requests[i].done_ns = now_ns;
+        answered++;
+        return 1;
+    }
     struct connection *c = free_connection(g);
     if (c == NULL)
         return 0;
     nghttp2_data_provider body = {.source.ptr = &requests[i], .read_callback = next_part};
-    if (nghttp2_submit_request(c->session, NULL, head, heads, &body, &requests[i]) < 0)
+    char left[24];
+    if (deadline_ns) {      /* the only header whose value changes: nghttp2 copies it */
+        int size = snprintf(left, sizeof left, "%lluu", (unsigned long long)((end_ns - now_ns + 999) / 1000));
+        head[heads] = (nghttp2_nv){(uint8_t *)"grpc-timeout", (uint8_t *)left, 12, (size_t)size, NGHTTP2_NV_FLAG_NO_INDEX};
+    }
+    if (nghttp2_submit_request(c->session, NULL, head, heads + (deadline_ns > 0), &body, &requests[i]) < 0)
         lose(c);
     else
         c->open++;
@@ -302,14 +316,13 @@ static double cpu_secs(void) {
 }
 
 int main(int argc, char **argv) {
-    static char timeout[32], authority[32];
-    long deadline_ms = 0;
+    static char authority[32];
     double wait_s = 5;
     for (int option; (option = getopt(argc, argv, "c:d:w:")) != -1;) {
         if (option == 'c')
             connections = (uint32_t)atoi(optarg);
         else if (option == 'd')
-            deadline_ms = atol(optarg);
+            deadline_ns = strtoull(optarg, NULL, 10) * 1000000u;
         else if (option == 'w')
             wait_s = atof(optarg);
         else
@@ -335,10 +348,6 @@ int main(int argc, char **argv) {
     add_header(":authority", authority);
     add_header("content-type", "application/grpc");
     add_header("te", "trailers");
-    if (deadline_ms > 0) {
-        snprintf(timeout, sizeof timeout, "%ldm", deadline_ms);
-        add_header("grpc-timeout", timeout);
-    }
     nghttp2_session_callbacks *calls = make_callbacks();
     epoll = epoll_create1(0);
     for (int i = 0; i < GROUPS; i++)
