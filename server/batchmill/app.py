@@ -292,6 +292,7 @@ class App:
     def _start_endpoints(self) -> tuple[Services, Dispatcher, Windows, Conductor]:
         # Imported only now: together they take longer than everything that is needed to answer an inference.
         from batchmill.endpoints import feedback
+        from batchmill.endpoints.audited import Trail
         from batchmill.endpoints.catalog import Catalog
         from batchmill.endpoints.dispatch import Dispatcher
         from batchmill.endpoints.feedback import Assessor
@@ -326,7 +327,8 @@ class App:
         cold = application(catalog, metrics, repository, routed)
         dispatcher = Dispatcher(self._server.bridge, cold, server, self._config.max_body_mib * MIB)
         dispatcher.start()
-        return Services(server, catalog, repository, AdminServicer(assessor, switchboard)), dispatcher, windows, conductor
+        admin = AdminServicer(assessor, switchboard, stepping, shadowing, Trail(lambda: repository.recorder.audit))
+        return Services(server, catalog, repository, admin), dispatcher, windows, conductor
 
     async def _follow_quality(self) -> None:
         import asyncio
