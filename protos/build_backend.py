@@ -92,9 +92,11 @@ def generate_stubs() -> None:
     made = [STUBS / f"{s.stem}_pb2.py" for s in sources]
     if all(m.exists() and m.stat().st_mtime >= s.stat().st_mtime for s, m in zip(sources, made, strict=True)):
         return
+    import grpc_tools
     from grpc_tools import protoc
 
-    arguments = ["protoc", f"-I{ROOT / 'protos'}", f"--python_out={STUBS}", f"--pyi_out={STUBS}", f"--grpc_python_out={STUBS}"]
+    own = Path(grpc_tools.__file__).parent / "_proto"  # google/protobuf
+    arguments = ["protoc", f"-I{ROOT / 'protos'}", f"-I{own}", f"--python_out={STUBS}", f"--pyi_out={STUBS}", f"--grpc_python_out={STUBS}"]
     if protoc.main([*arguments, *map(str, sources)]):
         raise SystemExit("protoc failed")
     for path in STUBS.glob("*_pb2*.py*"):  # absolute imports between stubs -> imports inside the package

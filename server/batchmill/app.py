@@ -292,6 +292,7 @@ class App:
     def _start_endpoints(self) -> tuple[Services, Dispatcher, Windows, Conductor]:
         # Imported only now: together they take longer than everything that is needed to answer an inference.
         from batchmill.endpoints import feedback
+        from batchmill.endpoints.audited import Trail
         from batchmill.endpoints.catalog import Catalog
         from batchmill.endpoints.dispatch import Dispatcher
         from batchmill.endpoints.feedback import Assessor
@@ -300,9 +301,9 @@ class App:
         from batchmill.endpoints.grpc_services import Services
         from batchmill.endpoints.repository import Repository
         from batchmill.endpoints.rest import application
-        from batchmill.endpoints.rollouts import rollouts
+        from batchmill.endpoints.rollouts import Rollouts, rollouts
         from batchmill.endpoints.routes import Switchboard, routes
-        from batchmill.endpoints.shadows import shadows
+        from batchmill.endpoints.shadows import Shadows, shadows
         from batchmill.endpoints.uploads import Uploads
         from batchmill.observe.metrics import FeedbackCollector, Metrics
         from batchmill.observe.windows import Windows
@@ -321,12 +322,13 @@ class App:
         conductor = Conductor(self._store, self._book, self._keeper.change, repository.recorder.rollout, quality=self._quality.quality_of)
         switchboard = Switchboard(catalog, repository, self._book, self._keeper.change)
         assessor = Assessor(catalog, self._quality)
-        shadowed = shadows(catalog, repository, self._book, switchboard.of_request)
-        routed = [*routes(switchboard), *shadowed, *rollouts(catalog, repository, conductor), *feedback.routes(assessor)]
+        shadowing, stepping = Shadows(catalog, repository, self._book, switchboard), Rollouts(catalog, repository, conductor)
+        routed = [*routes(switchboard), *shadows(shadowing), *rollouts(stepping), *feedback.routes(assessor)]
         cold = application(catalog, metrics, repository, routed)
         dispatcher = Dispatcher(self._server.bridge, cold, server, self._config.max_body_mib * MIB)
         dispatcher.start()
-        return Services(server, catalog, repository, AdminServicer(assessor, switchboard)), dispatcher, windows, conductor
+        admin = AdminServicer(assessor, switchboard, stepping, shadowing, Trail(lambda: repository.recorder.audit))
+        return Services(server, catalog, repository, admin), dispatcher, windows, conductor
 
     async def _follow_quality(self) -> None:
         import asyncio

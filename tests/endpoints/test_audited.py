@@ -85,6 +85,12 @@ def test_an_export_has_every_entry_and_the_head_last(audit):
     assert len(body.splitlines()) == 506
 
 
+def test_parts_of_an_export_are_whole_lines_and_small_enough_for_a_message():
+    lines = [f"{'x' * length}\n" for length in (10, 100_000, 5, 40_000, 40_000, 7)]
+    assert [*audited.chunks(iter(lines))] == ["".join(some).encode() for some in (lines[:2], lines[2:5], lines[5:])]
+    assert [*audited.chunks(iter(()))] == []
+
+
 def test_verification_says_which_entry_is_broken(audit):
     assert json.loads(ask(audit, "/admin/audit/verify")[1])["broken"] is None
     head = audit.head()

@@ -1,4 +1,4 @@
-"""The audit trail over REST: a page of it, all of it, and whether it is whole. Open to all who can read anything here."""
+"""The audit trail by call: a page of it, all of it, and whether it is whole. Open to all who can read anything here."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any
 
 import orjson
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
@@ -24,6 +24,7 @@ from batchmill.ledger import Wanted
 
 NDJSON = "application/x-ndjson"
 LIMIT, LIMIT_MAX = 100, 1000
+PART_BYTES = 64 << 10  # each step of an answer costs more than a line
 _AGO = re.compile(r"([0-9]{1,9})([smhd])", re.ASCII)
 _SECS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _HEAD = re.compile(r"([0-9]{1,18}):([0-9a-f]{64})", re.ASCII)
@@ -35,47 +36,72 @@ class Streamed(StreamingResponse):
         await self.stream_response(send)
 
 
+class Trail:
+    """What the calls tell: one place for REST and gRPC. On the event loop; what takes long is done on threads."""
+
+    def __init__(self, audit: Callable[[], Audit]) -> None:
+        self._audit = audit
+
+    async def page(self, wanted: Wanted) -> dict[str, Any]:
+        trail = self._audit()
+        found = await asyncio.wrap_future(trail.select(wanted))
+        return {"entries": found.entries, "head": found.head._asdict(), "state": trail.state()}
+
+    async def head(self) -> dict[str, Any]:
+        return (await asyncio.to_thread(self._audit().head))._asdict()
+
+    async def verify(self, head: str) -> dict[str, Any]:
+        """head: one that was seen before, as SEQ:HASH; empty: none."""
+        trail = self._audit()
+        verdict = await asyncio.to_thread(trail.verify, *noted(head))
+        return {"head": verdict.head._asdict(), "broken": verdict.broken, "reason": verdict.problem, "state": trail.state()}
+
+    async def export(self) -> Iterator[bytes]:
+        """Whole lines, many at once, which are for a thread. What fails at once fails here."""
+        lines = self._audit().export()
+        first = await asyncio.to_thread(next, lines)
+        return chunks(chain([first], lines))
+
+
 def routes(audit: Callable[[], Audit]) -> list[Route]:
+    trail = Trail(audit)
+
+    def answer(told: dict[str, Any]) -> Response:
+        return Response(orjson.dumps(told), 200, {"cache-control": "no-cache"}, JSON)
+
     async def page(request: Request) -> Response:
-        trail = audit()
-        found = await asyncio.wrap_future(trail.select(wanted(request.query_params, time.time())))
-        return answer({"entries": found.entries, "head": found.head._asdict(), "state": trail.state()})
+        query = request.query_params
+        texts = query.get("model", ""), query.get("action", ""), query.get("since", "")
+        return answer(await trail.page(wanted(*texts, number(query, "before", 0), number(query, "limit", LIMIT), time.time())))
 
     async def export(request: Request) -> Response:
-        lines = audit().export()
-        first = await run_in_threadpool(next, lines)  # what fails at once is told by its status
-        return Streamed(chunks(first, lines), 200, {"content-disposition": 'attachment; filename="audit.jsonl"'}, NDJSON)
+        return Streamed(await trail.export(), 200, {"content-disposition": 'attachment; filename="audit.jsonl"'}, NDJSON)
 
     async def verify(request: Request) -> Response:
-        trail = audit()
-        verdict = await run_in_threadpool(trail.verify, *noted(request.query_params.get("head", "")))
-        return answer({"head": verdict.head._asdict(), "broken": verdict.broken, "reason": verdict.problem, "state": trail.state()})
+        return answer(await trail.verify(request.query_params.get("head", "")))
 
     return [Route("/admin/audit", page), Route("/admin/audit/export", export), Route("/admin/audit/verify", verify)]
 
 
-def answer(content: Any) -> Response:
-    return Response(orjson.dumps(content), 200, {"cache-control": "no-cache"}, JSON)
-
-
-def chunks(first: str, lines: Iterator[str]) -> Iterator[str]:
-    """On threads: many lines at once, as each step of an answer costs more than a line."""
-    part = [first]
+def chunks(lines: Iterator[str]) -> Iterator[bytes]:
+    """Of whole lines, PART_BYTES or a little more each."""
+    part = bytearray()
     for line in lines:
-        part.append(line)
-        if len(part) >= LIMIT:
-            yield "".join(part)
-            part = []
+        part += line.encode()
+        if len(part) >= PART_BYTES:
+            yield bytes(part)
+            part.clear()
     if part:
-        yield "".join(part)
+        yield bytes(part)
 
 
-def wanted(query: Any, now: float) -> Wanted:
-    """now: seconds since 1970."""
-    newest = number(query, "limit", LIMIT)
-    if not 1 <= newest <= LIMIT_MAX:
-        raise InvalidRequest(f"limit: {newest} given, 1 to {LIMIT_MAX} wanted")
-    return Wanted(query.get("model", ""), query.get("action", ""), since(query.get("since", ""), now), number(query, "before", 0), newest)
+def wanted(model: str, action: str, at: str, before: int, limit: int, now: float) -> Wanted:
+    """at: see since(). now: seconds since 1970."""
+    if before < 0:
+        raise InvalidRequest(f"before: {before} given, a whole number wanted")
+    if not 1 <= limit <= LIMIT_MAX:
+        raise InvalidRequest(f"limit: {limit} given, 1 to {LIMIT_MAX} wanted")
+    return Wanted(model, action, since(at, now), before, limit)
 
 
 def number(query: Any, name: str, default: int) -> int:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import pydantic
 
+from batchmill.endpoints.audited import LIMIT, Trail, wanted
 from batchmill.endpoints.feedback import Assessor, GivenFeedbacks, taken_json
 from batchmill.endpoints.grpc_context import Context
+from batchmill.endpoints.grpc_messages import filled, given_of
+from batchmill.endpoints.rollouts import Rollouts
 from batchmill.endpoints.routes import Given, GivenRoute, GivenVersion, Switchboard, change_of_route, invalid, parsed_label
+from batchmill.endpoints.shadows import GivenShadow, Shadows
 from batchmill.proto import admin_pb2 as pb
 from batchmill.proto import admin_pb2_grpc
 from batchmill.rollout import routing as routings
@@ -20,9 +25,12 @@ SERVICE = "batchmill.admin.v1.Admin"
 
 
 class AdminServicer(admin_pb2_grpc.AdminServicer):
-    def __init__(self, assessor: Assessor, switchboard: Switchboard) -> None:
+    def __init__(self, assessor: Assessor, switchboard: Switchboard, rollouts: Rollouts, shadows: Shadows, trail: Trail) -> None:
         self._assessor = assessor
         self._switchboard = switchboard
+        self._rollouts = rollouts
+        self._shadows = shadows
+        self._trail = trail
 
     # Feedback.
     async def SendFeedback(self, request: Any, context: Context) -> Any:
@@ -69,6 +77,65 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
 
         return route_of(await self._switchboard.changed(request.model, action, context.peer(), headers_of(context), read))
 
+    # Rollouts.
+    async def StartRollout(self, request: Any, context: Context) -> Any:
+        async def read() -> dict[str, Any]:
+            return {"version": request.version, "plan": given_of(request.plan)}
+
+        return filled(pb.Rollout(), await self._rollouts.start(*caller(request, context), read))
+
+    async def GetRollout(self, request: Any, context: Context) -> Any:
+        return filled(pb.Rollout(), self._rollouts.told(request.model))
+
+    async def ApproveRollout(self, request: Any, context: Context) -> Any:
+        return filled(pb.Rollout(), await self._rollouts.approve(*caller(request, context)))
+
+    async def AbortRollout(self, request: Any, context: Context) -> Any:
+        return filled(pb.Rollout(), await self._rollouts.abort(*caller(request, context)))
+
+    # Shadows.
+    async def SetShadow(self, request: Any, context: Context) -> Any:
+        async def read() -> GivenShadow:
+            return valid(GivenShadow, {name: value for name, value in given_of(request).items() if name != "model"})
+
+        return filled(pb.Shadows(), await self._shadows.set(*caller(request, context), read))
+
+    async def GetShadow(self, request: Any, context: Context) -> Any:
+        return filled(pb.Shadows(), await self._shadows.told(request.model))
+
+    async def StopShadow(self, request: Any, context: Context) -> Any:
+        return filled(pb.Shadows(), await self._shadows.stop(*caller(request, context), request.version))
+
+    async def GetWorstShadow(self, request: Any, context: Context) -> AsyncIterator[Any]:
+        told = await self._shadows.worst(*caller(request, context))
+        for version, found in told["worst"].items():
+            if request.version in ("", version):
+                for one in found:
+                    yield disagreement_of(version, one)
+
+    # The audit trail.
+    async def ListAudit(self, request: Any, context: Context) -> Any:
+        limit = request.limit if request.HasField("limit") else LIMIT
+        page = await self._trail.page(wanted(request.model, request.action, request.since, request.before, limit, time.time()))
+        return await asyncio.to_thread(filled, pb.ListAuditResponse(), page)  # a thousand entries take a tenth of a second
+
+    async def GetAuditHead(self, request: Any, context: Context) -> Any:
+        return filled(pb.AuditHead(), await self._trail.head())
+
+    async def VerifyAudit(self, request: Any, context: Context) -> Any:
+        head = f"{request.head.seq}:{request.head.hash}" if request.HasField("head") else ""
+        return filled(pb.VerifyAuditResponse(), await self._trail.verify(head))
+
+    async def ExportAudit(self, request: Any, context: Context) -> AsyncIterator[Any]:
+        parts = await self._trail.export()
+        while part := await asyncio.to_thread(next, parts, b""):
+            yield pb.ExportAuditResponse(lines=part)
+
+
+def caller(request: Any, context: Context) -> tuple[str, str, dict[str, str]]:
+    """The model that a call is about, and who calls."""
+    return request.model, context.peer(), headers_of(context)
+
 
 def headers_of(context: Context) -> dict[str, str]:
     return {name: value for name, value in context.invocation_metadata() if isinstance(value, str)}
@@ -102,3 +169,10 @@ def rule_of(one: Any) -> dict[str, str]:
 def route_of(told: dict[str, Any]) -> Any:
     shares = {version: pb.Route.Share(**share) for version, share in told["shares"].items()}
     return pb.Route(**{**told, "rules": [pb.Rule(**rule) for rule in told["rules"]], "shares": shares})
+
+
+def disagreement_of(version: str, told: dict[str, Any]) -> Any:
+    """A field named bytes would hide Python's type from its own stub."""
+    sides = {side: [{"raw" if key == "bytes" else key: value for key, value in tensor.items()} for tensor in told[side]]
+             for side in ("inputs", "answered", "candidate")}  # fmt: skip
+    return filled(pb.Disagreement(version=version), {**told, **sides})

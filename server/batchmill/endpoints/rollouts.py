@@ -3,71 +3,92 @@
 from __future__ import annotations
 
 import asyncio
-import functools
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from batchmill.endpoints.calls import JSON
 from batchmill.endpoints.catalog import Catalog
 from batchmill.endpoints.repository import Repository
-from batchmill.endpoints.rest import object_of
+from batchmill.endpoints.rest import answer, object_of
+from batchmill.endpoints.routes import caller
 from batchmill.errors import InvalidRequest
+from batchmill.registry.status import ModelStatus
 from batchmill.rollout import plan_schema
 from batchmill.rollout.conductor import Conductor
 
 
-def rollouts(catalog: Catalog, repository: Repository, conductor: Conductor) -> list[Route]:
-    """All on the event loop's thread, which the conductor belongs to."""
+class Rollouts:
+    """What the calls do: one place for REST and gRPC. All on the event loop's thread, which the conductor belongs to.
 
-    def told(name: str) -> Response:
-        return Response(orjson.dumps(conductor.told(name)), 200, None, JSON)
+    peer, headers: of the caller, who may do this or not. Raises BatchmillError.
+    """
 
-    async def acted(request: Request, action: str, act: Callable[[str, Mapping[str, Any]], Future[None] | None]) -> Response:
-        """act: gets the model's name and the body; what it returns is awaited."""
-        name = request.path_params["model"]
-        event = repository.admit(action, name, request.scope["batchmill.peer"], request.headers)
+    def __init__(self, catalog: Catalog, repository: Repository, conductor: Conductor) -> None:
+        self._catalog, self._repository, self._conductor = catalog, repository, conductor
+
+    def told(self, name: str) -> dict[str, Any]:
+        self._catalog.model(name)
+        return self._conductor.told(name)
+
+    async def start(self, name: str, peer: str, headers: Mapping[str, str], read: Callable[[], Awaitable[Mapping[str, Any]]]) -> dict[str, Any]:
+        """read: gets version and plan of the call, once the caller has been let in."""
+
+        async def start(model: ModelStatus) -> None:
+            given = await read()
+            if unknown := sorted({*given} - {"version", "plan"}):
+                raise InvalidRequest(f"{unknown[0][:100]}: unknown key; version and plan wanted")
+            version = str(given.get("version", ""))
+            if not version.isdecimal():
+                raise InvalidRequest("version: the number of a version wanted")
+            await asyncio.wrap_future(self._conductor.start(model, version, plan_schema.parsed(given.get("plan") or {})))
+
+        return await self._acted("rollout.start", name, peer, headers, start)
+
+    async def approve(self, name: str, peer: str, headers: Mapping[str, str]) -> dict[str, Any]:
+        async def approve(model: ModelStatus) -> None:
+            self._conductor.approve(model.name)
+
+        return await self._acted("rollout.approve", name, peer, headers, approve)
+
+    async def abort(self, name: str, peer: str, headers: Mapping[str, str]) -> dict[str, Any]:
+        async def abort(model: ModelStatus) -> None:
+            await asyncio.wrap_future(self._conductor.abort(model))
+
+        return await self._acted("rollout.abort", name, peer, headers, abort)
+
+    async def _acted(
+        self, action: str, name: str, peer: str, headers: Mapping[str, str], act: Callable[[ModelStatus], Awaitable[None]]
+    ) -> dict[str, Any]:
+        event = self._repository.admit(action, name, peer, headers)
 
         async def work() -> None:
-            catalog.model(name)
-            done = act(name, object_of(await request.body()))
-            if done is not None:
-                await asyncio.wrap_future(done)
+            await act(self._catalog.model(name))
 
-        await repository.recorder.call(event, work())
-        return told(name)
+        await self._repository.recorder.call(event, work())
+        return self._conductor.told(name)
 
-    def start(name: str, body: Mapping[str, Any]) -> Future[None]:
-        if unknown := sorted({*body} - {"version", "plan"}):
-            raise InvalidRequest(f"{unknown[0][:100]}: unknown key; version and plan wanted")
-        version = str(body.get("version", ""))
-        if not version.isdecimal():
-            raise InvalidRequest("version: the number of a version wanted")
-        return conductor.start(catalog.model(name), version, plan_schema.parsed(body.get("plan") or {}))
 
+def rollouts(calls: Rollouts) -> list[Route]:
     async def rollout(request: Request) -> Response:
+        async def read() -> dict[str, Any]:
+            return object_of(await request.body())
+
         if request.method == "POST":
-            return await acted(request, "rollout.start", start)
-        catalog.model(request.path_params["model"])
-        return told(request.path_params["model"])
+            return answer(await calls.start(*caller(request), read))
+        return answer(calls.told(request.path_params["model"]))
 
-    approve = functools.partial(acted, action="rollout.approve", act=lambda name, _: conductor.approve(name))
-    abort = functools.partial(acted, action="rollout.abort", act=lambda name, _: conductor.abort(catalog.model(name)))
+    async def approve(request: Request) -> Response:
+        return answer(await calls.approve(*caller(request)))
 
-    async def approved(request: Request) -> Response:
-        return await approve(request)
-
-    async def aborted(request: Request) -> Response:
-        return await abort(request)
+    async def abort(request: Request) -> Response:
+        return answer(await calls.abort(*caller(request)))
 
     prefix = "/admin/models/{model}/rollout"
     return [
         Route(prefix, rollout, methods=["GET", "POST"]),
-        Route(f"{prefix}/approve", approved, methods=["POST"]),
-        Route(f"{prefix}/abort", aborted, methods=["POST"]),
+        Route(f"{prefix}/approve", approve, methods=["POST"]),
+        Route(f"{prefix}/abort", abort, methods=["POST"]),
     ]

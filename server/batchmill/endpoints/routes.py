@@ -29,7 +29,6 @@ Token = Annotated[str, StringConstraints(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]{1
 RULES_MOST, VERSIONS_MOST = 32, 16
 EQUALS_MOST = 256  # bytes, notes.hpp's kWatchedMost
 Act = Callable[[ModelStatus, Collection[int]], None]
-Changer = Callable[[Request, str, Callable[[bytes], Change]], Awaitable[dict[str, Any]]]  # of a model's routing, by a body; named for the audit trail
 Given = TypeVar("Given", bound=BaseModel)
 
 
@@ -118,6 +117,11 @@ class Switchboard:
 
     def told(self, name: str) -> dict[str, Any]:
         return self._book.told(self._catalog.model(name))
+
+
+def caller(request: Request) -> tuple[str, str, Mapping[str, str]]:
+    """The model that a call is about, and who calls."""
+    return request.path_params["model"], request.scope["batchmill.peer"], request.headers
 
 
 def change_of_route(given: GivenRoute) -> Change:

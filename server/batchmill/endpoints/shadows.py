@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import asyncio
+from base64 import b64encode
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Annotated, Any, Literal
 
 import orjson
 from pydantic import Field
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -14,7 +16,7 @@ from starlette.routing import Route
 from batchmill.endpoints.calls import JSON
 from batchmill.endpoints.catalog import Catalog
 from batchmill.endpoints.repository import Repository
-from batchmill.endpoints.routes import Changer, Strict, Version, parsed
+from batchmill.endpoints.routes import Strict, Switchboard, Version, caller, parsed
 from batchmill.registry.naming import Shadow
 from batchmill.rollout import routing as routings
 from batchmill.rollout.book import Book
@@ -35,24 +37,55 @@ class GivenShadow(Strict):
     redact: bool = False
 
 
-def shadows(catalog: Catalog, repository: Repository, book: Book, change: Changer) -> list[Route]:
-    def set_of(body: bytes) -> Change:
-        return routings.shadowed(Shadow(**parsed(GivenShadow, body).model_dump()))
+class Shadows:
+    """What the calls do: one place for REST and gRPC. peer, headers: of the caller, who may do this or not. Raises BatchmillError."""
+
+    def __init__(self, catalog: Catalog, repository: Repository, book: Book, switchboard: Switchboard) -> None:
+        self._catalog, self._repository, self._book, self._switchboard = catalog, repository, book, switchboard
+
+    async def told(self, name: str) -> dict[str, Any]:
+        return await asyncio.to_thread(self._book.told_shadows, self._catalog.model(name))
+
+    async def set(self, name: str, peer: str, headers: Mapping[str, str], read: Callable[[], Awaitable[GivenShadow]]) -> dict[str, Any]:
+        """read: gets the settings of the call, once the caller has been let in."""
+
+        async def change() -> Change:
+            return routings.shadowed(Shadow(**(await read()).model_dump()))
+
+        await self._switchboard.changed(name, "shadow.set", peer, headers, change)
+        return await self.told(name)
+
+    async def stop(self, name: str, peer: str, headers: Mapping[str, str], version: str) -> dict[str, Any]:
+        """version: empty: all of the model's."""
+
+        async def change() -> Change:
+            return routings.unshadowed(version)
+
+        await self._switchboard.changed(name, "shadow.stopped", peer, headers, change)
+        return await self.told(name)
+
+    async def worst(self, name: str, peer: str, headers: Mapping[str, str]) -> dict[str, Any]:
+        """What callers have sent is not for everybody."""
+        self._repository.guard.check(peer, headers)
+        return await asyncio.to_thread(self._book.told_worst, self._catalog.model(name))
+
+
+def shadows(calls: Shadows) -> list[Route]:
+    def answer(told: dict[str, Any]) -> Response:
+        return Response(orjson.dumps(told, lambda raw: b64encode(raw).decode()), 200, None, JSON)
 
     async def shadow(request: Request) -> Response:
+        async def read() -> GivenShadow:
+            return parsed(GivenShadow, await request.body())
+
         if request.method == "PUT":
-            await change(request, "shadow.set", set_of)
-        elif request.method == "DELETE":
-            version = request.query_params.get("version", "")
-            await change(request, "shadow.stopped", lambda _: routings.unshadowed(version))
-        found = await run_in_threadpool(book.told_shadows, catalog.model(request.path_params["model"]))
-        return Response(orjson.dumps(found), 200, None, JSON)
+            return answer(await calls.set(*caller(request), read))
+        if request.method == "DELETE":
+            return answer(await calls.stop(*caller(request), request.query_params.get("version", "")))
+        return answer(await calls.told(request.path_params["model"]))
 
     async def worst(request: Request) -> Response:
-        """What callers have sent is not for everybody."""
-        repository.guard.check(request.scope["batchmill.peer"], request.headers)
-        found = await run_in_threadpool(book.told_worst, catalog.model(request.path_params["model"]))
-        return Response(orjson.dumps(found), 200, None, JSON)
+        return await asyncio.to_thread(answer, await calls.worst(*caller(request)))  # may be many MiB
 
     prefix = "/admin/models/{model}/shadow"
     return [Route(prefix, shadow, methods=["GET", "PUT", "DELETE"]), Route(f"{prefix}/worst", worst)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from base64 import b64encode
 from dataclasses import asdict
 from typing import Any
 
@@ -82,14 +81,14 @@ def output(found: shadow_figures.OutputFigures) -> dict[str, Any]:
 
 
 def worst(model: ModelStatus, shadow: Shadow) -> list[dict[str, Any]]:
-    """The answers that were furthest apart. Bytes of tensors in base64; None: they are not kept."""
+    """The answers that were furthest apart. bytes of tensors: None where they are not kept."""
     version = model.versions.get(shadow.version)
     found = shadow_figures.worst_of(version.served) if version and version.served else []
     return [{**one, **{kind: [tensor(*each) for each in one[kind]] for kind in ("inputs", "answered", "candidate")}} for one in found]
 
 
 def tensor(name: str, datatype: str, shape: list[int], raw: bytes | None) -> dict[str, Any]:
-    return {"name": name, "datatype": datatype, "shape": shape, "bytes": None if raw is None else b64encode(raw).decode()}
+    return {"name": name, "datatype": datatype, "shape": shape, "bytes": raw}
 
 
 def moments(found: shadow_figures.Moments) -> Moments:
