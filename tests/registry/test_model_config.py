@@ -65,7 +65,7 @@ from batchmill.registry.settings import DeclaredPadding, PaddedInput
     ("queue: {max_rows: 1}\nqueue: {max_rows: 2}", ":2:1: queue: given twice"),
     ("queue: [", ":1:"),
     ("a: &x 1\nb: *x", ": anchors and aliases are not allowed"),
-    ("- 1", ":1:1: keys and values wanted"),
+    ("- 1", ":1:1: [1] given, keys such as {backend: ...} wanted"),
 ])
 def test_a_mistake_is_told_with_its_place_what_was_given_and_what_is_wanted(tmp_path, text, wanted):
     path = tmp_path / "model.yaml"

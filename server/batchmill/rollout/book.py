@@ -39,7 +39,9 @@ class Book:
         fallbacks = {one.version for one in settings.fallbacks if one.version and one.version != PREVIOUS}
         return replace(found, pinned=found.pinned | fallbacks) if fallbacks else found
 
-    def changed(self, change: Change, note: Callable[[Routing, Routing], None]) -> Callable[[ModelStatus, Collection[int]], None]:
+    def changed(
+        self, change: Change, note: Callable[[Routing, Routing], None] | None = None
+    ) -> Callable[[ModelStatus, Collection[int]], None]:
         """For Keeper.change(). note: gets what was and what is. Raises InvalidRequest when it names versions that the model does not have."""
 
         def act(status: ModelStatus, present: Collection[int]) -> None:
@@ -51,7 +53,8 @@ class Book:
             self._routings[status.name] = after
             self._counts[status.name] = {number: version.served.routed for number, version in status.versions.items() if version.served}
             self._store.put(ROUTE, status.name, routings.to_json(after))
-            note(before, after)
+            if note:
+                note(before, after)
             log.info("route_changed", name=status.name, **routings.summary(after))
 
         return act

@@ -22,7 +22,7 @@ from batchmill.rollout.counted import evidence_of
 from batchmill.rollout.engine import Decision, Progress
 from batchmill.rollout.evidence import Evidence, Moments
 from batchmill.rollout.plan import Plan, Step
-from batchmill.rollout.routing import Change, Routing, Traffic
+from batchmill.rollout.routing import Change, Traffic
 from batchmill.store import ROLLOUT, Store
 
 log = Log(__name__)
@@ -157,33 +157,31 @@ class Conductor:
                 self._settle(model, rollout)
 
     def _look(self, model: ModelStatus, rollout: Rollout) -> None:
-        now = self._clock()
-        for number in (rollout.candidate, rollout.incumbent):
-            version = model.versions.get(number)
-            if version is None or version.state == "FAILED":
-                if number == rollout.incumbent:
-                    return  # nothing to go back to: what is wrong with it is told elsewhere
-                self._end(model, rollout, ROLLED_BACK, (f"version {number} {'is gone' if version is None else 'failed: ' + version.reason}",))
-                return
-            if version.state != "READY":
-                return
-        counters = self._counted(model, rollout.incumbent, rollout.candidate)
+        if problem := problem_of(model, rollout.candidate):
+            self._end(model, rollout, ROLLED_BACK, (problem,))
+        elif model.pick(rollout.candidate) and model.pick(rollout.incumbent):  # without it there is nothing to go back to, as is told elsewhere
+            rollout = self._rollouts[model.name] = self._counting_on(model, rollout)
+            self._act(model, rollout, engine.decide(rollout.plan, rollout.progress, rollout.last, self._clock()))
+
+    def _counting_on(self, model: ModelStatus, rollout: Rollout) -> Rollout:
+        """With the counters as they are now. Where they have begun at 0, what the step had before is carried on."""
         counting = tuple(model.versions[number].served for number in (rollout.incumbent, rollout.candidate))
         if self._counting.get(model.name) != counting:
-            if model.name in self._counting or now - rollout.started_s > KEEP_SECS:
+            if model.name in self._counting or self._clock() - rollout.started_s > KEEP_SECS:
                 rollout = replace(rollout, progress=rollout.progress.without_counters(rollout.last))
                 for number in (rollout.incumbent, rollout.candidate):
                     self._told_before[model.name, number] = self._quality(model.name, number)
-                counters = self._counted(model, rollout.incumbent, rollout.candidate)
             self._counting[model.name] = counting
-        rollout = replace(rollout, last=counters)
-        self._rollouts[model.name] = rollout
-        decision = self._decisions[model.name] = engine.decide(rollout.plan, rollout.progress, counters, now)
+        return replace(rollout, last=self._counted(model, rollout.incumbent, rollout.candidate))
+
+    def _act(self, model: ModelStatus, rollout: Rollout, decision: Decision) -> None:
+        now = self._clock()
+        self._decisions[model.name] = decision
         if decision.outcome == engine.ROLL_BACK:
             self._end(model, rollout, ROLLED_BACK, decision.reasons)
         elif decision.outcome == engine.PROMOTE:
             self._note_step(model.name, rollout, decision)
-            self._enter(model, replace(rollout, progress=rollout.progress.next_step(counters, now)))
+            self._enter(model, replace(rollout, progress=rollout.progress.next_step(rollout.last, now)))
         elif decision.outcome == engine.COMPLETE:
             self._keep(model.name, replace(rollout, status=COMPLETED, ended_s=now, reasons=decision.reasons))
             self._told("rollout.completed", model.name, rollout, {"reason": "; ".join(decision.reasons)})
@@ -227,10 +225,7 @@ class Conductor:
             "before": {"step": rollout.step.name}, "after": {"step": after}, "reason": "; ".join(decision.reasons)})  # fmt: skip
 
     def _change(self, name: str, change: Change) -> Future[None]:
-        def ignore(before: Routing, after: Routing) -> None:
-            """The rollout itself tells of it."""
-
-        self._moving[name] = self._move(name, self._book.changed(change, ignore))
+        self._moving[name] = self._move(name, self._book.changed(change))
         return self._moving[name]
 
     def _keep(self, name: str, rollout: Rollout) -> None:
@@ -246,3 +241,11 @@ class Conductor:
         if rollout is None or rollout.status != RUNNING:
             raise InvalidRequest(f"no rollout of model {name[:200]} runs")
         return rollout
+
+
+def problem_of(model: ModelStatus, candidate: str) -> str:
+    """Why a candidate cannot go on; empty: it can, or will."""
+    version = model.versions.get(candidate)
+    if version is None:
+        return f"version {candidate} is gone"
+    return f"version {candidate} failed: {version.reason}" if version.state == "FAILED" else ""

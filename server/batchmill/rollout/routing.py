@@ -58,7 +58,7 @@ def with_route(weights: Weights, rules: tuple[Rule, ...]) -> Change:
 
 def cleared(routing: Routing, _: str) -> Routing:
     """The newest version that is ready has the traffic again."""
-    return replace(routing, traffic=Traffic(), rules=(), before=None, generation=routing.generation + 1)
+    return replace(given(routing, Traffic()), rules=())
 
 
 def promoted(version: str) -> Change:
@@ -70,8 +70,7 @@ def rolled_back(routing: Routing, standard: str) -> Routing:
     """The traffic before the last change, slot by slot. Raises InvalidRequest when there is none."""
     if routing.before is None:
         raise InvalidRequest("there is nothing to go back to: the traffic of this model was not moved by a call")
-    current = routing.traffic if routing.traffic.weights else alone(standard)
-    return replace(routing, traffic=routing.before, before=current if current.weights else None, generation=routing.generation + 1)
+    return given(routing, routing.before, in_force(routing, standard))
 
 
 def stepped(weights: Weights, origin: Traffic, candidate: str, shadow: Shadow | None = None) -> Change:
@@ -86,7 +85,7 @@ def stepped(weights: Weights, origin: Traffic, candidate: str, shadow: Shadow | 
 
 def returned(origin: Traffic, candidate: str) -> Change:
     """To the traffic before a rollout, slot by slot."""
-    return lambda routing, _: replace(without_shadow(routing, candidate), traffic=origin, before=None, generation=routing.generation + 1)
+    return lambda routing, _: given(without_shadow(routing, candidate), origin)
 
 
 def without_shadow(routing: Routing, version: str) -> Routing:
@@ -131,12 +130,20 @@ def unshadowed(version: str = "") -> Change:
 
 
 def moved(routing: Routing, weights: Weights, standard: str) -> Routing:
-    before = routing.traffic if routing.traffic.weights else alone(standard)
+    """To those weights, with as few slots as must. Said twice, a rollback still goes to what was before."""
+    before = in_force(routing, standard)
     wanted = {version: weight for version, weight in weights.items() if weight > 0}
     after = Traffic(wanted, rebalanced(before.shares, wanted)) if wanted else Traffic()
-    if after == routing.traffic:
-        return replace(routing, generation=routing.generation + 1)
-    return replace(routing, traffic=after, before=before if before.weights else None, generation=routing.generation + 1)
+    return given(routing, after, routing.before if after == routing.traffic else before)
+
+
+def given(routing: Routing, traffic: Traffic, before: Traffic | None = None) -> Routing:
+    """before: what a rollback goes back to."""
+    return replace(routing, traffic=traffic, before=before if before and before.weights else None, generation=routing.generation + 1)
+
+
+def in_force(routing: Routing, standard: str) -> Traffic:
+    return routing.traffic if routing.traffic.weights else alone(standard)
 
 
 def alone(version: str) -> Traffic:
