@@ -109,7 +109,7 @@ def keys(model: Any = None, above: str = "") -> Iterator[list[str]]:
     texts = texts_of(inspect.getsource(schema))
     for name, field in model.model_fields.items():
         inside = complaints.part_of(field.annotation)
-        if inside is not None:
+        if inside is not None and name != "rollout":  # its keys are in rollouts.md
             yield from keys(inside, f"{above}{name}." + "NAME." * complaints.is_by_name(field.annotation))
         else:
             default = "" if field.is_required() else shown(field.default)

@@ -12,6 +12,7 @@ from batchmill.backends import Tuning
 from batchmill.registry.model_schema import schema
 from batchmill.registry.policy import VersionPolicy
 from batchmill.registry.settings import TUNABLE, DeclaredPadding, Fallback, ModelSettings, PaddedInput
+from batchmill.rollout.plan_schema import plan_of
 
 # Valid keys that this release does not act on; a file that has one is told so.
 _NOT_YET = ("parameters",)
@@ -105,6 +106,7 @@ def settings_of(model: Any) -> ModelSettings:
         golden_atol=model.golden.atol,
         golden_p99_ms=model.golden.p99_ms,
         signature_change=model.signature_change,
+        rollout=None if model.rollout is None else plan_of(model.rollout),
         fallbacks=tuple(Fallback(str(one.version or ""), one.model or "", one.constant or (), tuple(one.when)) for one in model.fallback),
         lineage={key: value for key, value in model.lineage.model_dump().items() if value},
     )

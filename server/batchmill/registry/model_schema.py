@@ -6,6 +6,7 @@ import functools
 from typing import Annotated, Any, Literal
 
 from batchmill.complaints import MAX_ECHO
+from batchmill.rollout.plan_schema import schema as schema_of_plan
 
 MAX_VERSION = 10**19 - 1  # what a folder's name can say
 HOUR_MS = 3_600_000
@@ -84,6 +85,15 @@ def schema() -> Any:
         if value in ("latest", "all") or (numbers and all(type(one) is int and 1 <= one <= MAX_VERSION for one in numbers)):
             return value
         raise ValueError("latest, all or a list of version numbers")
+
+    def keys_of_plan(value: Any) -> Any:
+        if value is True or value == "auto":
+            return {}
+        if value is None or isinstance(value, dict):
+            return value
+        if value is False:
+            return None
+        raise ValueError("auto, or keys of a plan such as {steps: ...}")
 
     class Part(BaseModel):
         model_config = ConfigDict(extra="forbid", strict=True)
@@ -216,6 +226,8 @@ def schema() -> Any:
         golden: Golden = Golden()
         signature_change: Literal["hold", "allow"] = "hold"
         """hold: a version whose inputs or outputs are not those of the one in service gets no default traffic until a label names it."""
+        rollout: Annotated[schema_of_plan() | None, BeforeValidator(keys_of_plan)] = None  # type: ignore[valid-type]
+        """A new version gets its traffic step by step, by itself. auto: by the default plan; or the keys of a plan: docs/rollouts.md has them."""
         feedback: Annotated[Any, BeforeValidator(switch_or_output)] = False
         """true: answers carry a token, by which ground truth is told later. Or the output that has the predicted class; true: the first."""
         breaker: Breaker | None = None

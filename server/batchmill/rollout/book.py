@@ -13,6 +13,7 @@ from batchmill.registry.settings import PREVIOUS, ModelSettings
 from batchmill.registry.status import ModelStatus
 from batchmill.rollout import routing as routings
 from batchmill.rollout import shadow as shadows
+from batchmill.rollout.candidates import files_of
 from batchmill.rollout.routing import Change, Routing
 from batchmill.rollout.split import shares_of
 from batchmill.store import ROUTE, Store
@@ -47,6 +48,8 @@ class Book:
         def act(status: ModelStatus, present: Collection[int]) -> None:
             before, standard = self.routing(status.name), status.pick()
             after = change(before, standard.number if standard else "")
+            if after.decided != before.decided:  # who says so has seen what is there
+                after = routings.with_seen(after, {number: files_of(status, number) for number in status.versions})
             if missing := sorted(version for version in after.versions - before.versions if int(version) not in present):
                 there = ", ".join(map(str, sorted(present))) or "none"
                 raise InvalidRequest(f"model {status.name} has no version {missing[0]}; it has {there}")
