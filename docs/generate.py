@@ -18,7 +18,7 @@ from typing import Any, cast
 
 from starlette.routing import Route
 
-from batchmill import cli
+from batchmill import cli, complaints
 from batchmill.app import make_server
 from batchmill.audit import Audit
 from batchmill.config import ServerConfig
@@ -32,6 +32,7 @@ from batchmill.errors import DATA_PLANE, BatchmillError, ConfigError, RemoteErro
 from batchmill.observe.changes import Changes
 from batchmill.observe.metrics import FeedbackCollector, Metrics
 from batchmill.registry import model_config
+from batchmill.registry.model_schema import schema
 from batchmill.registry.settings import TUNABLE
 from batchmill.reload import AT_RUN_TIME
 from batchmill.store import Store
@@ -104,12 +105,12 @@ def flags() -> str:
 
 def keys(model: Any = None, above: str = "") -> Iterator[list[str]]:
     """Key, default, what it takes (as the error for anything else says) and its text."""
-    model = model or model_config.schema()
-    texts = texts_of(inspect.getsource(model_config.make_schema))
+    model = model or schema()
+    texts = texts_of(inspect.getsource(schema))
     for name, field in model.model_fields.items():
-        inside = model_config.part_of(model, name)
-        if inside is not None:
-            yield from keys(inside, f"{above}{name}." + "NAME." * model_config.is_by_name(model, name))
+        inside = complaints.part_of(field.annotation)
+        if inside is not None and name != "rollout":  # its keys are in rollouts.md
+            yield from keys(inside, f"{above}{name}." + "NAME." * complaints.is_by_name(field.annotation))
         else:
             default = "" if field.is_required() else shown(field.default)
             takes = "a list; each " * isinstance(field.default, list) + wanted(f"{above}{name}")

@@ -40,11 +40,15 @@ def plan_of(path: Path) -> Any:
 
 
 def shown(answer: dict[str, Any]) -> str:
+    waiting = [f"version {one['version']} waits: {one['reason']}" for one in answer["waiting"]]
+    if answer["status"] == "none":
+        return "\n".join([f"no rollout of {answer['model']} so far: the next version begins one by itself (rollout in model.yaml)", *waiting])
     at = answer["steps"].index(answer["step"])
     steps = " -> ".join(f"[{name}]" if index == at else name for index, name in enumerate(answer["steps"]))
     since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(answer["started_s"]))
     status = answer["status"].replace("_", " ")
-    lines = [f"version {answer['candidate']} of {answer['model']} in the place of {answer['incumbent']}: {status}, since {since}", steps]
+    by = ", by itself" if answer["by"] == "policy" else ""
+    lines = [f"version {answer['candidate']} of {answer['model']} in the place of {answer['incumbent']}: {status}, since {since}{by}", steps]
     lines += answer["reasons"]
     decision = answer["decision"]
     if decision and answer["status"] == "running":
@@ -53,4 +57,4 @@ def shown(answer: dict[str, Any]) -> str:
         rows = [[gate["gate"], gate["text"].partition(": ")[2].partition("; ")[0], f"{gate['limit']:g}", gate["verdict"]]
                 for gate in decision["gates"]]  # fmt: skip
         lines.append(table(["GATE", "MEASURED (MAY BE)", "LIMIT", "VERDICT"], rows))
-    return "\n".join(lines)
+    return "\n".join([*lines, *waiting])

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 log = Log(__name__)
 T = TypeVar("T")
 NAME = "state.db"
-RUNS, TUNING, ROUTE, ROLLOUT, QUALITY, SEAL = "runs", "tuning", "route", "rollout", "quality", "seal"  # kinds
+RUNS, TUNING, ROUTE, ROLLOUT, IN_SERVICE, QUALITY, SEAL = "runs", "tuning", "route", "rollout", "in_service", "quality", "seal"  # kinds
 MOST = {RUNS: 10_000, QUALITY: 10_000}  # of a kind; who has not been used for longest goes
 USED_SECS = 24 * 3600  # how exactly the time of the last use is kept
 CLOSE_SECS = 5.0  # what the end of the server waits for a disk

@@ -170,7 +170,7 @@ def test_tokens_that_are_too_old_are_refused(registry):
 
 
 @pytest.mark.parametrize(("body", "text"), [
-    ({"feedback": [{"token": "x", "label": 1}, {"token": "x"}]}, "feedback.1: label, correct or reward wanted"),
+    ({"feedback": [{"token": "x", "label": 1}, {"token": "x"}]}, "feedback.1: {'token': 'x'} given, label, correct or reward wanted"),
     ({"feedback": [{"token": "x", "label": 1.5}]}, "feedback.0.label"),
     ({"feedback": [{"token": "x", "lable": 1}]}, "feedback.0.lable"),
     ({"feedback": [{"label": 1}]}, "feedback.0.token"),

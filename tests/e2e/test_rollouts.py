@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -41,8 +42,9 @@ def linear(registry, version, *, extra=0, fails=False):
 class Crowd:
     """Four callers without pause. Every hundredth request has a value that only a bad version fails on."""
 
-    def __init__(self, server):
+    def __init__(self, server, pause_secs=0.0):
         self.server, self.stopped, self.answers, self.failures = server, threading.Event(), 0, []
+        self.pause_secs, self.versions = pause_secs, set()
         self.threads = [threading.Thread(target=self.ask) for _ in range(4)]
 
     def ask(self):
@@ -56,6 +58,9 @@ class Crowd:
                     self.answers += 1
                     if status != 200:
                         self.failures.append(answer)
+                    else:
+                        self.versions.add(json.loads(answer)["model_version"])
+                    time.sleep(self.pause_secs)
 
     def __enter__(self):
         for thread in self.threads:
@@ -139,5 +144,58 @@ def test_a_rollout_goes_on_after_a_restart(registry):
     with ServerProcess(registry) as server:
         started(server, registry)
     with ServerProcess(registry) as server, Crowd(server) as crowd:
+        ended(server, "completed")
+        assert not crowd.failures
+
+
+POLICY = {"steps": [{"share": 100, "shadow": True, "approval": "manual", **STEP}, {"share": 20, **STEP}, {"share": 100, **STEP}], "keep_warm_secs": 1,
+          "gates": {"latency_ratio": None, "shadow_errors": {"at_most": 0.001}}}
+
+
+def by_itself(server, version):
+    """The rollout of that version has begun by the model's own policy, and waits for an approval after its shadow."""
+    def waits():
+        told = call(server, f"{BASE}/rollout")[1]
+        return told.get("candidate") == version and (told["decision"] or {}).get("outcome") == "await_approval"
+
+    wait_for(waits, 40)
+    assert call(server, f"{BASE}/rollout")[1]["by"] == "policy"
+
+
+def actions(server):
+    entries = call(server, "/admin/audit?model=linear&action=rollout")[1]["entries"]
+    return [(one["action"], one["version"], one["actor"]) for one in reversed(entries)]
+
+
+def test_a_model_with_a_policy_rolls_new_versions_out_by_itself_and_a_bad_one_back_for_good(registry):
+    (registry / "linear" / "model.yaml").write_text(json.dumps({"rollout": POLICY}))
+    with ServerProcess(registry) as server, Crowd(server, 0.001) as crowd:
+        wait_for(lambda: "no rollout of linear so far" in command(server, "rollout", "status", "linear")[1])
+        linear(registry, "2")
+        by_itself(server, "2")
+        count = crowd.answers
+        wait_for(lambda: crowd.answers > count + 500)
+        assert crowd.versions == {"1"}, "it is ready, and has had no request before its first step with traffic"
+        assert call(server, f"{BASE}/rollout/approve", "POST")[0] == 200
+        ended(server, "completed")
+        wait_for(lambda: call(server, "/v2/models/linear/versions/1")[0] == 404)
+        linear(registry, "3", fails=True)
+        wait_for(lambda: call(server, f"{BASE}/rollout")[1]["candidate"] == "3")
+        assert "shadow_errors" in ended(server, "rolled_back")["reasons"][0]
+        wait_for(lambda: "version 3 waits: it was tried" in command(server, "rollout", "status", "linear")[1])
+        assert (crowd.versions, crowd.failures) == ({"1", "2"}, [])
+        assert "rollout_waits" in server.log_path.read_text()
+        before = actions(server)
+        assert ("rollout.started", "2", "rollout") in before
+        assert ("rollout.started", "3", "rollout") in before
+    with ServerProcess(registry) as server, Crowd(server, 0.001) as crowd:
+        wait_for(lambda: call(server, f"{BASE}/rollout")[1]["waiting"])
+        count = crowd.answers
+        wait_for(lambda: crowd.answers > count + 1000)
+        assert (crowd.versions, actions(server)) == ({"2"}, before), "not tried again"
+        linear(registry, "4")
+        by_itself(server, "4")
+        assert crowd.versions == {"2"}
+        call(server, f"{BASE}/rollout/approve", "POST")
         ended(server, "completed")
         assert not crowd.failures

@@ -175,9 +175,9 @@ def test_a_routed_version_whose_folder_vanishes_serves_on_and_says_so(server, re
 @pytest.mark.parametrize(("path", "method", "body", "status", "text"), [
     ("/route", "PUT", {"weights": {"7": 1}}, 400, "model linear has no version 7; it has 1, 2"),
     ("/route", "PUT", {"weights": {"1": -1}}, 400, "weights.1"),
-    ("/route", "PUT", {"weights": {"1": 0}}, 400, "weights: one above 0 wanted"),
+    ("/route", "PUT", {"weights": {"1": 0}}, 400, "weights: {'1': 0} given, one above 0 wanted"),
     ("/route", "PUT", {"weights": {"one": 1}}, 400, "weights.one"),
-    ("/route", "PUT", {"wieghts": {"1": 1}}, 400, "wieghts"),
+    ("/route", "PUT", {"wieghts": {"1": 1}}, 400, "wieghts: unknown key; did you mean 'weights'?"),
     ("/route", "PUT", {"rules": [{"equals": "x", "version": "1"}]}, 400, "a header or a parameter wanted"),
     ("/route", "PUT", {"rules": [{"header": "a b", "equals": "x", "version": "1"}]}, 400, "rules.0.header"),
     ("/promote", "POST", {}, 400, "version"),

@@ -75,7 +75,8 @@ def test_what_is_told_without_a_field_for_it_is_a_fault_and_never_left_out():
 
 
 @pytest.mark.parametrize(("enum", "words"), [
-    (pb.Rollout.Status, {conductors.RUNNING, conductors.COMPLETED, conductors.ROLLED_BACK, conductors.ABORTED}),
+    (pb.Rollout.Status, {conductors.RUNNING, conductors.COMPLETED, conductors.ROLLED_BACK, conductors.ABORTED, conductors.NONE}),
+    (pb.Rollout.By, {conductors.CALL, conductors.POLICY}),
     (pb.Decision.Outcome, {engine.PROMOTE, engine.HOLD, engine.AWAIT_APPROVAL, engine.ROLL_BACK, engine.COMPLETE}),
     (pb.GateResult.Verdict, {gates.PASSED, gates.FAILED, gates.UNDECIDED}),
     (pb.Shadow.State, {"waits", "mirrors"}),

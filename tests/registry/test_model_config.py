@@ -9,6 +9,7 @@ from batchmill.errors import ConfigError
 from batchmill.registry import model_config
 from batchmill.registry.policy import VersionPolicy
 from batchmill.registry.settings import DeclaredPadding, PaddedInput
+from batchmill.rollout.plan import Plan, Step
 
 
 @pytest.mark.parametrize(("text", "wanted"), [
@@ -63,9 +64,15 @@ from batchmill.registry.settings import DeclaredPadding, PaddedInput
     ("golden:\n    rtoll: 1", ":2:5: golden.rtoll: unknown key; did you mean 'rtol'?"),
     ("queue: {max_rows: 1}\nwarmup:\n  runs: 1\n  runs: 2", ":4:3: runs: given twice"),
     ("queue: {max_rows: 1}\nqueue: {max_rows: 2}", ":2:1: queue: given twice"),
+    ("rollout: sometimes", ":1:1: rollout: 'sometimes' given, auto, or keys of a plan such as {steps: ...} wanted"),
+    ("rollout:\n  step: []", ":2:3: rollout.step: unknown key; did you mean 'steps'?"),
+    ("rollout:\n  min_samples: 5", ":2:3: rollout.min_samples: unknown key; did you mean 'rollout.steps.min_samples'?"),
+    ("rollout:\n  steps:\n  - share: 1\n    min_sample: 5\n  - share: 100", ":4:5: rollout.steps.0.min_sample: unknown key; did you mean 'min_samples'?"),
+    ("rollout:\n  steps:\n  - share: 5\n  - share: 5\n  - share: 100", ":4:5: rollout.steps.1.share: 5 given, more than the 5 of the step before wanted"),
+    ("rollout: {gates: {agreement: {at_least: 2}}}", ":1:31: rollout.gates.agreement.at_least: 2 given, a number from 0.0 to 1.0 wanted"),
     ("queue: [", ":1:"),
     ("a: &x 1\nb: *x", ": anchors and aliases are not allowed"),
-    ("- 1", ":1:1: keys and values wanted"),
+    ("- 1", ":1:1: [1] given, keys such as {backend: ...} wanted"),
 ])
 def test_a_mistake_is_told_with_its_place_what_was_given_and_what_is_wanted(tmp_path, text, wanted):
     path = tmp_path / "model.yaml"
@@ -132,6 +139,16 @@ def test_padding_is_read(tmp_path):
 ])
 def test_keys_without_effect_are_told(tmp_path, text, without_effect):
     assert read(tmp_path, text).without_effect == without_effect
+
+
+@pytest.mark.parametrize(("text", "plan"), [
+    ("", None), ("rollout:", None), ("rollout: false", None), ("rollout: true", Plan()), ("rollout: auto", Plan()), ("rollout: {}", Plan()),
+    ("rollout: {steps: [{share: 100, approval: manual}], alpha: 0.01}", Plan((Step(100.0, approval="manual"),), 0.01)),
+])
+def test_a_rollout_policy_is_a_plan_and_needs_no_loading(tmp_path, text, plan):
+    got = read(tmp_path, text)
+    assert got.rollout == plan
+    assert got.for_loading() == read(tmp_path, "").for_loading()
 
 
 def test_lineage_is_what_the_file_says_of_it_and_needs_no_loading(tmp_path):

@@ -76,6 +76,22 @@ def test_a_version_with_another_signature_gets_no_default_traffic(what, kept, po
     assert ([*plan.load], [*plan.drop], sorted(plan.pinned), sorted(plan.on_hold)) == (load, drop, pinned, on_hold), what
 
 
+@pytest.mark.parametrize(("what", "present", "kept", "policy", "in_service", "load", "drop", "pinned"), [
+    ("a newer one waits beside it", [1, 2], {1: READY, 2: READY}, LATEST, 1, [], [], [2]),
+    ("the newest of two does, too", [1, 2, 3], {1: READY, 2: READY, 3: READY}, LATEST, 1, [], [2], [3]),
+    ("it is loaded though the policy wants another", [1, 2], {2: READY}, LATEST, 1, [1], [], [2]),
+    ("it stays though the policy names another", [1, 2], {1: READY, 2: READY}, VersionPolicy("specific", numbers=(2,)), 1, [], [], [2]),
+    ("an older one that the policy names takes its place", [1, 2], {1: READY, 2: READY}, VersionPolicy("specific", numbers=(1,)), 2, [], [2], []),
+    ("broken, it holds nothing back", [1, 2], {1: BROKEN, 2: READY}, LATEST, 1, [], [], []),
+    ("gone, it holds nothing back", [2], {1: READY, 2: READY}, LATEST, 1, [], [1], []),
+    ("of all", [1, 2, 3], {1: READY, 2: READY, 3: READY}, ALL, 2, [], [], [3]),
+    ("none yet", [1, 2], {1: READY, 2: READY}, ALL, 0, [], [], []),
+])
+def test_a_version_on_trial_gets_no_default_traffic_and_the_one_in_service_stays(what, present, kept, policy, in_service, load, drop, pinned):
+    plan = decide(dict.fromkeys(present, A), kept, [], policy, [], in_service, trial=True)
+    assert ([*plan.load], [*plan.drop], sorted(plan.pinned), sorted(plan.on_hold)) == (load, drop, pinned, []), what
+
+
 @given(st.dictionaries(st.integers(1, 5), st.builds(Kept, st.just(A), st.booleans(), st.sampled_from("ab"))),
        st.sampled_from([LATEST, TWO, ALL]), st.sets(st.integers(1, 5)), st.integers(1, 5))  # fmt: skip
 def test_default_traffic_stays_with_one_signature_while_the_version_in_service_is_there(kept, policy, labelled, in_service):

@@ -4,10 +4,12 @@ import shutil
 
 import pytest
 
+from batchmill import complaints
 from batchmill.backends import Tuning
 from batchmill.core import ort
 from batchmill.errors import InvalidRequest, NotFound
 from batchmill.registry import model_config, tuning
+from batchmill.registry.model_schema import schema
 from batchmill.registry.settings import TUNABLE, ModelSettings
 from batchmill.store import TUNING, Store
 from e2e import models
@@ -57,7 +59,7 @@ def test_the_keys_that_a_call_may_set_are_those_that_make_the_tuning():
     """Each of them is one of model.yaml, and what is loaded anew is none of them."""
     for key in TUNABLE:
         *above, name = key.split(".")
-        assert name in model_config.known_keys(above)
+        assert name in complaints.known_keys(above, schema())
         file = ModelSettings(file="model.yaml", given={key: 1})
         assert file.for_loading() == ModelSettings().for_loading()
     assert len(TUNABLE) == len(Tuning.__dataclass_fields__)

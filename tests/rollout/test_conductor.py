@@ -45,7 +45,7 @@ class World:
         return done
 
     def change(self, change):
-        self.move("m", self.book.changed(change, lambda *_: None))
+        self.move("m", self.book.changed(change))
 
     def serve(self, secs, requests, *, errors=0, slower=1.0):
         """Both versions get some requests; those of version 2 go wrong so often, and take so much longer."""

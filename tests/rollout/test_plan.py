@@ -14,6 +14,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batchmill import complaints
 from batchmill.errors import ConfigError, InvalidRequest
 from batchmill.rollout import plan, plan_schema
 from batchmill.rollout.plan import DEFAULT_STEPS, Agreement, ErrorRate, Gates, LatencyRatio, Plan, Quality, ShadowErrors, Step
@@ -22,12 +23,12 @@ FULL = {"share": 100}
 
 
 @pytest.mark.parametrize(("given_", "text"), [
-    ([], "rollout plan: keys and values wanted"),
+    ([], "[] given, keys such as {steps: ...} wanted"),
     ({"step": []}, "step: unknown key; did you mean 'steps'?"),
     ({"min_samples": 5}, "min_samples: unknown key; did you mean 'steps.min_samples'?"),
     ({"at_least": 0.9}, "at_least: unknown key; did you mean 'gates.agreement.at_least'?"),
     ({"steps": []}, "steps: [] given, a list of 1 to 32 steps wanted"),
-    ({"steps": [3]}, "steps.0: keys and values wanted"),
+    ({"steps": [3]}, "steps.0: 3 given, keys such as {share: ...} wanted"),
     ({"steps": [{}]}, "steps.0.share: missing"),
     ({"steps": [{"share": 1, "min_sample": 5}, FULL]}, "steps.0.min_sample: unknown key; did you mean 'min_samples'?"),
     ({"steps": [{"share": 0}, FULL]}, "steps.0.share: 0 given, a number from 0.001 to 100.0 wanted"),
@@ -39,7 +40,7 @@ FULL = {"share": 100}
     ({"steps": [{**FULL, "after_max": "stop"}]}, "steps.0.after_max: 'stop' given, 'hold' or 'rollback' wanted"),
     ({"steps": [{**FULL, "gates": {"agreement": {"at_leats": 1}}}]}, "steps.0.gates.agreement.at_leats: unknown key; did you mean 'at_least'?"),
     ({"gates": {"agrement": {}}}, "gates.agrement: unknown key; did you mean 'agreement'?"),
-    ({"gates": {"agreement": 0.9}}, "gates.agreement: keys and values wanted"),
+    ({"gates": {"agreement": 0.9}}, "gates.agreement: 0.9 given, keys such as {at_least: ...} wanted"),
     ({"gates": {"agreement": {"proof": "sure"}}}, "gates.agreement.proof: 'sure' given, 'not_worse' or 'proven' wanted"),
     ({"gates": {"error_rate": {"at_most": 5}}}, "gates.error_rate.at_most: 5 given, a number from 0.0 to 1.0 wanted"),
     ({"gates": {"latency_ratio": {"mean": 0}}}, "gates.latency_ratio.mean: 0 given, a number from 0.01 to 1000.0 wanted"),
@@ -67,7 +68,7 @@ def test_a_mistake_is_told_with_its_key_what_was_given_and_what_is_wanted(given_
     ("steps:\n- share: 5\n- share: 5\n- share: 100", ":3:3: steps.1.share: 5 given, more than the 5 "),
     ("alpha: 0.1\nalpha: 0.2", ":2:1: alpha: given twice"),
     ("steps: [", ":1:"),
-    ("- share: 1", ":1:1: rollout plan: keys and values wanted"),
+    ("- share: 1", ":1:1: [{'share': 1}] given, keys such as {steps: ...} wanted"),
 ])
 def test_a_mistake_in_a_file_is_told_with_its_place(tmp_path, text, wanted):
     path = tmp_path / "plan.yaml"
@@ -157,7 +158,7 @@ def keys(model, above=""):
     """Each key with its default as the page has it, and its text."""
     texts = documented()
     for name, field in model.model_fields.items():
-        inside = plan_schema.part_of(field.annotation)
+        inside = complaints.part_of(field.annotation)
         if (inside is not None and name in ("error_rate", "latency_ratio", "agreement", "quality", "shadow_errors")) or (name == "gates" and not above):
             yield from keys(inside, f"{above}{name}.")
             continue
@@ -177,7 +178,7 @@ def shown(default):
 
 def documented():
     """The texts that stand below the fields of the schema, by class and field."""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(plan_schema.make_schema)))
+    tree = ast.parse(textwrap.dedent(inspect.getsource(plan_schema.schema)))
     return {(one.name, ast.unparse(field.target)): text.value.value for one in ast.walk(tree) if isinstance(one, ast.ClassDef)
             for field, text in itertools.pairwise(one.body) if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr)}
 

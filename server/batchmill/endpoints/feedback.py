@@ -34,7 +34,7 @@ class GivenFeedback(BaseModel):
     @model_validator(mode="after")
     def check(self) -> GivenFeedback:
         if self.label is None and self.correct is None and self.reward is None:
-            raise ValueError("label, correct or reward wanted")
+            raise ValueError("label, correct or reward")
         return self
 
     def value(self) -> Feedback:

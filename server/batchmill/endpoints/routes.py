@@ -8,11 +8,12 @@ from concurrent.futures import Future
 from typing import Annotated, Any, Literal, TypeVar
 
 import pydantic
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from batchmill import complaints
 from batchmill.endpoints.calls import JSON
 from batchmill.endpoints.catalog import Catalog
 from batchmill.endpoints.repository import Repository
@@ -36,18 +37,28 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
 
 
+def few_bytes(value: str) -> str:
+    if len(value.encode()) > EQUALS_MOST:
+        raise ValueError(f"at most {EQUALS_MOST} bytes")
+    return value
+
+
+def one_above_0(value: dict[str, float]) -> dict[str, float]:
+    if value and not any(value.values()):
+        raise ValueError("one above 0")
+    return value
+
+
 class GivenRule(Strict):
     header: Token | None = None
     parameter: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = None
-    equals: str
+    equals: Annotated[str, AfterValidator(few_bytes)]
     version: Version
 
     @model_validator(mode="after")
     def check(self) -> GivenRule:
         if (self.header is None) == (self.parameter is None):
-            raise ValueError("a header or a parameter wanted")
-        if len(self.equals.encode()) > EQUALS_MOST:
-            raise ValueError(f"equals: at most {EQUALS_MOST} bytes wanted")
+            raise ValueError("a header or a parameter")
         return self
 
     def rule(self) -> Rule:
@@ -56,14 +67,10 @@ class GivenRule(Strict):
 
 
 class GivenRoute(Strict):
-    weights: Annotated[dict[Version, Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]], Field(max_length=VERSIONS_MOST)] = {}
+    weights: Annotated[
+        dict[Version, Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]], Field(max_length=VERSIONS_MOST), AfterValidator(one_above_0)
+    ] = {}
     rules: Annotated[list[GivenRule], Field(max_length=RULES_MOST)] = []
-
-    @model_validator(mode="after")
-    def check(self) -> GivenRoute:
-        if self.weights and not any(self.weights.values()):
-            raise ValueError("weights: one above 0 wanted")
-        return self
 
 
 class GivenVersion(Strict):
@@ -74,13 +81,12 @@ def parsed(kind: type[Given], body: bytes) -> Given:
     try:
         return kind.model_validate_json(body or b"{}")
     except pydantic.ValidationError as error:
-        raise invalid(error) from None
+        raise invalid(error, kind) from None
 
 
-def invalid(error: pydantic.ValidationError) -> InvalidRequest:
-    first = error.errors(include_url=False)[0]
-    place = ".".join(map(str, first["loc"]))
-    return InvalidRequest(f"{place + ': ' if place else ''}{first['msg'].removeprefix('Value error, ')}"[:500])
+def invalid(error: pydantic.ValidationError, kind: type[BaseModel] | None = None) -> InvalidRequest:
+    """kind: what was wanted, for the nearest key."""
+    return InvalidRequest(complaints.told(error, kind))
 
 
 class Switchboard:

@@ -14,8 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from batchmill import complaints
 from batchmill.errors import ConfigError
 from batchmill.registry import model_config
+from batchmill.registry.model_schema import schema
 from batchmill.registry.pbtxt_scan import Field, scan
 from batchmill.registry.settings import DeclaredTensor, ModelSettings
 
@@ -200,12 +202,11 @@ def validated(path: Path, given: dict[str, Any], fields: list[Field]) -> ModelSe
     import pydantic
 
     try:
-        return model_config.settings_of(model_config.schema().model_validate(given))
+        return model_config.settings_of(schema().model_validate(given))
     except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        place = [str(part) for part in first["loc"]]
+        place, text = complaints.first(error, schema())
         origin = _ORIGINS.get(".".join(place[:2]), "")
-        raise ConfigError(f"{path}:{place_of(fields, origin)}: {origin}: {model_config.complaint(first, place)}") from None
+        raise ConfigError(f"{path}:{place_of(fields, origin)}: {origin}: {text}") from None
 
 
 def declared(path: Path, config: Any, fields: list[Field]) -> Iterator[DeclaredTensor]:

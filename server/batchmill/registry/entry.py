@@ -17,7 +17,7 @@ from batchmill.registry.settings import ModelSettings
 from batchmill.registry.settle import Settling
 from batchmill.registry.signature import hold_of
 from batchmill.registry.status import ModelStatus, VersionStatus
-from batchmill.store import TUNING, Store
+from batchmill.store import IN_SERVICE, TUNING, Store
 
 log = Log(__name__)
 VANISHED = "its folder is gone; it serves on, as the model's route names it"
@@ -148,6 +148,19 @@ class Entry:
             if before and self.in_service and before != self.in_service:
                 log.info("version_swapped", name=status.name, version=str(self.in_service), before=str(before))
         return changed
+
+    def recall(self, store: Store) -> None:
+        """The version that had the traffic before a start or an unload has it again, where newer ones get theirs by rollouts."""
+        if self.status.settings.rollout and not self.in_service:
+            self.in_service = store.get(IN_SERVICE, self.status.name) or 0
+
+    def keep(self, store: Store) -> None:
+        """What recall() needs."""
+        kept = store.get(IN_SERVICE, self.status.name)
+        if self.status.settings.rollout is None and kept:
+            store.delete(IN_SERVICE, self.status.name)
+        elif self.status.settings.rollout and self.in_service not in (0, kept):
+            store.put(IN_SERVICE, self.status.name, self.in_service)
 
     def _mark_vanished(self, routed: Collection[int]) -> bool:
         changed = False

@@ -246,8 +246,9 @@ class Keeper:
                 for number, version in status.versions.items()}  # fmt: skip
         status.naming = self._naming(folder.name, status.settings)
         pinned, routed = ({int(number) for number in some} for some in (status.naming.pinned, status.naming.wanted))
-        hold = status.settings.signature_change == "hold"
-        plan = decide(folder.stamps, kept, entry.loading, status.settings.versions, pinned, entry.in_service, hold, routed)
+        hold, trial = status.settings.signature_change == "hold", status.settings.rollout is not None
+        entry.recall(self._store)
+        plan = decide(folder.stamps, kept, entry.loading, status.settings.versions, pinned, entry.in_service, hold, routed, trial)
         for number in plan.load:
             if entry.settling.is_settled(number, folder.stamps[number], self._clock()):
                 self._begin(entry, number)
@@ -255,6 +256,7 @@ class Keeper:
         for number in plan.drop:
             self._drop(entry, number)
         self._changed |= entry.mark(plan, routed)
+        entry.keep(self._store)
 
     def _is_waiting(self) -> bool:
         """Whether files are awaited to stand still."""

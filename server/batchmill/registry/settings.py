@@ -7,6 +7,7 @@ from typing import Any
 
 from batchmill.backends import Tuning
 from batchmill.registry.policy import VersionPolicy
+from batchmill.rollout.plan import Plan
 
 # Keys of model.yaml that a version in service takes over at once, without being loaded anew. A call may set them.
 TUNABLE = (
@@ -79,6 +80,7 @@ class ModelSettings:
     golden_atol: float = 1e-6
     golden_p99_ms: float | None = None  # of runs of golden.npz, one row each where rows share batches; None: any
     signature_change: str = "hold"  # hold: a version with other inputs or outputs than the one in service gets no default traffic; allow
+    rollout: Plan | None = None  # how a new version gets its traffic; None: all of it at once
     fallbacks: tuple[Fallback, ...] = ()  # in the order in which they are tried
     declared: tuple[DeclaredTensor, ...] = ()
     notes: tuple[str, ...] = ()  # what was found in config.pbtxt and does not count
@@ -91,6 +93,6 @@ class ModelSettings:
     def for_loading(self) -> ModelSettings:
         """Without what needs no loading anew when it changes: what is chosen among, and what a version in service takes over."""
         return replace(
-            self, versions=VersionPolicy(), labels={}, signature_change="hold", fallbacks=(), notes=(), without_effect=(), warmup_runs=0,
-            tuning=Tuning(max_batch_size=1), lineage={}, file="", given={}, called={},
+            self, versions=VersionPolicy(), labels={}, signature_change="hold", rollout=None, fallbacks=(), notes=(), without_effect=(),
+            warmup_runs=0, tuning=Tuning(max_batch_size=1), lineage={}, file="", given={}, called={},
         )  # fmt: skip

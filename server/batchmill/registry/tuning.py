@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from batchmill import complaints
 from batchmill.errors import InvalidRequest
 from batchmill.registry import model_config
+from batchmill.registry.model_schema import schema
 from batchmill.registry.settings import TUNABLE, ModelSettings
 
 Set = dict[str, Any]  # value by key
@@ -29,7 +31,7 @@ def changed(before: Set, body: Mapping[str, Any]) -> Set:
         elif key in TUNABLE:
             after[key] = value
         else:
-            raise InvalidRequest(f"{key[: model_config.MAX_ECHO]}: {why_not(key, bool(group))}")
+            raise InvalidRequest(f"{key[: complaints.MAX_ECHO]}: {why_not(key, bool(group))}")
     return after
 
 
@@ -46,13 +48,13 @@ def leaves(body: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def why_not(key: str, is_group: bool) -> str:
-    *above, name = key[: 2 * model_config.MAX_ECHO].split(".")
+    *above, name = key[: 2 * complaints.MAX_ECHO].split(".")
     if is_group:
         return "keys and values wanted, or null"
-    if name in model_config.known_keys(above):
+    if name in complaints.known_keys(above, schema()):
         return "takes effect when the versions are loaded, so no call can set it; model.yaml can"
     near = difflib.get_close_matches(key, TUNABLE, 1)
-    return f"unknown key; did you mean {near[0]!r}?" if near else model_config.unknown([*above, name])
+    return f"unknown key; did you mean {near[0]!r}?" if near else complaints.unknown([*above, name], schema())
 
 
 def in_force(file: ModelSettings, called: Set) -> ModelSettings:
@@ -85,8 +87,6 @@ def parsed(given: Set) -> Any:
         group, _, name = key.rpartition(".")
         (nested.setdefault(group, {}) if group else nested)[name] = value
     try:
-        return model_config.schema().model_validate(nested)
+        return schema().model_validate(nested)
     except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        place = [str(part) for part in first["loc"]]
-        raise InvalidRequest(f"{'.'.join(place)}: {model_config.complaint(first, place)}") from None
+        raise InvalidRequest(complaints.told(error, schema())) from None

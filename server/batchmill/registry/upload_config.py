@@ -12,8 +12,10 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from batchmill import document
 from batchmill.errors import InvalidUpload
-from batchmill.registry import config_pbtxt, model_config
+from batchmill.registry import config_pbtxt
+from batchmill.registry.model_schema import schema
 
 SETTINGS = ("model.yaml", "config.pbtxt")
 MAX_DEPTH = 32  # of what is given; the deepest that is known has six
@@ -28,7 +30,7 @@ def settings_file(text: str, model: str) -> tuple[str, str] | None:
         return None
     # A config.pbtxt of some lines may be a long JSON text, so what is given is bounded, and what is written is when it is read.
     known = {*config_pbtxt.known_names(()), *(name for name in config_pbtxt.ELSEWHERE if "." not in name)}
-    if given.keys() & (set(model_config.schema().model_fields) - known):
+    if given.keys() & (set(schema().model_fields) - known):
         import yaml
 
         return SETTINGS[0], yaml.safe_dump(given, allow_unicode=True, sort_keys=False)
@@ -36,8 +38,8 @@ def settings_file(text: str, model: str) -> tuple[str, str] | None:
 
 
 def object_of(text: str) -> dict[str, Any]:
-    if len(text) > model_config.MAX_BYTES:
-        raise InvalidUpload(f"'config': {len(text)} characters given, at most {model_config.MAX_BYTES} wanted")
+    if len(text) > document.MAX_BYTES:
+        raise InvalidUpload(f"'config': {len(text)} characters given, at most {document.MAX_BYTES} wanted")
     try:
         given = json.loads(text, object_pairs_hook=once, parse_constant=refuse_constant)
     except (ValueError, RecursionError) as error:
@@ -84,7 +86,7 @@ def left_out(path: tuple[str, ...], name: str, known: list[str]) -> Iterator[str
     """A field of Triton's that has no effect here stands in the file as a comment; anything else is a mistake."""
     dotted = ".".join((*path, name))
     if dotted not in config_pbtxt.ELSEWHERE:
-        ours = list(model_config.schema().model_fields) if not path else []
+        ours = list(schema().model_fields) if not path else []
         near = difflib.get_close_matches(name, [*known, *ours], 1)
         raise InvalidUpload(f"'config': {dotted[:200]}: unknown key" + (f"; did you mean {near[0]!r}?" if near else ""))
     yield f"{'  ' * len(path)}# {dotted} has no effect in this release"

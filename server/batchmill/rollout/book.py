@@ -13,6 +13,7 @@ from batchmill.registry.settings import PREVIOUS, ModelSettings
 from batchmill.registry.status import ModelStatus
 from batchmill.rollout import routing as routings
 from batchmill.rollout import shadow as shadows
+from batchmill.rollout.candidates import files_of
 from batchmill.rollout.routing import Change, Routing
 from batchmill.rollout.split import shares_of
 from batchmill.store import ROUTE, Store
@@ -39,19 +40,24 @@ class Book:
         fallbacks = {one.version for one in settings.fallbacks if one.version and one.version != PREVIOUS}
         return replace(found, pinned=found.pinned | fallbacks) if fallbacks else found
 
-    def changed(self, change: Change, note: Callable[[Routing, Routing], None]) -> Callable[[ModelStatus, Collection[int]], None]:
+    def changed(
+        self, change: Change, note: Callable[[Routing, Routing], None] | None = None
+    ) -> Callable[[ModelStatus, Collection[int]], None]:
         """For Keeper.change(). note: gets what was and what is. Raises InvalidRequest when it names versions that the model does not have."""
 
         def act(status: ModelStatus, present: Collection[int]) -> None:
             before, standard = self.routing(status.name), status.pick()
             after = change(before, standard.number if standard else "")
+            if after.decided != before.decided:  # who says so has seen what is there
+                after = routings.with_seen(after, {number: files_of(status, number) for number in status.versions})
             if missing := sorted(version for version in after.versions - before.versions if int(version) not in present):
                 there = ", ".join(map(str, sorted(present))) or "none"
                 raise InvalidRequest(f"model {status.name} has no version {missing[0]}; it has {there}")
             self._routings[status.name] = after
             self._counts[status.name] = {number: version.served.routed for number, version in status.versions.items() if version.served}
             self._store.put(ROUTE, status.name, routings.to_json(after))
-            note(before, after)
+            if note:
+                note(before, after)
             log.info("route_changed", name=status.name, **routings.summary(after))
 
         return act

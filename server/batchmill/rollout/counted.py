@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 from batchmill.core.histogram import difference
-from batchmill.core.router import Version
 from batchmill.core.shadow_figures import stats_of
 from batchmill.registry.status import ModelStatus, VersionStatus
 from batchmill.rollout.evidence import Arm, Evidence, Shadow, latencies_of
@@ -23,14 +20,8 @@ def evidence_of(model: ModelStatus, incumbent: str, candidate: str) -> Evidence:
 def shadow_of(model: ModelStatus, candidate: str) -> Shadow:
     """Since it was set: figures of a shadow before it are not its own."""
     version, epochs = model.versions.get(candidate), [one.epoch for one in model.naming.shadows if one.version == candidate]
-    if version is None or version.served is None or not is_of(version.served, epochs):
-        return Shadow()
-    return evidence_of_shadow(version.served)
-
-
-def is_of(version: Version, epochs: Collection[int]) -> bool:
-    found = stats_of(version)
-    return found is not None and found["epoch"] in epochs
+    found = stats_of(version.served) if version and version.served else None
+    return evidence_of_shadow(found) if found and found["epoch"] in epochs else Shadow()
 
 
 def arm_of(version: VersionStatus | None) -> Arm:

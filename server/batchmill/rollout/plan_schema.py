@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
-import re
-from collections.abc import Iterator
+import functools
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
+from batchmill import complaints, document
+from batchmill.complaints import Below
 from batchmill.errors import ConfigError, InvalidRequest
-from batchmill.registry import model_config
 from batchmill.rollout.plan import (
     AUTO,
     DEFAULT_STEPS,
@@ -34,79 +33,31 @@ STEPS_MAX = 32
 
 def read(path: Path) -> Plan:
     """Of a YAML or JSON file. ConfigError names file, line and key."""
+    import pydantic
+
     if not path.is_file():
         raise ConfigError(f"{path}: no such file")
-    node, given = model_config.document(path)
+    node, given = document.read(path)
     try:
-        return parsed(given)
-    except InvalidRequest as error:
-        place = re.split(r"[.:]", str(error))
-        raise ConfigError(f"{path}:{model_config.place_of(node, place)}: {error}") from None
+        return plan_of(schema().model_validate(given))
+    except pydantic.ValidationError as error:
+        raise document.mistake(path, node, error, schema()) from None
 
 
 def parsed(given: Any) -> Plan:
     """Of keys and values as YAML or JSON has them; what is left out is the default's. InvalidRequest names the key."""
     import pydantic
 
-    if not isinstance(given, dict):
-        raise InvalidRequest("rollout plan: keys and values wanted")
     try:
-        model = schema().model_validate(given)
+        return plan_of(schema().model_validate(given))
     except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        place = [str(part) for part in first["loc"] if part != "[key]"]
-        raise InvalidRequest(f"{'.'.join(place)[: model_config.MAX_ECHO]}: {complaint(first, place)}") from None
-    plan = plan_of(model)
-    if problem := problem_of(plan):
-        raise InvalidRequest(problem)
-    return plan
+        raise InvalidRequest(complaints.told(error, schema())) from None
 
 
-def complaint(error: Any, place: list[str]) -> str:
-    if error["type"] == "extra_forbidden":
-        return unknown(place)
-    if error["type"] in ("model_type", "dict_type"):
-        return "keys and values wanted"
-    return model_config.complaint(error, place)
-
-
-def unknown(place: list[str]) -> str:
-    model: Any = schema()
-    for part in place[:-1]:
-        model = model if part.isdecimal() else part_of(model.model_fields[part].annotation)
-    near = sorted(homes(place[-1], schema()), key=len)[:1] or difflib.get_close_matches(place[-1], [*model.model_fields], 1)
-    return "unknown key" + (f"; did you mean {near[0]!r}?" if near else "")
-
-
-def homes(key: str, model: Any, above: str = "") -> Iterator[str]:
-    """Where a key belongs that was given in another place."""
-    if key in model.model_fields:
-        yield f"{above}{key}"
-    for name, field in model.model_fields.items():
-        if (inside := part_of(field.annotation)) is not None:
-            yield from homes(key, inside, f"{above}{name}.")
-
-
-def part_of(annotation: Any) -> Any:
-    """The pydantic model in the type of a field: alone, in a list, or where it may be left out; None: there is none."""
-    if hasattr(annotation, "model_fields"):
-        return annotation
-    return next((found for one in get_args(annotation) if (found := part_of(one)) is not None), None)
-
-
-_schema: Any = None
-
-
+@functools.cache
 def schema() -> Any:
     """The pydantic model; made on first use, because pydantic takes 70 ms to import."""
-    global _schema
-    if _schema is None:
-        _schema = make_schema()
-    return _schema
-
-
-def make_schema() -> Any:
-    from pydantic import BaseModel, BeforeValidator, ConfigDict
+    from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 
     def number(low: float, high: float) -> Any:
         whole = isinstance(low, int)
@@ -213,6 +164,12 @@ def make_schema() -> Any:
         """With what probability at most a version that breaks no gate is rolled back, over the whole rollout."""
         keep_warm_secs: Secs = Plan().keep_warm_secs
         """How long the old version stays loaded after the last step, so that it can be back at once."""
+
+        @model_validator(mode="after")
+        def check(self) -> WholePlan:
+            if problem := problem_of(plan_of(self)):
+                raise Below(problem)
+            return self
 
     return WholePlan
 

@@ -12,6 +12,7 @@ from batchmill.rollout.split import Split, rebalanced
 
 Weights = Mapping[str, float]
 SHADOWS_MOST = 4  # message.hpp's Mirror::kShadows
+SEEN_MOST = 100  # of the newest; a registry that keeps more old versions than these does not go back to them by itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,8 @@ class Routing:
     before: Traffic | None = None
     generation: int = 0
     shadows: tuple[Shadow, ...] = ()  # one a version
+    decided: int = 0  # how often calls, not rollouts, have said who gets the traffic
+    seen: Mapping[str, str] = field(default_factory=dict)  # versions that no rollout begins with by itself while their files stay those
 
     @property
     def versions(self) -> frozenset[str]:
@@ -53,40 +56,48 @@ def naming_of(routing: Routing, of_file: Mapping[str, str]) -> Naming:
 
 # Changes.
 def with_route(weights: Weights, rules: tuple[Rule, ...]) -> Change:
-    return lambda routing, standard: replace(moved(routing, weights, standard), rules=rules)
+    return lambda routing, standard: replace(by_call(moved(routing, weights, standard), routing), rules=rules)
 
 
 def cleared(routing: Routing, _: str) -> Routing:
     """The newest version that is ready has the traffic again."""
-    return replace(routing, traffic=Traffic(), rules=(), before=None, generation=routing.generation + 1)
+    return replace(by_call(given(routing, Traffic()), routing), rules=())
 
 
 def promoted(version: str) -> Change:
     """All traffic to one version; rules stay."""
-    return lambda routing, standard: moved(routing, {version: 100.0}, standard)
+    return lambda routing, standard: by_call(moved(routing, {version: 100.0}, standard))
 
 
 def rolled_back(routing: Routing, standard: str) -> Routing:
     """The traffic before the last change, slot by slot. Raises InvalidRequest when there is none."""
     if routing.before is None:
         raise InvalidRequest("there is nothing to go back to: the traffic of this model was not moved by a call")
-    current = routing.traffic if routing.traffic.weights else alone(standard)
-    return replace(routing, traffic=routing.before, before=current if current.weights else None, generation=routing.generation + 1)
+    return by_call(given(routing, routing.before, in_force(routing, standard)))
 
 
-def stepped(weights: Weights, origin: Traffic, candidate: str, shadow: Shadow | None = None) -> Change:
-    """A step of a rollout: a rollback goes to the traffic before its first, not before this one. shadow: of the candidate; None: it has none."""
+def stepped(weights: Weights, origin: Traffic, candidate: str, decided: int, shadow: Shadow | None = None) -> Change:
+    """A step of a rollout: a rollback goes to the traffic before its first, not before this one. shadow: of the candidate; None: it has none.
+    decided: as it was when the rollout began: what calls have said since goes before it.
+    """
 
     def change(routing: Routing, standard: str) -> Routing:
+        if routing.decided != decided:
+            return routing
         after = replace(without_shadow(moved(routing, weights, standard), candidate), before=origin)
         return shadowed(shadow)(after, standard) if shadow else after
 
     return change
 
 
-def returned(origin: Traffic, candidate: str) -> Change:
-    """To the traffic before a rollout, slot by slot."""
-    return lambda routing, _: replace(without_shadow(routing, candidate), traffic=origin, before=None, generation=routing.generation + 1)
+def returned(origin: Traffic, candidate: str, decided: int) -> Change:
+    """To the traffic before a rollout, slot by slot, or what calls have made of it since."""
+
+    def change(routing: Routing, _: str) -> Routing:
+        after = without_shadow(routing, candidate)
+        return given(after, origin) if routing.decided == decided else replace(after, generation=routing.generation + 1)
+
+    return change
 
 
 def without_shadow(routing: Routing, version: str) -> Routing:
@@ -130,13 +141,32 @@ def unshadowed(version: str = "") -> Change:
     return change
 
 
+def by_call(after: Routing, before: Routing | None = None) -> Routing:
+    """A call has said who gets the traffic; before: it has said nothing when that is the same."""
+    return after if before and after.traffic == before.traffic else replace(after, decided=after.decided + 1)
+
+
+def with_seen(routing: Routing, versions: Mapping[str, str]) -> Routing:
+    """versions: their files by number."""
+    newest = sorted({**routing.seen, **versions}.items(), key=lambda one: int(one[0]))[-SEEN_MOST:]
+    return replace(routing, seen=dict(newest))
+
+
 def moved(routing: Routing, weights: Weights, standard: str) -> Routing:
-    before = routing.traffic if routing.traffic.weights else alone(standard)
+    """To those weights, with as few slots as must. Said twice, a rollback still goes to what was before."""
+    before = in_force(routing, standard)
     wanted = {version: weight for version, weight in weights.items() if weight > 0}
     after = Traffic(wanted, rebalanced(before.shares, wanted)) if wanted else Traffic()
-    if after == routing.traffic:
-        return replace(routing, generation=routing.generation + 1)
-    return replace(routing, traffic=after, before=before if before.weights else None, generation=routing.generation + 1)
+    return given(routing, after, routing.before if after == routing.traffic else before)
+
+
+def given(routing: Routing, traffic: Traffic, before: Traffic | None = None) -> Routing:
+    """before: what a rollback goes back to."""
+    return replace(routing, traffic=traffic, before=before if before and before.weights else None, generation=routing.generation + 1)
+
+
+def in_force(routing: Routing, standard: str) -> Traffic:
+    return routing.traffic if routing.traffic.weights else alone(standard)
 
 
 def alone(version: str) -> Traffic:
@@ -157,6 +187,7 @@ def to_json(routing: Routing) -> dict[str, Any]:
         "labels": dict(routing.labels), "traffic": traffic_json(routing.traffic), "generation": routing.generation,
         "rules": [[rule.kind, rule.name, rule.equals, rule.version] for rule in routing.rules],
         "before": traffic_json(routing.before) if routing.before else None, "shadows": [list(astuple(one)) for one in routing.shadows],
+        "decided": routing.decided, "seen": dict(routing.seen),
     }  # fmt: skip
 
 
@@ -165,7 +196,7 @@ def from_json(found: Any) -> Routing:
     before = found["before"]
     return Routing(found["labels"], traffic_of(found["traffic"]), tuple(Rule(*rule) for rule in found["rules"]),
                    traffic_of(before) if before else None, int(found["generation"]),
-                   tuple(Shadow(*one) for one in found.get("shadows", ())))  # fmt: skip
+                   tuple(Shadow(*one) for one in found.get("shadows", ())), found.get("decided", 0), found.get("seen", {}))  # fmt: skip
 
 
 def traffic_json(traffic: Traffic) -> list[Any]:

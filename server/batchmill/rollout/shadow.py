@@ -7,7 +7,6 @@ from dataclasses import asdict
 from typing import Any
 
 from batchmill.core import shadow_figures
-from batchmill.core.router import Version
 from batchmill.registry.naming import Shadow
 from batchmill.registry.status import ModelStatus
 from batchmill.rollout import evidence, sequential
@@ -48,11 +47,8 @@ def told(model: ModelStatus, shadow: Shadow) -> dict[str, Any]:
     return {**about, **(figures(found) if found and found["epoch"] == shadow.epoch else {"figures": None})}
 
 
-def evidence_of(version: Version) -> evidence.Shadow:
-    """What a rollout's gates look at, since the shadow in force began."""
-    found = shadow_figures.stats_of(version)
-    if found is None:
-        return evidence.Shadow()
+def evidence_of(found: shadow_figures.ShadowFigures) -> evidence.Shadow:
+    """What a rollout's gates look at, since the shadow began."""
     compared = found["compared"]  # before those that agree, which may be more by now
     return evidence.Shadow(compared, min(compared, found["agreeing"]), found["errors"], moments(found["log_latency_ratio"]))
 

@@ -1,0 +1,550 @@
+"""A model whose model.yaml says `rollout:`: what starts by itself and when, with a real registry folder, keeper, book and conductor.
+
+Time is passed in; a "model" is a line of text that says its one input, and whether it can be loaded.
+"""
+
+from concurrent.futures import Executor
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from batchmill.registry import layout, settle, watch
+from batchmill.registry.keeper import Keeper
+from batchmill.registry.naming import Shadow
+from batchmill.registry.status import ModelStatus, VersionStatus
+from batchmill.rollout import candidates, plan_schema
+from batchmill.rollout import conductor as conductors
+from batchmill.rollout import routing as routings
+from batchmill.rollout.book import Book
+from batchmill.rollout.conductor import Conductor
+from batchmill.rollout.evidence import Arm, Evidence, Moments
+from batchmill.rollout.evidence import Shadow as Compared
+from batchmill.rollout.table import entry_of
+from batchmill.store import Store
+
+STEP = "min_samples: 100, min_secs: 1"
+TRAFFIC = f"rollout: {{steps: [{{share: 10, {STEP}}}, {{share: 100, {STEP}}}], keep_warm_secs: 5}}\n"
+SHADOW = f"rollout: {{steps: [{{share: 100, shadow: true, {STEP}}}, {{share: 100, {STEP}}}], keep_warm_secs: 5}}\n"
+
+
+class AtOnce(Executor):
+    def submit(self, task):
+        task()
+
+
+class Mill:
+    """One model m in a registry. tables: of each that was published, the versions that a request without one could get."""
+
+    def __init__(self, home, settings, *versions):
+        self.root, self.store, self.now = home / "registry", Store(), 1000.0
+        self.tables, self.events, self.bad = [], [], set()
+        self.settings(settings)
+        for number in versions:
+            self.write(number)
+        self.begin()
+
+    def begin(self, **options):
+        """As a server that starts, on what is kept."""
+        self.tables, self.models, self.complete = [], {}, False
+        self.book = Book(self.store)
+        self.keeper = Keeper(self.root, self.load, self.publish, lambda _: None, adjust=lambda *_: None, poll_secs=0.05, store=self.store,
+                             naming=self.book.naming, clock=lambda: self.now, loaders=AtOnce(), **options)
+        self.conductor = Conductor(self.store, self.book, self.keeper.change, self.note, lambda: self.now)
+        self.keeper.first_look()
+        self.turn()
+
+    def load(self, name, number, path, settings):
+        text = path.read_text()
+        if "broken" in text:
+            return VersionStatus(str(number), "FAILED", "golden: output y differs")
+        served = SimpleNamespace(version=str(number), routed=0, arm=Arm(), compared=Compared())
+        model = SimpleNamespace(inputs=(("x", "FP32", (len(text.split()[0]),), ()),), outputs=())
+        return VersionStatus(str(number), "READY", served=served, model=model, stamp=layout.stamp_of(path.parent))
+
+    def publish(self, models, complete):
+        self.models, self.complete = models, complete
+        if "m" in models and models["m"].ready():
+            entry = entry_of(models["m"])
+            shares = entry[4][0] if len(entry) > 4 else ()
+            self.tables.append({version for _, version in shares} or {entry[2] and entry[2].version})
+
+    def note(self, action, model, version, about):
+        self.events.append((action, version, about.get("reason", "")))
+
+    def settings(self, text):
+        (self.root / "m").mkdir(parents=True, exist_ok=True)
+        (self.root / "m" / "model.yaml").write_text(text)
+
+    def write(self, number, text="x"):
+        """By a rename, and never the same size: a stamp tells them apart whatever the clock says."""
+        self.size = getattr(self, "size", 0) + 1
+        aside = self.root / "m" / f".{number}"
+        aside.mkdir(parents=True)
+        (aside / "model.onnx").write_text(text + " " * self.size)
+        folder = self.root / "m" / str(number)
+        if folder.exists():
+            (aside / "model.onnx").rename(folder / "model.onnx")
+            aside.rmdir()
+        else:
+            aside.rename(folder)
+
+    def turn(self):
+        """The registry's thread, until nothing changes any more."""
+        for _ in range(8):
+            self.now += 0.1
+            self.keeper.turn(0)
+
+    def go(self, rounds=1):
+        """A while of requests to all that serve, with looks."""
+        for _ in range(rounds):
+            self.turn()
+            for version in self.model.ready():
+                wrong = 60 if version.number in self.bad else 0
+                version.served.arm = version.served.arm.plus(Arm(200, wrong, Moments(200, -5.0, 0.01)))
+                version.served.compared = version.served.compared.plus(Compared(200, 200 - wrong))
+            self.conductor.tick(self.models if self.complete else {})
+            self.turn()
+
+    def call(self, change):
+        done = self.keeper.change("m", self.book.changed(change))
+        self.turn()
+        done.result(0)
+
+    @property
+    def model(self) -> ModelStatus:
+        return self.models["m"]
+
+    @property
+    def answers(self):
+        return "".join(sorted(self.tables[-1]))
+
+    @property
+    def waits(self):
+        return {one["version"]: one["reason"] for one in self.conductor.told("m")["waiting"]}
+
+    @property
+    def started(self):
+        """The candidates of all rollouts so far."""
+        return [version for action, version, _ in self.events if action == "rollout.started"]
+
+    @property
+    def status(self):
+        return self.conductor.told("m")["status"]
+
+
+@pytest.fixture
+def mill(tmp_path, monkeypatch):
+    monkeypatch.setattr(watch, "start", lambda *_: None)
+    monkeypatch.setattr(settle, "is_old", lambda _: True)
+    monkeypatch.setattr(conductors, "evidence_of", lambda model, old, new: Evidence(
+        model.versions[old].served.arm, model.versions[new].served.arm, model.versions[new].served.compared))
+    return lambda settings=TRAFFIC, *versions: Mill(tmp_path, settings, *(versions or (1,)))
+
+
+def test_the_first_version_has_the_traffic_at_once_and_nothing_starts(mill):
+    m = mill()
+    m.go(3)
+    assert (m.answers, m.status, m.waits, m.started) == ("1", "none", {}, [])
+
+
+def test_a_new_version_gets_nothing_before_its_first_step_then_goes_through_all_and_the_old_one_ends(mill):
+    m = mill()
+    m.go()
+    m.write(2)
+    m.turn()
+    assert m.models["m"].pick("2"), "it is ready"
+    assert {*map(frozenset, m.tables)} == {frozenset("1")}, "and in no table that was published it had a share"
+    m.go()
+    assert (m.answers, m.conductor.told("m")["by"]) == ("12", "policy")
+    m.go(3)
+    assert (m.answers, m.status) == ("2", "completed")
+    m.go(8)
+    assert [*m.model.versions] == ["2"], "the one before is kept warm for a while"
+    assert m.events[0] == ("rollout.started", "2", "by the model's own policy (rollout in model.yaml)")
+    m.write(3)
+    m.go(4)
+    assert (m.answers, m.started) == ("3", ["2", "3"])
+
+
+def test_the_version_in_service_stays_loaded_while_the_candidate_is_on_trial_whatever_the_policy_wants(mill):
+    m = mill(TRAFFIC + "versions: {policy: [1]}\n", 1, 2)
+    m.go()
+    m.settings(TRAFFIC + "versions: {policy: [2]}\n")
+    m.turn()
+    assert (m.answers, [one.number for one in m.model.ready()]) == ("1", ["1", "2"])
+    m.go(4)
+    assert m.answers == "2"
+
+
+def test_versions_that_come_meanwhile_wait_and_the_newest_of_them_is_next(mill):
+    m = mill(TRAFFIC + "versions: {policy: all}\n")
+    m.go()
+    m.write(2)
+    m.go()
+    m.write(3)
+    m.write(4)
+    m.go()
+    assert m.started == ["2"]
+    m.conductor.tick(m.models)
+    assert m.waits == {"4": "the rollout of version 2 comes first", "3": "version 4 is newer"}
+    m.go(10)
+    assert (m.started, m.answers, m.status, m.waits) == (["2", "4"], "4", "completed", {})
+
+
+@pytest.mark.parametrize("settings", [TRAFFIC, SHADOW], ids=["traffic", "shadow"])
+def test_a_version_that_was_rolled_back_is_not_tried_again_until_its_files_change(mill, settings):
+    m = mill(settings)
+    m.go()
+    m.bad = {"2"}
+    m.write(2)
+    m.go(2)
+    assert (m.status, m.answers, m.started) == ("rolled_back", "1", ["2"])
+    m.go(3)
+    assert "rollout start m 2" in m.waits["2"]
+    m.begin()
+    m.go(3)
+    assert (m.started, {*map(frozenset, m.tables)}) == (["2"], {frozenset("1")}), "not over a restart, either"
+    m.write(2)
+    m.bad = set()
+    m.go(5)
+    assert (m.started, m.answers) == (["2", "2"], "2")
+
+
+def test_a_version_that_was_rolled_back_is_tried_again_by_a_call(mill):
+    m = mill()
+    m.go()
+    m.bad = {"2"}
+    m.write(2)
+    m.go(2)
+    m.bad = set()
+    m.conductor.start(m.model, "2", plan_schema.parsed({"steps": [{"share": 100, "min_samples": 100, "min_secs": 1}]}))
+    m.go(3)
+    assert (m.status, m.answers, m.conductor.told("m")["by"]) == ("completed", "2", "call")
+
+
+def test_those_before_one_that_was_rolled_back_stay_passed_over_and_a_newer_one_is_tried(mill):
+    m = mill(TRAFFIC + "versions: {policy: all}\n")
+    m.go()
+    m.bad = {"3"}
+    m.write(2)
+    m.write(3)
+    m.go(5)
+    assert (m.started, m.status, m.answers) == (["3"], "rolled_back", "1")
+    m.write(4)
+    m.go(5)
+    assert (m.started, m.answers) == (["3", "4"], "4")
+
+
+def test_a_version_older_than_the_one_in_service_does_not_start(mill):
+    m = mill(TRAFFIC + "versions: {policy: all}\n", 3)
+    m.go()
+    m.write(2)
+    m.go(3)
+    assert (m.started, m.answers, m.waits) == ([], "3", {})
+    assert m.model.pick("2")
+
+
+@pytest.mark.parametrize("settings", [TRAFFIC, SHADOW], ids=["traffic", "shadow"])
+def test_a_rollout_goes_on_after_a_restart_and_no_other_begins(mill, settings):
+    m = mill(settings)
+    m.go()
+    m.write(2)
+    m.go()
+    before = m.answers
+    m.begin()
+    m.go(1)
+    assert (m.status, m.tables[0], m.started) == ("running", {*before}, ["2"])
+    m.go(5)
+    assert (m.status, m.answers, m.started) == ("completed", "2", ["2"])
+
+
+def test_a_server_that_ends_before_the_rollout_has_begun_leaves_the_traffic_where_it_was(mill):
+    m = mill()
+    m.go()
+    m.write(2)
+    m.begin()
+    assert {*map(frozenset, m.tables)} == {frozenset("1")}, "from its first table on, though the policy wants version 2 alone"
+    m.go()
+    assert (m.started, m.answers) == (["2"], "12")
+
+
+def test_a_step_whose_route_was_lost_with_the_process_is_put_in_force_again(mill):
+    m = mill()
+    m.go()
+    m.write(2)
+    m.turn()
+    m.conductor._move = lambda *_: SimpleNamespace(done=lambda: True, exception=lambda: None)     # it ended just there
+    m.go()
+    assert (m.status, m.answers) == ("running", "1")
+    m.begin()
+    m.go()
+    assert m.answers == "12"
+    m.go(3)
+    assert (m.status, m.started) == ("completed", ["2"])
+
+
+def test_without_anything_kept_the_newest_has_the_traffic_as_without_a_policy(mill):
+    m = mill(TRAFFIC, 1, 2, 3)
+    m.go(3)
+    assert (m.answers, m.started, m.waits) == ("3", [], {})
+
+
+@pytest.mark.parametrize("rolled_out", [False, True])
+def test_where_nothing_is_left_to_compare_with_the_newest_has_the_traffic(mill, rolled_out):
+    m = mill(TRAFFIC, 1)
+    m.go()
+    if rolled_out:
+        m.write(2)
+        m.go(5)
+        assert m.answers == "2", "by a route that names it"
+    for folder in (m.root / "m").iterdir():
+        if folder.is_dir():
+            (folder / "model.onnx").unlink()
+    m.write(5)
+    m.begin()
+    m.go(2)
+    assert (m.answers, m.started) == ("5", ["2"] * rolled_out)
+    m.bad = {"6"}
+    m.write(6)
+    m.go()
+    assert (m.answers, m.started[-1]) == ("56", "6")
+    m.go(2)
+    assert (m.answers, m.status, m.book.routing("m").traffic.weights) == ("5", "rolled_back", {"5": 100}), "to that, not to the route before it"
+
+
+def test_a_key_that_is_added_holds_for_the_versions_from_then_on(mill):
+    m = mill("", 1)
+    m.go()
+    m.write(2)
+    m.go()
+    assert m.answers == "2"
+    m.settings(TRAFFIC)
+    m.go(2)
+    assert (m.answers, m.status) == ("2", "none")
+    m.write(3)
+    m.go()
+    assert m.answers == "23"
+
+
+def test_a_key_that_is_added_begins_with_what_waits_beside_a_route(mill):
+    m = mill("", 1)
+    m.call(routings.promoted("1"))
+    m.write(2)
+    m.go()
+    assert (m.answers, m.model.pick("2") is not None) == ("1", True)
+    m.settings(TRAFFIC)
+    m.go()
+    assert (m.answers, m.started) == ("12", ["2"])
+
+
+def test_a_key_that_is_removed_lets_the_rollout_that_runs_end_and_begins_no_other(mill):
+    m = mill()
+    m.go()
+    m.write(2)
+    m.go()
+    m.settings("")
+    m.go(5)
+    assert (m.status, m.answers) == ("completed", "2")
+    m.write(3)
+    m.go(3)
+    assert (m.started, m.answers) == (["2"], "2"), "its route stands"
+
+
+def test_a_key_that_is_removed_before_a_rollout_has_begun_gives_the_newest_the_traffic(mill):
+    m = mill()
+    m.go()
+    m.write(2)
+    m.turn()
+    assert m.answers == "1"
+    m.settings("")
+    m.go(2)
+    assert (m.answers, m.started) == ("2", [])
+    m.settings(TRAFFIC)
+    m.begin()
+    m.go(2)
+    assert (m.answers, m.started) == ("2", []), "what had the traffic before that does not come back"
+
+
+def test_a_candidate_on_signature_hold_is_told_and_nothing_starts_until_the_owner_allows_it(mill):
+    m = mill()
+    m.go()
+    m.write(2, "xx")
+    m.go(3)
+    assert (m.started, m.answers) == ([], "1")
+    assert m.waits["2"].startswith("on hold beside version 1")
+    m.settings(TRAFFIC + "signature_change: allow\n")
+    m.go()
+    assert (m.started, m.answers) == (["2"], "12")
+
+
+def test_a_version_that_fails_is_told_and_nothing_starts(mill):
+    m = mill()
+    m.go()
+    m.write(2, "broken")
+    m.go(3)
+    assert (m.started, m.answers, m.waits) == ([], "1", {"2": "it failed: golden: output y differs"})
+    m.write(2)
+    m.go()
+    assert m.started == ["2"]
+
+
+@pytest.mark.parametrize(("change", "answers"), [
+    (routings.promoted("1"), "1"), (routings.promoted("2"), "2"), (routings.with_route({"1": 50.0, "2": 50.0}, ()), "12"),
+    (routings.rolled_back, "1"),
+], ids=["promote the old", "promote the new", "route", "rollback"])
+@pytest.mark.parametrize("settings", [TRAFFIC, SHADOW], ids=["traffic", "shadow"])
+def test_a_call_that_says_who_gets_the_traffic_ends_the_rollout_and_stands(mill, settings, change, answers):
+    m = mill(settings)
+    m.go()
+    m.write(2)
+    m.go()
+    m.call(change)
+    m.go(4)
+    assert (m.status, m.answers, m.started) == ("aborted", answers, ["2"])
+    assert m.conductor.told("m")["reasons"] == ["a call has moved the traffic"]
+    assert not m.model.naming.shadows
+    m.write(3)
+    m.go()
+    assert m.started == ["2", "3"], "it was about those that were there"
+
+
+def test_a_version_that_was_there_when_a_call_moved_the_traffic_does_not_begin_by_itself(mill):
+    m = mill()
+    m.go()
+    m.write(2)
+    m.turn()
+    m.call(routings.promoted("1"))
+    m.go(3)
+    assert (m.started, m.answers) == ([], "1")
+    m.write(3)
+    m.go()
+    assert m.started == ["3"]
+
+
+def test_a_version_that_a_call_has_given_a_share_before_it_was_loaded_does_not_begin_by_itself(mill):
+    m = mill(TRAFFIC + "versions: {policy: [1]}\n", 1, 2)
+    m.go()
+    m.call(routings.with_route({"1": 90.0, "2": 10.0}, ()))
+    m.go(3)
+    assert (m.started, m.answers, m.waits) == ([], "12", {})
+
+
+def test_a_cleared_route_ends_it_too_and_leaves_the_traffic_with_the_version_in_service(mill):
+    m = mill()
+    m.go()
+    m.write(2)
+    m.go()
+    m.call(routings.cleared)
+    m.go(3)
+    assert (m.status, m.answers, m.started) == ("aborted", "1", ["2"])
+
+
+@pytest.mark.parametrize("change", [routings.labelled("canary", "2"), routings.labelled("stable", "1"), routings.shadowed(Shadow("2", 0.5))])
+def test_labels_and_shadows_do_not_disturb_it(mill, change):
+    m = mill(SHADOW)
+    m.go()
+    m.write(2)
+    m.go()
+    m.call(change)
+    m.go(5)
+    assert (m.status, m.answers) == ("completed", "2")
+
+
+def test_a_shadow_that_was_stopped_is_set_again_as_long_as_its_step_runs(mill):
+    m = mill(SHADOW)
+    m.go()
+    m.write(2)
+    m.go()
+    m.call(routings.unshadowed())
+    m.turn()
+    m.conductor.tick(m.models)
+    m.turn()
+    assert [one.version for one in m.model.naming.shadows] == ["2"]
+
+
+def test_files_that_change_while_it_runs_begin_another_rollout(mill):
+    m = mill()
+    m.go()
+    m.write(2)
+    m.go()
+    m.write(2)
+    m.turn()
+    m.conductor.tick(m.models)
+    assert (m.status, "have changed" in m.conductor.told("m")["reasons"][0]) == ("aborted", True)
+    m.go(5)
+    assert (m.status, m.started, m.answers) == ("completed", ["2", "2"], "2")
+
+
+def test_a_step_that_cannot_be_put_in_force_ends_the_rollout_once(mill):
+    m = mill(SHADOW + "versions: {policy: all}\nlabels: {a: 1, b: 2, c: 3, d: 4, e: 5}\n", 5)
+    for number in range(1, 5):
+        m.write(number)
+    m.go()
+    for number in range(1, 5):
+        m.call(routings.shadowed(Shadow(str(number))))
+    m.write(6)
+    m.go(4)
+    assert (m.started, m.status, m.answers) == (["6"], "aborted", "5")
+    assert "could not begin: a model has at most 4 shadows" in m.conductor.told("m")["reasons"][0]
+
+
+def test_a_load_call_brings_the_candidate_where_models_are_loaded_by_call_alone(mill):
+    m = mill()
+    m.begin(watched=False, only=("m",))
+    m.write(2)
+    m.go(2)
+    assert (m.answers, [*m.model.versions]) == ("1", ["1"])
+    done = m.keeper.load("m")
+    m.turn()
+    done.result(0)
+    assert m.answers == "1"
+    m.go()
+    assert (m.answers, m.started) == ("12", ["2"])
+
+
+def test_an_unloaded_model_comes_back_with_the_version_that_had_the_traffic(mill):
+    m = mill()
+    m.go()
+    m.bad = {"2"}
+    m.write(2)
+    m.go(2)
+    m.call(routings.cleared)
+    m.keeper.unload("m")
+    m.turn()
+    m.tables.clear()
+    m.keeper.load("m")
+    m.turn()
+    m.go(2)
+    assert ({*map(frozenset, m.tables)}, m.started) == ({frozenset("1")}, ["2"])
+
+
+def version(number, state="READY", **about):
+    return VersionStatus(number, state, **about)
+
+
+@pytest.mark.parametrize(("versions", "seen", "running", "candidate", "waiting"), [
+    ([version("1")], "", "", "", {}),
+    ([version("1"), version("2")], "", "", "2", {}),
+    ([version("1"), version("2"), version("3")], "", "", "3", {"2": "version 3 is newer"}),
+    ([version("1"), version("2"), version("3", "LOADING")], "", "", "", {"2": "version 3 is newer", "3": "it is loading"}),
+    ([version("1"), version("2"), version("3", "FAILED", reason="broken")], "", "", "2", {"3": "it failed: broken"}),
+    ([version("1"), version("2"), version("3", hold="differs")], "", "", "2", {"3": "differs"}),
+    ([version("1"), version("2"), version("3")], "3", "", "2", {"3": "it was tried"}),
+    ([version("1"), version("2"), version("3")], "23", "", "", {"3": "it was tried", "2": "it was tried"}),
+    ([version("1"), version("2"), version("3")], "2", "2", "", {"3": "the rollout of version 2 comes first"}),
+    ([version("0"), version("1")], "", "", "", {}),
+])
+def test_the_newest_that_can_is_next_and_the_others_say_why_not(versions, seen, running, candidate, waiting):
+    model = ModelStatus("m")
+    for one in versions:
+        model.add(one)
+    found, told = candidates.next_of(model, {number: candidates.files_of(model, number) for number in seen}, "1", running)
+    assert found == candidate
+    assert {one.version: one.reason[: len(waiting.get(one.version, ""))] for one in told} == waiting
+
+
+def test_of_what_was_seen_a_hundred_of_the_newest_are_kept():
+    routing = routings.with_seen(replace(routings.Routing(), seen={str(number): "a" for number in range(1, 101)}), {"101": "b", "5": "c"})
+    assert (len(routing.seen), routing.seen["101"], routing.seen["5"], "1" in routing.seen) == (100, "b", "c", False)
+    assert routings.from_json(routings.to_json(routing)) == routing
