@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batchmill import complaints
 from batchmill.audit import Audit
 from batchmill.chain import Event
 from batchmill.endpoints.audited import Trail, wanted
@@ -133,7 +134,7 @@ def keys(descriptor, model, above=""):
     names = {name: field for name, field in descriptor.fields_by_name.items() if name not in ("disabled", "model")}
     yield from (f"{above}{name}" for name in names.keys() ^ model.model_fields.keys())
     for name in names.keys() & model.model_fields.keys():
-        inside, field = plan_schema.part_of(model.model_fields[name].annotation), names[name]
+        inside, field = complaints.part_of(model.model_fields[name].annotation), names[name]
         if inside is not None:
             yield from keys(field.message_type, inside, f"{above}{name}.")
         words = {word for word in get_args(model.model_fields[name].annotation) if isinstance(word, str)}
@@ -158,7 +159,7 @@ def commented():
 def defaults(descriptor, model):
     """(message, field): the default, of what is one value."""
     for name, field in model.model_fields.items():
-        inside = plan_schema.part_of(field.annotation)
+        inside = complaints.part_of(field.annotation)
         if inside is not None:
             yield from defaults(descriptor.fields_by_name[name].message_type, inside)
         elif not field.is_required() and isinstance(field.default, str | float | int) and not isinstance(field.default, bool):
