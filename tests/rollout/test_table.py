@@ -35,3 +35,24 @@ def test_an_entry_without_a_route_has_its_fallbacks():
         model.add(VersionStatus(number, "READY", served=SimpleNamespace(version=number)))
     *_, fallbacks = entry_of(model)
     assert fallbacks == [(("unavailable", "error", "invalid"), "1", "", [], "version 1"), (("unavailable", "error"), "", "n", [], "model n")]
+
+
+MOST_OF_1, ALL_OF_3 = ((9000, "1"), (10_000, "2")), ((10_000, "3"),)
+
+
+@pytest.mark.parametrize(("states", "naming", "wanted"), [
+    ({"1": "READY", "2": "READY", "3": "READY"}, Naming(shares=MOST_OF_1, fallback=ALL_OF_3), ("1", MOST_OF_1)),
+    ({"1": "LOADING", "2": "READY", "3": "READY"}, Naming(shares=MOST_OF_1, fallback=ALL_OF_3), (None, ())),  # a start: a tenth does not become all
+    ({"1": "FAILED", "2": "READY", "3": "READY"}, Naming(shares=MOST_OF_1, fallback=ALL_OF_3), ("2", ())),
+    ({"1": "READY", "2": "LOADING"}, Naming(shares=MOST_OF_1), ("1", ())),
+    ({"1": "LOADING", "2": "LOADING", "3": "READY"}, Naming(shares=MOST_OF_1, fallback=ALL_OF_3), (None, ())),  # 3 may be what was rolled back
+    ({"1": "FAILED", "2": "FAILED", "3": "READY"}, Naming(shares=MOST_OF_1, fallback=ALL_OF_3), (None, ())),
+    ({"1": "LOADING", "3": "READY"}, Naming(shares=((10_000, "1"),), fallback=ALL_OF_3, awaited=True), ("3", ())),  # until it has come
+    ({"1": "READY", "3": "READY"}, Naming(shares=((10_000, "1"),), fallback=ALL_OF_3, awaited=True), ("1", ())),
+])
+def test_who_has_the_traffic_while_versions_come_and_fail(states, naming, wanted):
+    model = ModelStatus("m", naming=naming)
+    for number, state in states.items():
+        model.add(VersionStatus(number, state, served=SimpleNamespace(version=number) if state == "READY" else None))
+    _, _, standard, _, (shares, _, _), *_ = entry_of(model)
+    assert (standard and standard.version, tuple(shares)) == wanted

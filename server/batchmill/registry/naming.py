@@ -37,12 +37,14 @@ class Naming:
     """Immutable: replaced as a whole. Versions are numbers as texts.
 
     shares: (end, version) over 10,000 slots, ascending; empty: the newest version that is ready has the traffic. fallback: the shares
-    before those: they count while none of the newer ones is ready. pinned: versions that are served though the policy does not want them.
+    before those. awaited: while none of the newer ones is ready, these serve on; else nobody does: it may be them that were rolled back.
+    pinned: versions that are served though the policy does not want them.
     """
 
     labels: Mapping[str, str] = field(default_factory=dict)
     shares: tuple[tuple[int, str], ...] = ()
     fallback: tuple[tuple[int, str], ...] = ()
+    awaited: bool = False
     rules: tuple[Rule, ...] = ()
     pinned: frozenset[str] = frozenset()
     generation: int = 0  # of the route: one more with each change
@@ -50,9 +52,9 @@ class Naming:
 
     @property
     def routed(self) -> tuple[str, ...]:
-        """The versions of the shares, the largest first, then those of the shares before."""
+        """The versions of the shares, the largest first, then, where they serve on, those of the shares before."""
         sizes: dict[str, int] = {}
-        for shares in (self.shares, self.fallback):
+        for shares in (self.shares, self.fallback if self.awaited else ()):
             begin, own = 0, dict[str, int]()
             for end, version in shares:
                 own[version] = own.get(version, 0) + end - begin

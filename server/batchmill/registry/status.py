@@ -102,13 +102,19 @@ class ModelStatus:
     def pick(self, number: str = "") -> VersionStatus | None:
         """The version of that number, when it is ready; without one, the version that gets default traffic: the newest, or that
         with the largest share of the model's route. Where rollouts set the route and none of its versions is left, the newest, too.
+
+        None while that with the largest share loads: one that was meant for a few requests would get all of them.
         """
         if number:
             found = self.versions.get(number)
             return found if found and found.state == "READY" else None
-        routed = next((found for one in self.naming.routed if (found := self.pick(one))), None)
-        if routed or (self.naming.shares and self.settings.rollout is None):
-            return routed
+        for one in self.naming.routed:
+            if found := self.pick(one):
+                return found
+            if one in self.versions and self.versions[one].state == "LOADING" and not self.naming.awaited:
+                return None
+        if self.naming.shares and self.settings.rollout is None:
+            return None
         return next((version for version in reversed(self.ready()) if not version.pinned), None)
 
     def route(self) -> tuple[str, list[Version], Version | None, dict[str, str]]:

@@ -50,6 +50,8 @@ class Book:
             after = change(before, standard.number if standard else "")
             if after.decided != before.decided:  # who says so has seen what is there
                 after = routings.with_seen(after, {number: files_of(status, number) for number in status.versions})
+            if after.traffic != before.traffic:
+                after = replace(after, awaited=not any(status.pick(version) for version in after.traffic.weights))
             if missing := sorted(version for version in after.versions - before.versions if int(version) not in present):
                 there = ", ".join(map(str, sorted(present))) or "none"
                 raise InvalidRequest(f"model {status.name} has no version {missing[0]}; it has {there}")

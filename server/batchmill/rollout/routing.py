@@ -35,6 +35,7 @@ class Routing:
     shadows: tuple[Shadow, ...] = ()  # one a version
     decided: int = 0  # how often calls, not rollouts, have said who gets the traffic
     seen: Mapping[str, str] = field(default_factory=dict)  # versions that no rollout begins with by itself while their files stay those
+    awaited: bool = False  # none of the traffic's versions was ready when it was set: those before serve until one is
 
     @property
     def versions(self) -> frozenset[str]:
@@ -51,7 +52,8 @@ def naming_of(routing: Routing, of_file: Mapping[str, str]) -> Naming:
     """of_file: model.yaml's labels."""
     labels = {label: version for label, version in {**of_file, **routing.labels}.items() if version}
     shares, before = routing.traffic.shares, routing.before.shares if routing.before and routing.traffic.shares else ()
-    return Naming(labels, shares, before, routing.rules, frozenset({*labels.values()}) | routing.versions, routing.generation, routing.shadows)
+    pinned = frozenset({*labels.values()}) | routing.versions
+    return Naming(labels, shares, before, routing.awaited, routing.rules, pinned, routing.generation, routing.shadows)
 
 
 # Changes.
@@ -187,7 +189,7 @@ def to_json(routing: Routing) -> dict[str, Any]:
         "labels": dict(routing.labels), "traffic": traffic_json(routing.traffic), "generation": routing.generation,
         "rules": [[rule.kind, rule.name, rule.equals, rule.version] for rule in routing.rules],
         "before": traffic_json(routing.before) if routing.before else None, "shadows": [list(astuple(one)) for one in routing.shadows],
-        "decided": routing.decided, "seen": dict(routing.seen),
+        "decided": routing.decided, "seen": dict(routing.seen), "awaited": routing.awaited,
     }  # fmt: skip
 
 
@@ -196,7 +198,8 @@ def from_json(found: Any) -> Routing:
     before = found["before"]
     return Routing(found["labels"], traffic_of(found["traffic"]), tuple(Rule(*rule) for rule in found["rules"]),
                    traffic_of(before) if before else None, int(found["generation"]),
-                   tuple(Shadow(*one) for one in found.get("shadows", ())), found.get("decided", 0), found.get("seen", {}))  # fmt: skip
+                   tuple(Shadow(*one) for one in found.get("shadows", ())), found.get("decided", 0), found.get("seen", {}),
+                   found.get("awaited", False))  # fmt: skip
 
 
 def traffic_json(traffic: Traffic) -> list[Any]:

@@ -13,13 +13,13 @@ from batchmill.rollout.split import among, shares_of
 
 
 def entry_of(model: ModelStatus) -> tuple[Any, ...]:
-    """As Server.publish() takes it. Shares of versions that are not ready go to those that are; while none is, the shares before serve on."""
+    """As Server.publish() takes it. Shares of versions that are not ready go to those that are; see ModelStatus.pick()."""
     name, served, standard, labels = model.route()
     fallbacks, naming, ready = model.settings.fallbacks, model.naming, {version.version for version in served}
     shadows = [native(model, shadow) for shadow in naming.shadows if not reason_against(model, shadow)]
     if not (naming.shares or naming.rules or naming.generation or fallbacks or shadows):
         return name, served, standard, labels
-    shares = among(naming.shares, ready) or among(naming.fallback, ready)
+    shares = (among(naming.shares, ready) or among(naming.fallback, ready)) if standard else ()
     if len(shares) == 1:  # one has all: no key needs a slot
         ((_, alone),) = shares
         standard, shares = next(version for version in served if version.version == alone), ()
