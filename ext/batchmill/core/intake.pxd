@@ -76,7 +76,7 @@ cdef extern from "io_thread.hpp" namespace "batchmill" nogil:
         RequestStack home
         InferRequest* answered
         InferRequest* answered_last
-        int taken_in
+        int taken_in, turned_away
         cpp_bool flooded
         Scratch* scratch
         Socket* current

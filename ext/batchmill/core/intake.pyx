@@ -21,7 +21,7 @@ from batchmill.core.mirror cimport hand_in, look_for_pressure
 from batchmill.core.notes cimport Coding
 from batchmill.core.router cimport pick, ready
 from batchmill.core.signature cimport check
-from batchmill.core.status cimport Status, http_status_of, kDeadlineExceeded, kInvalidArgument, kOk, kUnavailable
+from batchmill.core.status cimport Status, http_status_of, kDeadlineExceeded, kInvalidArgument, kOk, kResourceExhausted, kUnavailable
 
 cdef size_t INLINE_JSON_BYTES = 64 << 10
 cdef size_t COMPRESS_BYTES = 1 << 10    # a smaller answer fits into a packet as it is
@@ -176,6 +176,7 @@ cdef bint enters_version(IoThread* thread, InferRequest* request) noexcept nogil
         add(version.stats_of(thread.index).routed, 1)
     thread.busy_since_ns = now
     if not enters(&thread.shared.pool, version, request, thread.shared.limits.busy_status, now):
+        thread.turned_away += request.status.code == kResourceExhausted
         return False
     if thread.touched.size() == 0 or thread.touched.back() != version:
         thread.touched.push_back(version)

@@ -113,6 +113,7 @@ struct IoThread {
     InferRequest* answered = nullptr;      // by this very thread, not yet delivered
     InferRequest* answered_last = nullptr;
     int taken_in = 0;                      // requests of this turn
+    int turned_away = 0;                   // of them, for load
     bool flooded = false;                  // more come than are served: turns are kept short
     Scratch* scratch = nullptr;
     Socket* current = nullptr;             // whose front end is being called
