@@ -26,9 +26,10 @@ from batchmill.periodic import every
 from batchmill.recording import Recording
 from batchmill.registry import layout
 from batchmill.registry.journal import Journal
-from batchmill.registry.keeper import PUBLISH_SECS, Keeper
+from batchmill.registry.keeper import Keeper
 from batchmill.registry.learned import Learned
 from batchmill.registry.loader import adjust_version
+from batchmill.registry.publication import PUBLISH_SECS
 from batchmill.registry.reaper import Reaper
 from batchmill.registry.safety import SafeLoader
 from batchmill.registry.settings import ModelSettings
