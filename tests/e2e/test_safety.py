@@ -18,12 +18,6 @@ from .server import ServerProcess
 from .test_hot import Hammer, call, index, made, serves, wait_for
 
 
-@pytest.fixture
-def registry(tmp_path):
-    models.linear(tmp_path / "registry", "linear", "1", 1.0)
-    return tmp_path / "registry"
-
-
 def publish(tmp_path, path):
     """Moves a model made elsewhere into the registry's linear as version 2."""
     os.rename(path.parent, tmp_path / "registry" / "linear" / "2")
