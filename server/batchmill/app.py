@@ -5,35 +5,35 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import batchmill
 from batchmill import reload
 from batchmill.config import MIB, ServerConfig
 from batchmill.core import ort
 from batchmill.core.reactor import Server
-from batchmill.core.router import Version
+from batchmill.drain import drain
 from batchmill.errors import StartError
 from batchmill.logs import Log
 from batchmill.observe.access_log import AccessLog
 from batchmill.observe.breakers import Breakers
 from batchmill.observe.changes import Changes
 from batchmill.observe.runtime_log import RuntimeLog
+from batchmill.periodic import every
+from batchmill.recording import Recording
 from batchmill.registry import layout
 from batchmill.registry.journal import Journal
-from batchmill.registry.keeper import PUBLISH_SECS, Keeper
+from batchmill.registry.keeper import Keeper
 from batchmill.registry.learned import Learned
 from batchmill.registry.loader import adjust_version
+from batchmill.registry.publication import PUBLISH_SECS
 from batchmill.registry.reaper import Reaper
 from batchmill.registry.safety import SafeLoader
 from batchmill.registry.settings import ModelSettings
-from batchmill.registry.status import ModelStatus, VersionStatus
+from batchmill.registry.status import ModelStatus, VersionStatus, served
 from batchmill.registry.sweep import Sweep
 from batchmill.rollout.book import Book
 from batchmill.rollout.quality import Quality
@@ -42,12 +42,9 @@ from batchmill.state import State
 from batchmill.store import Store
 
 if TYPE_CHECKING:
-    from batchmill.endpoints.dispatch import Dispatcher
+    from batchmill.endpoints.assembly import Endpoints
     from batchmill.endpoints.grpc_services import Services
     from batchmill.endpoints.repository import Guard, Repository
-    from batchmill.observe.windows import Windows
-    from batchmill.recorder import Recorder
-    from batchmill.rollout.conductor import Conductor
 
 log = Log(__name__)
 FIRST_MODEL_SECS = 0.5  # what the endpoints' imports wait for the first model, which they would slow down
@@ -76,9 +73,7 @@ class App:
         self._store = Store()
         self._book = Book(self._store)
         self._quality = Quality(self._store, config.feedback_max_age_secs)
-        self._started_at = time.time()
-        self._making = threading.RLock()  # guards what follows, and the order in which it is told
-        self._made: Recorder | None = None  # by _recorder()
+        self._recording = Recording(self._store, registry)
         self._learned = Learned(self._store, config.wide_thread_count())
         self._sweep = Sweep(config.executor_count(), config.wide_thread_count(), self._learned, self._is_busy)
         self._reaper = Reaper(self._server.release, self._changes.retired)
@@ -119,18 +114,18 @@ class App:
             self._reaper.start()
             self._keeper.start()
             self._keeper.published.wait(FIRST_MODEL_SECS)
-            code = self._serve_and_log()
+            self._serve_and_log()
             self._loader.close()
             self._keep_learned()
             self._quality.keep()
-            self._recorder().stopped()
+            self._recording.recorder().stopped()
             self._store.close()
             threads = [thread for thread in threading.enumerate() if not thread.daemon]
             if self._keeper.stop() or len(threads) > 1 or not self._server.idle():
                 # Inside of a run, a load or a plain handler, which nothing can break off: the end does not wait for them.
                 logging.shutdown()
-                os._exit(code)
-            return code
+                os._exit(0)
+            return 0
         finally:
             self._store.close()
             self._server.stop()
@@ -145,7 +140,7 @@ class App:
         found = reload.reread(self._config, self._reread or (lambda: self._config))
         if found:
             before, (self._config, self._key) = self._config, found
-            self._recorder().reloaded(admin_of(before), admin_of(self._config))
+            self._recording.recorder().reloaded(admin_of(before), admin_of(self._config))
             self._warn()
             self._let_in()
 
@@ -203,6 +198,10 @@ class App:
             for version in model.ready():
                 self._learned.keep(name, version)
 
+    def _keep_at_times(self) -> None:
+        self._keep_learned()
+        self._recording.recorder().audit.retry()
+
     def _is_busy(self) -> bool:
         """Whether requests are served, or were a moment ago."""
         since_ns = time.monotonic_ns() - BUSY_SECS * 1e9
@@ -226,124 +225,64 @@ class App:
             if not self._all_loaded:
                 log.info("server_ready" if ready else "server_not_ready", models=len(models), broken=len(broken))
             self._all_loaded = True
-        self._tell_recorder()
+        self._recording.published(models, complete)
 
-    def _tell_recorder(self) -> None:
-        with self._making:
-            if self._made:
-                self._made.published(self._models, self._complete)
-
-    def _recorder(self) -> Recorder:
-        """Made with the endpoints, when the first model can answer: its imports, and a disk, would keep that waiting."""
-        with self._making:
-            if self._made is None:
-                from batchmill.audit import Audit
-                from batchmill.recorder import Recorder
-
-                self._made = Recorder(Audit(self._store))
-                about = {"release": batchmill.__version__, "registry": str(self._registry.absolute()), "process": os.getpid()}
-                self._made.started(self._started_at, about)
-                self._tell_recorder()
-        return self._made
-
-    def _serve_and_log(self) -> int:
+    def _serve_and_log(self) -> None:
         if not self._config.access_log:
-            return self._serve()
+            self._serve()
+            return
         access_log = AccessLog(self._server.access_log)
         access_log.start()
         try:
-            return self._serve()
+            self._serve()
         finally:
             access_log.stop()
 
-    def _serve(self) -> int:
+    def _serve(self) -> None:
         # asyncio and what builds on it take a tenth of the time to the first answer, and are imported after it.
         import uvloop
 
         # Not uvloop.run: its Runner puts a SIGINT handler of its own in the place of the data plane's.
         loop = uvloop.new_event_loop()
         try:
-            return loop.run_until_complete(self._main())
+            loop.run_until_complete(self._main())
         finally:
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.close()
 
-    async def _main(self) -> int:
+    async def _main(self) -> None:
         import asyncio
 
         loop = asyncio.get_running_loop()
         signalled = asyncio.Event()
         loop.add_reader(self._server.signal_fileno(), signalled.set)
         with self._sweep.quiet.loading():
-            services, dispatcher, windows, conductor = self._start_endpoints()
+            made = self._start_endpoints()
         tasks = [loop.create_task(work) for work in (
-            self._tell_health(services), windows.follow(lambda: served(self._models)), RuntimeLog(ort.take_messages).follow(), self._follow_learned(),
-            self._follow_quality(), Breakers().follow(lambda: served(self._models)),
-            conductor.follow(lambda: self._models if self._complete else {}),
+            self._tell_health(made.services), made.windows.follow(lambda: served(self._models)), Breakers().follow(lambda: served(self._models)),
+            made.conductor.follow(lambda: self._models if self._complete else {}), RuntimeLog(ort.take_messages).follow(),
+            every(KEEP_SECS, self._keep_at_times, "keeping", at_once=False),
+            every(QUALITY_SECS, lambda: asyncio.to_thread(self._quality.keep), "quality", at_once=False),
         )]  # fmt: skip
         await signalled.wait()
         loop.remove_reader(self._server.signal_fileno())
         for task in tasks:
             task.cancel()
-        services.set_whole(False)
-        services.set_models(False, self._models)
-        return await self._drain(dispatcher)
+        made.services.set_whole(False)
+        made.services.set_models(False, self._models)
+        await drain(self._server, made.dispatcher, self._config)
 
-    def _start_endpoints(self) -> tuple[Services, Dispatcher, Windows, Conductor]:
-        # Imported only now: together they take longer than everything that is needed to answer an inference.
-        from batchmill.endpoints import feedback
-        from batchmill.endpoints.audited import Trail
-        from batchmill.endpoints.catalog import Catalog
-        from batchmill.endpoints.dispatch import Dispatcher
-        from batchmill.endpoints.feedback import Assessor
-        from batchmill.endpoints.grpc_admin import AdminServicer
-        from batchmill.endpoints.grpc_server import GrpcServer
-        from batchmill.endpoints.grpc_services import Services
-        from batchmill.endpoints.repository import Repository
-        from batchmill.endpoints.rest import application
-        from batchmill.endpoints.rollouts import Rollouts, rollouts
-        from batchmill.endpoints.routes import Switchboard, routes
-        from batchmill.endpoints.shadows import Shadows, shadows
-        from batchmill.endpoints.uploads import Uploads
-        from batchmill.observe.metrics import FeedbackCollector, Metrics
-        from batchmill.observe.windows import Windows
-        from batchmill.rollout.conductor import Conductor
+    def _start_endpoints(self) -> Endpoints:
+        from batchmill.endpoints.assembly import assemble  # only now: it takes longer than everything that is needed to answer an inference
 
-        windows = Windows()
-        catalog = Catalog(lambda: self._models, windows, self._config.server_name, lambda: self._complete)
-        server = GrpcServer(self._config.max_body_mib * MIB)
-        uploads = Uploads(self._registry, self._keeper, lambda: self._models)
-        repository = Repository(self._keeper.load, self._keeper.unload, self._keeper.tune, self._guard(), uploads,
-                                offered=self._config.model_control != "none", recorder=self._recorder())  # fmt: skip
-        self._repository = repository
+        made = assemble(
+            self._registry, self._config, self._guard(), self._server, self._keeper, self._changes, self._recording.recorder(),
+            store=self._store, book=self._book, quality=self._quality, models=lambda: self._models, is_complete=lambda: self._complete,
+        )  # fmt: skip
+        self._repository = made.repository
         self._let_in()  # by settings that may have changed meanwhile
-        metrics = Metrics(self._server, lambda: served(self._models), self._changes, repository.recorder.audit, triton=self._config.triton_metrics)
-        metrics.register(FeedbackCollector(self._quality.by_version, self._quality.rejections))
-        conductor = Conductor(self._store, self._book, self._keeper.change, repository.recorder.rollout, quality=self._quality.quality_of)
-        switchboard = Switchboard(catalog, repository, self._book, self._keeper.change)
-        assessor = Assessor(catalog, self._quality)
-        shadowing, stepping = Shadows(catalog, repository, self._book, switchboard), Rollouts(catalog, repository, conductor)
-        routed = [*routes(switchboard), *shadows(shadowing), *rollouts(stepping), *feedback.routes(assessor)]
-        cold = application(catalog, metrics, repository, routed)
-        dispatcher = Dispatcher(self._server.bridge, cold, server, self._config.max_body_mib * MIB)
-        dispatcher.start()
-        admin = AdminServicer(assessor, switchboard, stepping, shadowing, Trail(lambda: repository.recorder.audit))
-        return Services(server, catalog, repository, admin), dispatcher, windows, conductor
-
-    async def _follow_quality(self) -> None:
-        import asyncio
-
-        while True:
-            await asyncio.sleep(QUALITY_SECS)
-            await asyncio.to_thread(self._quality.keep)
-
-    async def _follow_learned(self) -> None:
-        import asyncio
-
-        while True:
-            await asyncio.sleep(KEEP_SECS)
-            self._keep_learned()
-            self._recorder().audit.retry()
+        made.dispatcher.start()
+        return made
 
     async def _tell_health(self, services: Services) -> None:
         """Health's watchers learn of models as they come and go, and of the whole when the first pass has ended."""
@@ -361,44 +300,10 @@ class App:
             services.set_whole(self._server.ready())
             await asyncio.sleep(PUBLISH_SECS if not self._all_loaded else HEALTH_SECS)
 
-    async def _drain(self, dispatcher: Dispatcher) -> int:
-        """Not ready (the data plane said so at the signal), serve on, GOAWAY, answer what was accepted, end. A second signal cuts it short."""
-        import asyncio
-
-        server, config = self._server, self._config
-        ctrl_c = server.first_signal() == signal.SIGINT and sys.stdin is not None and sys.stdin.isatty()
-        lame_duck = 0.0 if ctrl_c else config.lame_duck_secs
-        log.info("server_draining", lame_duck_secs=lame_duck)
-        await until(lambda: server.signal_count() > 1, lame_duck)
-        server.drain()
-        dispatcher.drain()
-        await asyncio.sleep(0.05)
-        await until(lambda: server.signal_count() > 1 or (server.idle() and not server.bridge.open_calls), config.exit_timeout_secs)
-        unanswered = server.stats()["in_flight"] + server.bridge.open_calls
-        await dispatcher.stop()
-        server.drain(final=True)
-        await asyncio.sleep(0.1)  # the last bytes leave
-        log.info("server_stopped", unanswered=unanswered)
-        return 0
-
-
-def served(models: Mapping[str, ModelStatus]) -> list[Version]:
-    """All versions that serve."""
-    return [version.served for model in models.values() for version in model.ready() if version.served]
-
 
 def admin_of(config: ServerConfig) -> dict[str, object]:
     """Who may change something, as the audit trail tells it."""
     return {"admin_key_file": str(config.admin_key_file or ""), "admin_open": config.admin_open, "allow_upload": config.allow_upload}
-
-
-async def until(done: Callable[[], bool], seconds: float) -> None:
-    """Returns when done() is true, or when the time is over."""
-    import asyncio
-
-    end = time.monotonic() + seconds
-    while not done() and time.monotonic() < end:
-        await asyncio.sleep(0.01)
 
 
 def make_server(config: ServerConfig) -> Server:

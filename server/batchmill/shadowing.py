@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -12,20 +11,18 @@ from urllib.parse import quote
 from batchmill.errors import UsageError
 from batchmill.remote import asked, changed, table
 
-SETTINGS = ("share", "max_cpu", "max_pending_mib", "rtol", "atol", "agree_by", "redact")
 
-
-def act(options: Mapping[str, Any]) -> int:
-    """What the flags ask for; the exit code."""
-    given = {name: options[name] for name in SETTINGS if options[name] is not None}
-    if options["worst"] and (given or options["stop"]):
+def act(*, model: str, version: str | None, show_worst: bool, folder: Path | None, stop: bool, url: str, key_file: Path | None, as_json: bool,
+        **settings: Any) -> int:  # fmt: skip
+    """What the flags ask for; the exit code. settings: those of the call; None: not given."""
+    given = {name: value for name, value in settings.items() if value is not None}
+    if show_worst and (given or stop):
         raise UsageError("--worst shows, and changes nothing: only --save beside it")
-    if options["save"] and not options["worst"]:
+    if folder and not show_worst:
         raise UsageError("--save is for --worst")
-    remote = options["url"], options["admin_key_file"], options["json"]
-    if options["worst"]:
-        return worst(options["model"], options["version"], options["save"], *remote)
-    return run(options["model"], options["version"], given, options["stop"], *remote)
+    if show_worst:
+        return worst(model, version, folder, url, key_file, as_json)
+    return run(model, version, given, stop, url, key_file, as_json)
 
 
 def run(model: str, version: str | None, settings: dict[str, Any], stop: bool, url: str, key_file: Path | None, as_json: bool) -> int:

@@ -18,6 +18,20 @@ _HEAD = re.compile(r"([0-9]{1,18}):([0-9a-f]{64})", re.ASCII)
 CHANGE_WIDTH = 80  # characters of from and to in the table; --json has all
 
 
+def act(*, verified: str | None, exported: str | None, head: str, url: str, as_json: bool, **wanted: str | int | None) -> int:
+    """What the flags ask for; the exit code. verified, exported: a file, or None; verified may be empty: on the server. wanted: of show()."""
+    acts = verified is not None, exported is not None, any(value is not None for value in wanted.values())
+    if sum(acts) > 1:
+        raise UsageError("--verify and --export are of the whole trail: no other flags beside them")
+    if head and verified is None:
+        raise UsageError("--head is for --verify")
+    if verified is not None:
+        return verify(url, verified, head, as_json)
+    if exported is not None:
+        return export(url, exported, as_json)
+    return show(url, wanted, as_json)
+
+
 def show(url: str, wanted: dict[str, str | int | None], as_json: bool) -> int:
     """Asks and prints the newest last, as a log is read; the exit code."""
     answer = asked(url, f"/admin/audit?{urlencode({name: value for name, value in wanted.items() if value is not None})}")

@@ -25,3 +25,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     models.slow(registry)
     with ServerProcess(registry) as process:
         yield process
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Path:
+    """Of one model, linear, whose version 1 has the factor 1."""
+    models.linear(tmp_path / "registry", factor=1.0)
+    return tmp_path / "registry"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -9,9 +10,11 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from email.message import Message
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 
 class ServerProcess:
@@ -36,12 +39,30 @@ class ServerProcess:
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
 
-    def get(self, path: str) -> tuple[int, bytes]:
+    def ask(self, path: str, method: str | None = None, body: bytes | None = None, headers: Mapping[str, str] | None = None,
+            seconds: float = 30) -> tuple[int, Message, bytes]:
+        """Status, headers and body. method: None: GET, or POST where there is a body."""
+        request = urllib.request.Request(self.url + path, body, dict(headers or {}), method=method)
         try:
-            with urllib.request.urlopen(self.url + path, timeout=10) as answer:
-                return answer.status, answer.read()
+            with urllib.request.urlopen(request, timeout=seconds) as answer:
+                return answer.status, answer.headers, answer.read()
         except urllib.error.HTTPError as error:
-            return error.code, error.read()
+            return error.code, error.headers, error.read()
+
+    def get(self, path: str) -> tuple[int, bytes]:
+        status, _, body = self.ask(path, seconds=10)
+        return status, body
+
+    def call(self, path: str, method: str | None = None, body: object = None, **headers: str) -> tuple[int, Any]:
+        """Status, and what it answers: JSON both ways."""
+        given = None if body is None else json.dumps(body).encode()
+        status, _, answer = self.ask(path, method, given, {"content-type": "application/json", **headers})
+        return status, json.loads(answer)
+
+    def command(self, *arguments: object) -> subprocess.CompletedProcess[str]:
+        """A command that asks this server."""
+        command = [sys.executable, "-m", "batchmill", *map(str, arguments), "--url", self.url]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
     def wait_ready(self, seconds: float = 30, path: str = "/v2/health/ready") -> None:
         """Returns when that path answers 200."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import urllib.request
 
 import grpc
 import pytest
@@ -20,12 +19,7 @@ WRONG = json.dumps({"id": "by-body", "inputs": [{"name": "x", "datatype": "FP32"
 
 
 def rest(server, body, **headers):
-    request = urllib.request.Request(f"{server.url}/v2/models/linear/infer", body, {name.replace("_", "-"): value for name, value in headers.items()})
-    try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return answer.headers
-    except urllib.error.HTTPError as error:
-        return error.headers
+    return server.ask("/v2/models/linear/infer", "POST", body, {name.replace("_", "-"): value for name, value in headers.items()})[1]
 
 
 def ask(server, *metadata):

@@ -17,14 +17,8 @@ from . import models
 from .server import ServerProcess
 
 
-def post(server, model, inputs, timeout=30):
-    body = json.dumps({"inputs": inputs}).encode()
-    request = urllib.request.Request(f"{server.url}/v2/models/{model}/infer", body, {"content-type": "application/json"})
-    try:
-        with urllib.request.urlopen(request, timeout=timeout) as answer:
-            return answer.status, json.load(answer)
-    except urllib.error.HTTPError as error:
-        return error.code, json.load(error)
+def post(server, model, inputs):
+    return server.call(f"/v2/models/{model}/infer", "POST", {"inputs": inputs})
 
 
 def tensor(name, datatype, shape, data):

@@ -212,13 +212,9 @@ def test_grpcio_with_generated_stubs_health_and_reflection(server):
 
 
 def test_parameters_come_back_with_the_answer(server):
-    import urllib.request
-
     row = {"name": "x", "datatype": "FP32", "shape": [1, 8], "data": [1] * 8}
     asked = {"priority": 0, "mine": "caf\u00e9", "deep": {"a": [1, None]}}
-    body = json.dumps({"inputs": [row], "parameters": asked}).encode()
-    with urllib.request.urlopen(f"{server.url}/v2/models/linear/infer", body) as answer:
-        assert json.load(answer)["parameters"] == asked
+    assert server.call("/v2/models/linear/infer", "POST", {"inputs": [row], "parameters": asked})[1]["parameters"] == asked
     with tritongrpc.InferenceServerClient(server.address) as client:
         answer = client.infer("linear", [triton_input(tritongrpc, "x", ROWS, "FP32")], parameters={"mine": "text", "count": 3, "flag": True})
     told = answer.get_response().parameters
@@ -232,14 +228,6 @@ def test_a_wrong_input_name_is_told_with_the_one_that_is_wanted(server):
 
 def test_a_deadline_counts_until_the_answer_is_there(server):
     """A run that is under way is not broken off, but its answer comes too late to be one. Who is known to be late is told before."""
-    import urllib.error
-    import urllib.request
-
     body = json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [8, 256, 256], "data": [0.5] * (8 * 256 * 256)}]}).encode()
     for milliseconds, status in ((60, 504), (20_000, 200), (60, 504)):      # the run alone takes some hundred
-        request = urllib.request.Request(f"{server.url}/v2/models/slow/infer", body, {"x-request-timeout-ms": str(milliseconds)})
-        try:
-            with urllib.request.urlopen(request) as answer:
-                assert answer.status == status
-        except urllib.error.HTTPError as error:
-            assert error.code == status
+        assert server.ask("/v2/models/slow/infer", "POST", body, {"x-request-timeout-ms": str(milliseconds)})[0] == status

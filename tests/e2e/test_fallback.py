@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import urllib.error
-import urllib.request
 
 import grpc
 import numpy as np
@@ -36,19 +34,16 @@ def body(index=50):
 
 def ask(server, index=50, path=INFER, **headers):
     """(status, version that answered or the error, who answered in its place)."""
-    request = urllib.request.Request(server.url + path, json.dumps(body(index)).encode(), headers)
-    try:
-        with urllib.request.urlopen(request, timeout=20) as answer:
-            told = json.load(answer)
-            assert told.get("parameters", {}).get("fallback") == answer.headers["x-fallback"]
-            return answer.status, told["model_version"], answer.headers["x-fallback"]
-    except urllib.error.HTTPError as error:
-        return error.code, json.load(error)["error"], None
+    status, told_by, text = server.ask(path, "POST", json.dumps(body(index)).encode(), headers)
+    told = json.loads(text)
+    if status != 200:
+        return status, told["error"], None
+    assert told.get("parameters", {}).get("fallback") == told_by["x-fallback"]
+    return status, told["model_version"], told_by["x-fallback"]
 
 
 def row(server, version):
-    with urllib.request.urlopen(f"{server.url}/admin/models", timeout=20) as answer:
-        return next(one for one in json.load(answer)["models"] if (one["model"], one["version"]) == ("count", version))
+    return next(one for one in server.call("/admin/models")[1]["models"] if (one["model"], one["version"]) == ("count", version))
 
 
 @pytest.mark.parametrize("step", ["version: 1", "version: previous"])
@@ -88,8 +83,7 @@ def test_what_is_constant_answers_where_nobody_else_can_a_row_for_each_that_was_
     with ServerProcess(registry) as server, grpc.insecure_channel(server.address) as channel:
         assert ask(server, 50) == (200, "1", "version 1")
         assert ask(server, 500) == (200, "1", "constant")
-        with urllib.request.urlopen(urllib.request.Request(server.url + INFER, json.dumps(three).encode()), timeout=20) as answer:
-            told = json.load(answer)
+        _, told = server.call(INFER, "POST", three)
         assert told["outputs"] == [{"name": "y", "datatype": "FP32", "shape": [3, 1], "data": [-1.0, -1.0, -1.0]}]
         assert told["parameters"] == {"fallback": "constant"}, "nobody predicted that: no token"
         answer, done = service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer.with_call(request)
@@ -125,9 +119,8 @@ def test_a_run_that_takes_too_long_is_the_models_fault(registry):
     models.endless_spare(registry, "spare")
     request = {"inputs": [{"name": "x", "datatype": "INT64", "shape": [1], "data": [0]}, {"name": "n", "datatype": "INT64", "shape": [], "data": [10**9]}]}
     with ServerProcess(registry) as server:
-        made = urllib.request.Request(f"{server.url}/v2/models/endless/infer", json.dumps(request).encode())
-        with urllib.request.urlopen(made, timeout=20) as answer:
-            assert (json.load(answer)["model_name"], answer.headers["x-fallback"]) == ("spare", "model spare")
+        _, headers, answer = server.ask("/v2/models/endless/infer", "POST", json.dumps(request).encode())
+        assert (json.loads(answer)["model_name"], headers["x-fallback"]) == ("spare", "model spare")
 
 
 def test_a_deadline_that_cannot_be_met_goes_to_one_who_can(registry):
@@ -139,9 +132,9 @@ def test_a_deadline_that_cannot_be_met_goes_to_one_who_can(registry):
     body = head + np.zeros((1, 256, 256), np.float32).tobytes()
 
     def asked(server, **headers):
-        request = urllib.request.Request(f"{server.url}/v2/models/slow/infer", body, {"Inference-Header-Content-Length": str(len(head)), **headers})
-        with urllib.request.urlopen(request, timeout=20) as answer:
-            return answer.headers["x-fallback"]
+        status, told, _ = server.ask("/v2/models/slow/infer", "POST", body, {"Inference-Header-Content-Length": str(len(head)), **headers})
+        assert status == 200
+        return told["x-fallback"]
 
     with ServerProcess(registry) as server:
         assert [asked(server) for _ in range(4)] == [None] * 4

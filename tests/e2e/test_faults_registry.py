@@ -27,12 +27,6 @@ from .test_hot import ROW, Hammer, in_place, index, made, serves, wait_for
 IN_ACCESS, IN_OPEN, IN_NONBLOCK = 1, 32, os.O_NONBLOCK
 
 
-@pytest.fixture
-def registry(tmp_path):
-    models.linear(tmp_path / "registry", "linear", "1", 1.0)
-    return tmp_path / "registry"
-
-
 def failures_told(server, name):
     lines = server.get("/metrics")[1].decode().splitlines()
     return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("batchmill_version_failures_total{") and f'"{name}"' in line)

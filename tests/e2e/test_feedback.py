@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-import urllib.error
-import urllib.request
 
 import grpc
 import numpy as np
@@ -38,33 +34,24 @@ def server(registry):
         yield running
 
 
-def call(server, path, method="GET", body=None, **headers):
-    """(status, what it answers, its headers)."""
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(server.url + path, data, headers, method=method)
-    try:
-        with urllib.request.urlopen(request, timeout=20) as answer:
-            return answer.status, json.load(answer), answer.headers
-    except urllib.error.HTTPError as error:
-        return error.code, json.load(error), error.headers
-
-
 def asked(server, parameters=None, path=INFER, inputs=ROW):
     """(version, token) of an answer."""
-    status, answer, headers = call(server, path, "POST", {"inputs": inputs, **({"parameters": parameters} if parameters is not None else {})})
-    assert status == 200, answer
+    body = {"inputs": inputs, **({"parameters": parameters} if parameters is not None else {})}
+    status, headers, text = server.ask(path, "POST", json.dumps(body).encode())
+    assert status == 200, text
+    answer = json.loads(text)
     assert headers["x-feedback-token"] == answer["parameters"]["feedback_token"]
     return answer["model_version"], answer["parameters"]["feedback_token"]
 
 
 def tell(server, *feedback):
-    status, answer, _ = call(server, TELL, "POST", {"feedback": [*feedback]})
+    status, answer = server.call(TELL, "POST", {"feedback": [*feedback]})
     assert status == 200, answer
     return answer
 
 
 def quality(server):
-    return call(server, f"{ADMIN}/quality")[1]
+    return server.call(f"{ADMIN}/quality")[1]
 
 
 def grpc_request(**fields):
@@ -74,7 +61,7 @@ def grpc_request(**fields):
 
 
 def test_labels_by_tokens_alone_tell_which_version_is_right(server):
-    call(server, f"{ADMIN}/route", "PUT", {"weights": {"1": 50, "2": 50}})
+    server.call(f"{ADMIN}/route", "PUT", {"weights": {"1": 50, "2": 50}})
     answers = [asked(server) for _ in range(200)]
     assert {version for version, _ in answers} == {"1", "2"}
     assert tell(server, *({"token": token, "label": 3} for _, token in answers)) == {"counted": 200, "rejected": []}
@@ -84,8 +71,7 @@ def test_labels_by_tokens_alone_tell_which_version_is_right(server):
     (verdict,) = told["verdicts"]
     assert {verdict["version"], verdict["than"]} == {"1", "2"}
     assert verdict["verdict"] == ("better" if verdict["version"] == "1" else "worse")
-    shown = subprocess.run([sys.executable, "-m", "batchmill", "quality", "linear", "--url", server.url], capture_output=True, text=True, check=True)
-    assert verdict["text"] in shown.stdout
+    assert verdict["text"] in server.command("quality", "linear").stdout
     metrics = server.get("/metrics")[1].decode()
     assert f'batchmill_feedback_correct_answers_total{{model="linear",version="1"}} {float(sum(one == "1" for one, _ in answers))}' in metrics
 
@@ -114,7 +100,7 @@ def test_grpc_answers_carry_tokens_and_feedback_goes_over_grpc(server):
 
 @pytest.mark.parametrize("parameters", [None, {}, {"tenant": "a\"b"}])
 def test_a_token_joins_the_parameters_that_are_answered(server, parameters):
-    _, answer, _ = call(server, INFER, "POST", {"inputs": ROW, **({"parameters": parameters} if parameters is not None else {})})
+    _, answer = server.call(INFER, "POST", {"inputs": ROW, **({"parameters": parameters} if parameters is not None else {})})
     token = answer["parameters"].pop("feedback_token")
     assert len(token) == 48
     assert answer["parameters"] == (parameters or {})
@@ -122,9 +108,9 @@ def test_a_token_joins_the_parameters_that_are_answered(server, parameters):
 
 def test_the_other_ways_to_an_answer_carry_tokens(server):
     body = json.dumps({"inputs": ROW, "parameters": {"binary_data_output": True}}).encode()
-    with urllib.request.urlopen(urllib.request.Request(server.url + INFER, body), timeout=20) as answer:
-        size = int(answer.headers["Inference-Header-Content-Length"])
-        assert json.loads(answer.read()[:size])["parameters"]["feedback_token"] == answer.headers["x-feedback-token"]
+    _, headers, answer = server.ask(INFER, "POST", body)
+    size = int(headers["Inference-Header-Content-Length"])
+    assert json.loads(answer[:size])["parameters"]["feedback_token"] == headers["x-feedback-token"]
     with wire.Http2(server.port) as connection:
         connection.ask(INFER, json.dumps({"inputs": ROW}).encode(), ("content-type", "application/json"))
         token = json.loads(next(connection.answers()))["parameters"]["feedback_token"]
@@ -142,14 +128,14 @@ def test_a_request_of_many_rows_has_one_token_without_a_class(server):
 
 def test_a_model_that_asks_for_no_feedback_carries_none_and_takes_it_up_without_loading_anew(server, registry):
     (registry / "linear" / "model.yaml").write_text(BOTH)
-    wait_for(lambda: "x-feedback-token" not in call(server, INFER, "POST", {"inputs": ROW})[2])
-    assert "parameters" not in call(server, INFER, "POST", {"inputs": ROW})[1]
-    before = call(server, "/admin/models")[1]["models"]
-    assert call(server, f"{ADMIN}/tuning", "PATCH", {"feedback": "y"})[0] == 200
+    wait_for(lambda: "x-feedback-token" not in server.ask(INFER, "POST", json.dumps({"inputs": ROW}).encode())[1])
+    assert "parameters" not in server.call(INFER, "POST", {"inputs": ROW})[1]
+    before = server.call("/admin/models")[1]["models"]
+    assert server.call(f"{ADMIN}/tuning", "PATCH", {"feedback": "y"})[0] == 200
     _, token = asked(server)
     assert tell(server, {"token": token, "label": 0})["counted"] == 1
-    assert call(server, "/admin/models")[1]["models"] == before
-    assert call(server, f"{ADMIN}/tuning", "PATCH", {"feedback": "no such output"})[0] == 200
+    assert server.call("/admin/models")[1]["models"] == before
+    assert server.call(f"{ADMIN}/tuning", "PATCH", {"feedback": "no such output"})[0] == 200
     assert tell(server, {"token": asked(server)[1], "label": 0})["rejected"][0]["reason"] == "no_prediction"
 
 
@@ -180,15 +166,15 @@ def test_tokens_that_are_too_old_are_refused(registry):
     ({"feedback": [{"token": "x", "label": 1}] * 10_001}, "at most 10000"),
 ])
 def test_what_is_no_feedback_is_told_and_counts_nothing(server, body, text):
-    status, answer, _ = call(server, TELL, "POST", body)
+    status, answer = server.call(TELL, "POST", body)
     assert (status, text in answer["error"]) == (400, True), answer
     assert quality(server)["rejected"] == {}
 
 
 def test_a_model_that_is_not_there_is_not_found(server):
-    assert call(server, "/v2/models/none/feedback", "POST", {"feedback": []})[0] == 404
-    assert call(server, "/admin/models/none/quality")[0] == 404
-    assert call(server, f"{ADMIN}/quality?generation=x")[0] == 400
+    assert server.call("/v2/models/none/feedback", "POST", {"feedback": []})[0] == 404
+    assert server.call("/admin/models/none/quality")[0] == 404
+    assert server.call(f"{ADMIN}/quality?generation=x")[0] == 400
 
 
 def test_routes_over_grpc_are_those_of_rest_and_guarded_alike(registry, tmp_path):
@@ -206,7 +192,7 @@ def test_routes_over_grpc_are_those_of_rest_and_guarded_alike(registry, tmp_path
         assert admin.SetLabel(admin_pb2.SetLabelRequest(model="linear", label="best", version="2"), metadata=key).labels == {"best": "2"}
         assert admin.RemoveLabel(admin_pb2.RemoveLabelRequest(model="linear", label="best"), metadata=key).labels == {}
         assert admin.GetRoute(admin_pb2.GetRouteRequest(model="linear")).shares["1"].configured == 0.9
-        assert call(server, f"{ADMIN}/route")[1]["weights"] == {"1": 90, "2": 10}
+        assert server.call(f"{ADMIN}/route")[1]["weights"] == {"1": 90, "2": 10}
         assert admin.ClearRoute(admin_pb2.ClearRouteRequest(model="linear"), metadata=key).weights == {}
         with pytest.raises(grpc.RpcError) as caught:
             admin.SetRoute(admin_pb2.SetRouteRequest(model="linear", weights={"one": 1}), metadata=key)

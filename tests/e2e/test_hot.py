@@ -46,12 +46,6 @@ class Hammer:
 
 
 @pytest.fixture
-def registry(tmp_path):
-    models.linear(tmp_path / "registry", "linear", "1", 1.0)
-    return tmp_path / "registry"
-
-
-@pytest.fixture
 def server(registry):
     with ServerProcess(registry) as running:
         yield running
@@ -82,10 +76,7 @@ def serves(server, version):
 
 
 def index(server):
-    import urllib.request
-
-    with urllib.request.urlopen(urllib.request.Request(f"{server.url}/v2/repository/index", b"", method="POST"), timeout=5) as answer:
-        return {(one["name"], one["version"]): one for one in json.load(answer)}
+    return {(one["name"], one["version"]): one for one in server.call("/v2/repository/index", "POST")[1]}
 
 
 def by_rename(content, folder):
@@ -266,14 +257,8 @@ def test_what_is_let_go_is_freed(server, registry, tmp_path):
 
 def call(server, what, headers=()):
     """The status and body of a repository call."""
-    import urllib.request
-
-    request = urllib.request.Request(f"{server.url}/v2/repository/models/{what}", b"", dict(headers), method="POST")
-    try:
-        with urllib.request.urlopen(request, timeout=20) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
+    status, _, body = server.ask(f"/v2/repository/models/{what}", "POST", b"", dict(headers))
+    return status, body.decode()
 
 
 def test_a_model_is_unloaded_and_loaded_by_call(server, registry, tmp_path):

@@ -2,7 +2,6 @@
 
 import json
 import sqlite3
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -20,9 +19,7 @@ def registry(tmp_path):
 def ask(server, rows, **headers):
     """The status of an inference of so many rows."""
     body = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [rows, 8], "data": [1.0] * 8 * rows}]}
-    request = urllib.request.Request(f"{server.url}/v2/models/linear/infer", json.dumps(body).encode(), headers)
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        return answer.status
+    return server.call("/v2/models/linear/infer", "POST", body, **headers)[0]
 
 
 def predicted(server):

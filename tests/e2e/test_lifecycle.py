@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from . import models
+from . import models, wire
 from .server import ServerProcess, free_port
 
 STAYS = 0.5  # seconds; the lame-duck time of these tests is many times longer
@@ -70,12 +70,10 @@ def test_a_signal_while_a_model_loads_ends_cleanly(loading):
 
 
 def test_a_run_that_does_not_end_in_time_does_not_hold_up_the_exit(tmp_path):
-    models.slow(tmp_path / "registry", 8000)
-    (tmp_path / "registry" / "slow" / "model.yaml").write_text("batching: {mode: 'off'}\n")
+    models.endless(tmp_path / "registry")
+    inputs = [{"name": "x", "datatype": "INT64", "shape": [1], "data": [0]}, {"name": "n", "datatype": "INT64", "shape": [], "data": [10**9]}]
     with ServerProcess(tmp_path / "registry", "--exit-timeout-secs", "0.1") as server, socket.create_connection(("127.0.0.1", server.port)) as client:
-        body = b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [16, 256, 256], "parameters": {"binary_data_size": 4194304}}]}'
-        client.sendall(b"POST /v2/models/slow/infer HTTP/1.1\r\nHost: x\r\nInference-Header-Content-Length: %d\r\nContent-Length: %d\r\n\r\n%s%s"
-                       % (len(body), len(body) + 4194304, body, bytes(4194304)))
+        client.sendall(wire.post("/v2/models/endless/infer", json.dumps({"inputs": inputs}).encode()))
         assert any(b"batchmill_in_flight_requests 1.0" in server.get("/metrics")[1] for _ in range(1000))
         started = time.monotonic()
         assert server.stop() == 0

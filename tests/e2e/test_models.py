@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import urllib.request
 
 import grpc
 import numpy as np
@@ -72,8 +71,7 @@ def test_models_of_every_form_answer_as_in_process(server, expected, encoding):
 
 
 def test_what_is_no_tensor_is_refused_at_load_by_its_name(server):
-    with urllib.request.urlopen(urllib.request.Request(f"{server.url}/v2/repository/index", b"{}")) as answer:
-        index = {row["name"]: (row["state"], row["reason"]) for row in json.load(answer)}
+    index = {row["name"]: (row["state"], row["reason"]) for row in server.call("/v2/repository/index", "POST", {})[1]}
     wanted = {name: reason for name, (_, reason) in forms.refused().items()}
     told = {name: index[name] for name in wanted}
     assert {name: state for name, (state, _) in told.items()} == dict.fromkeys(wanted, "UNAVAILABLE")
@@ -152,7 +150,5 @@ def test_json_carries_the_strings_that_are_utf_8_and_refuses_the_rest_by_name(se
     assert post(server, "same", [tensor("x", "BYTES", [6], texts)])[1]["outputs"][0]["data"] == texts
     raw = serialize_byte_tensor(np.array([b"\xff\xfe"], object)).item()
     head = json.dumps({"inputs": [{"name": "x", "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": len(raw)}}]}).encode()
-    request = urllib.request.Request(f"{server.url}/v2/models/same/infer", head + raw, {"Inference-Header-Content-Length": str(len(head))})
-    with pytest.raises(urllib.error.HTTPError) as refusal:
-        urllib.request.urlopen(request)
-    assert (refusal.value.code, json.load(refusal.value)["error"]) == (400, 'output "y": holds bytes that are no UTF-8, which JSON cannot carry: ask for binary_data')
+    status, _, answer = server.ask("/v2/models/same/infer", "POST", head + raw, {"Inference-Header-Content-Length": str(len(head))})
+    assert (status, json.loads(answer)["error"]) == (400, 'output "y": holds bytes that are no UTF-8, which JSON cannot carry: ask for binary_data')

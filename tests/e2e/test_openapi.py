@@ -6,8 +6,6 @@ import html
 import json
 import re
 import subprocess
-import urllib.error
-import urllib.request
 from urllib.parse import quote
 
 import jsonschema
@@ -21,17 +19,8 @@ from .test_hot import call, wait_for
 LENGTH = "Inference-Header-Content-Length"
 
 
-def ask(server, path, body=None, headers=(), method=None):
-    """Status, headers and body."""
-    try:
-        with urllib.request.urlopen(urllib.request.Request(server.url + path, body, dict(headers), method=method), timeout=30) as answer:
-            return answer.status, answer.headers, answer.read()
-    except urllib.error.HTTPError as error:
-        return error.code, error.headers, error.read()
-
-
 def document(server):
-    status, headers, body = ask(server, "/openapi.json")
+    status, headers, body = server.ask("/openapi.json")
     assert (status, headers["content-type"]) == (200, "application/json")
     return json.loads(body)
 
@@ -51,7 +40,7 @@ def example_of(server, found, operation):
     (example,) = next(kind["examples"] for kind in content.values() if "examples" in kind).values()
     if "value" in example:
         return json.dumps(example["value"]).encode(), {}
-    status, headers, body = ask(server, example["externalValue"])
+    status, headers, body = server.ask(example["externalValue"])
     assert status == 200
     return body, {LENGTH: headers[LENGTH]} if headers[LENGTH] else {}
 
@@ -66,13 +55,13 @@ def test_the_document_is_valid(found):
 
 
 def test_every_model_that_serves_answers_the_request_that_the_document_shows(server, found):
-    ready = {f"/v2/models/{one['name']}/versions/{one['version']}/infer" for one in json.loads(ask(server, "/v2/repository/index", b"{}")[2])}
+    ready = {f"/v2/models/{one['name']}/versions/{one['version']}/infer" for one in json.loads(server.ask("/v2/repository/index", "POST", b"{}")[2])}
     operations = concrete(found)
     assert {path for path in operations if "/versions/" in path} == ready
     assert len(operations) > 20
     for path, operation in operations.items():
         body, headers = example_of(server, found, operation)
-        status, told, answer = ask(server, path, body, headers)
+        status, told, answer = server.ask(path, "POST", body, headers)
         assert status == 200, (path, answer[:300])
         key = operation["requestBody"]["$ref"].rpartition("/")[2]
         size = int(headers[LENGTH]) if headers else len(body)
@@ -93,7 +82,7 @@ def test_every_path_has_the_methods_of_the_document_and_answers_what_it_says(ser
                     query.append(f"{parameter['name']}={parameter['example']}")
             if target.endswith("/unload"):
                 continue    # another test's
-            status, headers, body = ask(server, "?".join([target, *query]), b"{}" if method == "post" else None, method=method.upper())
+            status, headers, body = server.ask("?".join([target, *query]), method.upper(), b"{}" if method == "post" else None)
             assert status not in (404, 405, 500), (method, target, body)
             assert status != 501 or ":" in target, (method, target, body)      # what TensorFlow Serving has, and this server has not
             assert str(status) in operation["responses"], (method, target, status)
@@ -115,18 +104,18 @@ def test_the_document_follows_the_models(tmp_path):
         assert {path.split("/")[3] for path in concrete(document(server))} == {"linear"}
         models.linear(tmp_path / "registry", "new model")
         wait_for(lambda: "/v2/models/new%20model/versions/1/infer" in concrete(document(server)))
-        assert b"new model" in ask(server, "/docs")[2]
+        assert b"new model" in server.ask("/docs")[2]
 
 
 def test_a_server_without_models_describes_itself(tmp_path):
     (tmp_path / "registry").mkdir()
     with ServerProcess(tmp_path / "registry") as server:
         OpenAPIV31SpecValidator(document(server)).validate()
-        assert b"No version is ready" in ask(server, "/docs")[2]
+        assert b"No version is ready" in server.ask("/docs")[2]
 
 
 def test_the_commands_of_the_page_work_as_they_stand(server, tmp_path):
-    status, headers, body = ask(server, "/docs")
+    status, headers, body = server.ask("/docs")
     assert (status, headers["content-type"]) == (200, "text/html; charset=utf-8")
     commands = [html.unescape(text) for text in re.findall(r"<pre>(.*?)</pre>", body.decode(), re.S)]
     inferences = [command for command in commands if " -d '{" in command or "/example |" in command]

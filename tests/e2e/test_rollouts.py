@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper
 from . import models, wire
 from .server import ServerProcess
 from .test_hot import ROW, wait_for
-from .test_routes import call, command
+from .test_routes import command
 
 BASE = "/admin/models/linear"
 STEP = {"min_samples": 300, "min_secs": 0.5}
@@ -81,17 +81,17 @@ def registry(tmp_path):
 
 def started(server, registry, **given):
     """Version 2 lies in the registry, and its rollout has begun."""
-    assert call(server, f"{BASE}/promote", "POST", {"version": "1"})[0] == 200
+    assert server.call(f"{BASE}/promote", "POST", {"version": "1"})[0] == 200
     linear(registry, "2", **given)
-    wait_for(lambda: call(server, "/v2/models/linear/versions/2")[0] == 200)
-    status, told = call(server, f"{BASE}/rollout", "POST", {"version": "2", "plan": PLAN})
+    wait_for(lambda: server.call("/v2/models/linear/versions/2")[0] == 200)
+    status, told = server.call(f"{BASE}/rollout", "POST", {"version": "2", "plan": PLAN})
     assert status == 200, told
     return told
 
 
 def ended(server, status):
-    wait_for(lambda: call(server, f"{BASE}/rollout")[1]["status"] != "running", 40)
-    told = call(server, f"{BASE}/rollout")[1]
+    wait_for(lambda: server.call(f"{BASE}/rollout")[1]["status"] != "running", 40)
+    told = server.call(f"{BASE}/rollout")[1]
     assert told["status"] == status, told
     return told
 
@@ -100,10 +100,10 @@ def test_a_good_version_goes_through_all_steps_and_no_request_fails(registry):
     with ServerProcess(registry) as server, Crowd(server) as crowd:
         assert started(server, registry)["steps"] == ["10%", "50%", "100%"]
         ended(server, "completed")
-        assert call(server, f"{BASE}/route")[1]["weights"] == {"2": 100}
-        actions = [one["action"] for one in reversed(call(server, "/admin/audit?model=linear")[1]["entries"]) if one["action"].startswith("rollout.")]
+        assert server.call(f"{BASE}/route")[1]["weights"] == {"2": 100}
+        actions = [one["action"] for one in reversed(server.call("/admin/audit?model=linear")[1]["entries"]) if one["action"].startswith("rollout.")]
         assert actions == ["rollout.started", "rollout.start", "rollout.promoted", "rollout.promoted", "rollout.completed"]
-        wait_for(lambda: call(server, f"{BASE}/route")[1]["before"] is None)    # the old version was kept warm for a second
+        wait_for(lambda: server.call(f"{BASE}/route")[1]["before"] is None)    # the old version was kept warm for a second
         assert not crowd.failures
 
 
@@ -116,7 +116,7 @@ def test_a_bad_version_is_rolled_back(registry, bad, gates):
         started(server, registry, **bad)
         reasons = ended(server, "rolled_back")["reasons"]
         assert any(gate in reason for reason in reasons for gate in gates), reasons
-        assert call(server, f"{BASE}/route")[1]["weights"] == {"1": 100}
+        assert server.call(f"{BASE}/route")[1]["weights"] == {"1": 100}
         before = len(crowd.failures)
         count = crowd.answers
         wait_for(lambda: crowd.answers > count + 500)
@@ -127,17 +127,17 @@ def test_the_commands_start_show_and_abort(registry, tmp_path):
     (tmp_path / "plan.yaml").write_text(json.dumps({"steps": [{"share": 5, "min_secs": 1000}, {"share": 100}]}))
     (tmp_path / "wrong.yaml").write_text("steps:\n  - share: 5\n    min_sex: 3\n")
     with ServerProcess(registry) as server:
-        call(server, f"{BASE}/promote", "POST", {"version": "1"})
+        server.call(f"{BASE}/promote", "POST", {"version": "1"})
         assert command(server, "rollout", "status", "linear") == (1, "batchmill: 404: there is no rollout of model 'linear'\n")
         linear(registry, "2")
-        wait_for(lambda: call(server, "/v2/models/linear/versions/2")[0] == 200)
+        wait_for(lambda: server.call("/v2/models/linear/versions/2")[0] == 200)
         code, text = command(server, "rollout", "start", "linear", "2", "--plan", str(tmp_path / "wrong.yaml"))
         assert (code, "wrong.yaml:3:" in text, "min_secs" in text) == (2, True, True), text
         code, text = command(server, "rollout", "start", "linear", "2", "--plan", str(tmp_path / "plan.yaml"))
         assert (code, "[5%] -> 100%" in text) == (0, True), text
         wait_for(lambda: "hold: 0 samples" in command(server, "rollout", "status", "linear")[1])
         assert "aborted" in command(server, "rollout", "abort", "linear")[1]
-        assert call(server, f"{BASE}/route")[1]["weights"] == {"1": 100}
+        assert server.call(f"{BASE}/route")[1]["weights"] == {"1": 100}
 
 
 def test_a_rollout_goes_on_after_a_restart(registry):

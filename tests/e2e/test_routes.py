@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
-import urllib.error
-import urllib.request
 from collections import Counter
 
 import grpc
@@ -36,25 +32,14 @@ def server(registry):
         yield running
 
 
-def call(server, path, method="GET", body=None, **headers):
-    """(status, what it answers)."""
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(server.url + path, data, headers, method=method)
-    try:
-        with urllib.request.urlopen(request, timeout=20) as answer:
-            return answer.status, json.load(answer)
-    except urllib.error.HTTPError as error:
-        return error.code, json.load(error)
-
-
 def set_route(server, weights, rules=()):
-    status, told = call(server, f"{BASE}/route", "PUT", {"weights": weights, "rules": list(rules)})
+    status, told = server.call(f"{BASE}/route", "PUT", {"weights": weights, "rules": list(rules)})
     assert status == 200, told
     return told
 
 
 def version_of(server, parameters=None, path="/v2/models/linear/infer", **headers):
-    status, answer = call(server, path, "POST", {"inputs": ROW, **({"parameters": parameters} if parameters else {})}, **headers)
+    status, answer = server.call(path, "POST", {"inputs": ROW, **({"parameters": parameters} if parameters else {})}, **headers)
     assert status == 200, answer
     return answer["model_version"]
 
@@ -74,7 +59,7 @@ def test_shares_are_those_of_the_weights_and_told(server):
     count = 4000
     found = Counter(versions_of(server, [json.dumps({"inputs": ROW}).encode()] * count))
     assert sum((found[version] - count * share) ** 2 / (count * share) for version, share in (("1", 0.75), ("2", 0.25))) < 10.83  # chi-square, p = 0.001
-    told = call(server, f"{BASE}/route")[1]
+    told = server.call(f"{BASE}/route")[1]
     assert {version: (one["configured"], one["requests"]) for version, one in told["shares"].items()} == {"1": (0.75, found["1"]), "2": (0.25, found["2"])}
 
 
@@ -115,11 +100,11 @@ def test_rules_go_before_weights_over_every_protocol(server):
 def test_labels_move_at_once_and_what_is_set_goes_before_the_file(server):
     by_label = "/v2/models/linear/labels/stable/infer"
     assert version_of(server, path=by_label) == "1"
-    assert call(server, f"{BASE}/labels/stable", "PUT", {"version": "2"})[0] == 200
+    assert server.call(f"{BASE}/labels/stable", "PUT", {"version": "2"})[0] == 200
     assert [version_of(server, path=by_label), version_of(server, {"label": "stable"}), version_of(server, path="/v2/models/linear@stable/infer")] == ["2"] * 3
-    assert call(server, f"{BASE}/labels/canary", "PUT", {"version": "1"})[1]["labels"] == {"stable": "2", "canary": "1"}
-    assert call(server, f"{BASE}/labels/stable", "DELETE")[1]["labels"] == {"canary": "1"}
-    assert call(server, by_label, "POST", {"inputs": ROW})[0] == 404
+    assert server.call(f"{BASE}/labels/canary", "PUT", {"version": "1"})[1]["labels"] == {"stable": "2", "canary": "1"}
+    assert server.call(f"{BASE}/labels/stable", "DELETE")[1]["labels"] == {"canary": "1"}
+    assert server.call(by_label, "POST", {"inputs": ROW})[0] == 404
 
 
 def test_a_new_version_gets_no_traffic_of_a_model_with_a_route_until_it_is_promoted_and_a_rollback_takes_it_back(server, registry, tmp_path):
@@ -129,19 +114,19 @@ def test_a_new_version_gets_no_traffic_of_a_model_with_a_route_until_it_is_promo
         (registry / "linear" / "3" / "model.onnx").write_bytes(made(tmp_path, "3"))
         wait_for(lambda: index(server).get(("linear", "3"), {}).get("state") == "READY")
         assert {version_of(server) for _ in range(50)} == {"1"}
-        assert call(server, f"{BASE}/promote", "POST", {"version": "3"})[0] == 200
+        assert server.call(f"{BASE}/promote", "POST", {"version": "3"})[0] == 200
         assert {version_of(server) for _ in range(50)} == {"3"}
-        assert call(server, f"{BASE}/rollback", "POST")[1]["weights"] == {"1": 100}
+        assert server.call(f"{BASE}/rollback", "POST")[1]["weights"] == {"1": 100}
         assert {version_of(server) for _ in range(50)} == {"1"}
     assert not hammer.failures
 
 
 def test_a_promoted_version_that_is_not_ready_leaves_the_traffic_where_it_was_until_it_is(server, registry, tmp_path):
     """Version 1 of two is loaded for its label; with the label gone it must be loaded first."""
-    assert call(server, f"{BASE}/labels/stable", "DELETE")[0] == 200
+    assert server.call(f"{BASE}/labels/stable", "DELETE")[0] == 200
     wait_for(lambda: ("linear", "1") not in index(server))
     with Hammer(server) as hammer:
-        assert call(server, f"{BASE}/promote", "POST", {"version": "1"})[0] == 200
+        assert server.call(f"{BASE}/promote", "POST", {"version": "1"})[0] == 200
         wait_for(lambda: version_of(server) == "1")
         assert {version_of(server) for _ in range(50)} == {"1"}
     assert not hammer.failures
@@ -150,15 +135,15 @@ def test_a_promoted_version_that_is_not_ready_leaves_the_traffic_where_it_was_un
 def test_routes_and_labels_outlive_a_restart(registry):
     with ServerProcess(registry) as server:
         set_route(server, {"1": 50, "2": 50}, [{"header": "x-tenant", "equals": "acme", "version": "2"}])
-        call(server, f"{BASE}/labels/canary", "PUT", {"version": "2"})
-        before = call(server, f"{BASE}/route")[1]
+        server.call(f"{BASE}/labels/canary", "PUT", {"version": "2"})
+        before = server.call(f"{BASE}/route")[1]
         keys = {key: version_of(server, {"route_key": key}) for key in map(str, range(40))}
     with ServerProcess(registry) as server:
-        after = call(server, f"{BASE}/route")[1]
+        after = server.call(f"{BASE}/route")[1]
         assert {key: after[key] for key in ("weights", "rules", "labels", "generation")} == {key: before[key] for key in ("weights", "rules", "labels", "generation")}
         assert {key: version_of(server, {"route_key": key}) for key in keys} == keys
         assert set(keys.values()) == {"1", "2"}
-        assert call(server, f"{BASE}/route", "DELETE")[1]["weights"] == {}
+        assert server.call(f"{BASE}/route", "DELETE")[1]["weights"] == {}
         assert {version_of(server) for _ in range(20)} == {"2"}, "the newest again"
 
 
@@ -167,7 +152,7 @@ def test_a_routed_version_whose_folder_vanishes_serves_on_and_says_so(server, re
     shutil.rmtree(registry / "linear" / "1")
     wait_for(lambda: "its folder is gone" in index(server)["linear", "1"]["reason"])
     assert version_of(server) == "1"
-    call(server, f"{BASE}/route", "DELETE")
+    server.call(f"{BASE}/route", "DELETE")
     wait_for(lambda: ("linear", "1") not in index(server))
     assert version_of(server) == "2"
 
@@ -187,28 +172,28 @@ def test_a_routed_version_whose_folder_vanishes_serves_on_and_says_so(server, re
     ("/labels/x", "PUT", {"version": "9"}, 400, "no version 9"),
 ])
 def test_what_is_wrong_is_told_and_changes_nothing(server, path, method, body, status, text):
-    before = call(server, f"{BASE}/route")[1]
-    found, told = call(server, BASE + path, method, body)
+    before = server.call(f"{BASE}/route")[1]
+    found, told = server.call(BASE + path, method, body)
     assert (found, text in told["error"]) == (status, True), told
-    assert call(server, f"{BASE}/route")[1] == before
+    assert server.call(f"{BASE}/route")[1] == before
 
 
 def test_a_model_that_is_not_there_is_not_found(server):
     for path, method, body in (("/route", "GET", None), ("/route", "PUT", {"weights": {"1": 1}}), ("/promote", "POST", {"version": "1"}), ("/rollback", "POST", None)):
-        assert call(server, f"/admin/models/none{path}", method, body)[0] == 404
+        assert server.call(f"/admin/models/none{path}", method, body)[0] == 404
 
 
 def test_changes_want_the_key_and_reads_do_not(registry, tmp_path):
     (tmp_path / "key").write_text("a-secret-of-16-characters")
     with ServerProcess(registry, "--admin-key-file", str(tmp_path / "key")) as server:
-        assert call(server, f"{BASE}/promote", "POST", {"version": "1"})[0] == 401
-        assert call(server, f"{BASE}/route")[1]["weights"] == {}
-        assert call(server, f"{BASE}/promote", "POST", {"version": "1"}, Authorization="Bearer a-secret-of-16-characters")[0] == 200
+        assert server.call(f"{BASE}/promote", "POST", {"version": "1"})[0] == 401
+        assert server.call(f"{BASE}/route")[1]["weights"] == {}
+        assert server.call(f"{BASE}/promote", "POST", {"version": "1"}, Authorization="Bearer a-secret-of-16-characters")[0] == 200
 
 
 def command(server, *arguments):
     """(exit code, what it prints)."""
-    done = subprocess.run([sys.executable, "-m", "batchmill", *arguments, "--url", server.url], capture_output=True, text=True, timeout=60)
+    done = server.command(*arguments)
     return done.returncode, done.stdout or done.stderr
 
 
@@ -232,10 +217,10 @@ def test_the_commands_set_and_show_what_the_calls_do(server):
 
 def test_each_change_and_each_refusal_is_in_the_audit_trail(server):
     set_route(server, {"1": 100})
-    call(server, f"{BASE}/labels/canary", "PUT", {"version": "2"})
-    call(server, f"{BASE}/promote", "POST", {"version": "9"})
-    call(server, f"{BASE}/rollback", "POST")
-    entries = call(server, "/admin/audit?model=linear")[1]["entries"]
+    server.call(f"{BASE}/labels/canary", "PUT", {"version": "2"})
+    server.call(f"{BASE}/promote", "POST", {"version": "9"})
+    server.call(f"{BASE}/rollback", "POST")
+    entries = server.call("/admin/audit?model=linear")[1]["entries"]
     found = [(one["action"], one["outcome"]) for one in reversed(entries) if one["action"].split(".")[0] in ("route", "label", "traffic")]
     assert [one for one in found if one[0] != "traffic.moved"] == [
         ("route.set", "ok"), ("label.set", "ok"), ("traffic.promoted", "refused"), ("traffic.rolled_back", "ok")]

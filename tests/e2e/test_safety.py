@@ -18,12 +18,6 @@ from .server import ServerProcess
 from .test_hot import Hammer, call, index, made, serves, wait_for
 
 
-@pytest.fixture
-def registry(tmp_path):
-    models.linear(tmp_path / "registry", "linear", "1", 1.0)
-    return tmp_path / "registry"
-
-
 def publish(tmp_path, path):
     """Moves a model made elsewhere into the registry's linear as version 2."""
     os.rename(path.parent, tmp_path / "registry" / "linear" / "2")
@@ -58,7 +52,7 @@ def test_a_probe_that_is_killed_or_stopped_costs_its_version_alone(tmp_path, reg
 
 
 def test_a_probe_that_is_stopped_and_continued_within_its_limit_goes_on(tmp_path, registry):
-    models.slow(tmp_path / "made", 1500)
+    models.slow(tmp_path / "made")
     with ServerProcess(registry) as server, Hammer(server) as hammer:
         os.rename(tmp_path / "made" / "slow", registry / "slow")
         child = busy_child_of(server.process.pid)
@@ -126,7 +120,7 @@ def test_a_model_that_would_end_every_start_ends_one(tmp_path, registry):
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_model_during_whose_load_the_server_was_ended_is_tried_in_a_child_and_served(tmp_path, registry, number):
-    models.slow(registry, 1000)
+    models.slow(registry)
     first = ServerProcess(registry)
     journal = tmp_path / "state" / "loads"
     wait_until(lambda: journal.exists() and "/slow/1/model.onnx" in journal.read_text())

@@ -15,12 +15,6 @@ from .test_hot import ROW, Hammer, index, wait_for
 
 
 @pytest.fixture
-def registry(tmp_path):
-    models.linear(tmp_path / "registry", "linear", "1", 1.0)
-    return tmp_path / "registry"
-
-
-@pytest.fixture
 def server(registry):
     with ServerProcess(registry) as running:
         yield running

@@ -19,7 +19,7 @@ from . import models, wire
 from .server import ServerProcess
 from .test_behaviour import tensor
 from .test_hot import ROW, Hammer, wait_for
-from .test_routes import call, command, version_of, versions_of
+from .test_routes import command, version_of, versions_of
 
 BASE = "/admin/models/linear"
 PATH = "/v2/models/linear/infer"
@@ -53,18 +53,18 @@ def server(registry):
 
 
 def serve_first(server):
-    assert call(server, f"{BASE}/promote", "POST", {"version": "1"})[0] == 200
+    assert server.call(f"{BASE}/promote", "POST", {"version": "1"})[0] == 200
     wait_for(lambda: version_of(server) == "1")
 
 
 def set_shadow(server, version="2", **settings):
-    status, told = call(server, f"{BASE}/shadow", "PUT", {"version": version, **settings})
+    status, told = server.call(f"{BASE}/shadow", "PUT", {"version": version, **settings})
     assert status == 200, told
     return told
 
 
 def told(server, version="2"):
-    return next(one for one in call(server, f"{BASE}/shadow")[1]["shadows"] if one["version"] == version)
+    return next(one for one in server.call(f"{BASE}/shadow")[1]["shadows"] if one["version"] == version)
 
 
 def settled(server, version="2", least=0):
@@ -131,7 +131,7 @@ def test_what_comes_by_every_protocol_is_compared_and_equal_models_agree(server)
     one = told(server)
     assert one["agreement"]["share"] == 1
     assert one["outputs"]["y"]["max_abs"] == 0
-    assert call(server, f"{BASE}/shadow/worst")[1]["worst"] == {"2": []}
+    assert server.call(f"{BASE}/shadow/worst")[1]["worst"] == {"2": []}
 
 
 def test_a_drifted_version_is_found_and_how_far_it_is_off(server):
@@ -143,7 +143,7 @@ def test_a_drifted_version_is_found_and_how_far_it_is_off(server):
     assert one["outputs"]["y"]["max_abs"] == pytest.approx(SUMS.max() / 2, rel=1e-5)
     assert one["outputs"]["y"]["max_rel"] == pytest.approx(1 / 3, rel=1e-5)
     assert one["outputs"]["y"]["argmax"]["share"] == 1
-    worst = call(server, f"{BASE}/shadow/worst")[1]["worst"]["3"]
+    worst = server.call(f"{BASE}/shadow/worst")[1]["worst"]["3"]
     assert len(worst) == 8
     set_shadow(server, "3", agree_by="argmax")
     list(versions_of(server, [BODY] * 100))
@@ -188,7 +188,7 @@ def test_a_shadow_is_pinned_and_let_go_when_it_stops(registry):
         list(versions_of(server, [BODY] * 50))
         settled(server, least=1)
         assert one["version"] == "2"
-        assert call(server, f"{BASE}/shadow", "DELETE")[1]["shadows"] == []
+        assert server.call(f"{BASE}/shadow", "DELETE")[1]["shadows"] == []
         wait_for(lambda: server.get("/v2/models/linear/versions/2/ready")[0] != 200)
 
 
@@ -202,12 +202,12 @@ def test_shadows_start_stop_and_their_versions_change_under_load_and_no_answer_s
                 models.linear(tmp_path / "made", "linear", "3", 3.0 + round)
                 shutil.copy(tmp_path / "made" / "linear" / "3" / "model.onnx", registry / "linear" / "3" / "new")
                 (registry / "linear" / "3" / "new").rename(registry / "linear" / "3" / "model.onnx")
-            call(server, f"{BASE}/shadow?version=2", "DELETE")
+            server.call(f"{BASE}/shadow?version=2", "DELETE")
             time.sleep(0.05)
-        call(server, f"{BASE}/shadow", "DELETE")
+        server.call(f"{BASE}/shadow", "DELETE")
         set_shadow(server, "2")
-        assert call(server, "/v2/repository/models/linear/unload", "POST", {})[0] == 200
-        assert call(server, "/v2/repository/models/linear/load", "POST", {})[0] == 200
+        assert server.call("/v2/repository/models/linear/unload", "POST", {})[0] == 200
+        assert server.call("/v2/repository/models/linear/load", "POST", {})[0] == 200
         wait_for(lambda: version_of(server) == "1")
     assert [failure for failure in hammer.failures if failure[0] not in (404, 503)][:3] == []
     assert set(hammer.versions) == {"1"}
@@ -262,16 +262,16 @@ def test_under_overload_callers_are_served_as_without_it_and_the_shadow_sheds(re
         return counts
 
     with ServerProcess(registry) as server:
-        assert call(server, "/admin/models/heavy/promote", "POST", {"version": "1"})[0] == 200
+        assert server.call("/admin/models/heavy/promote", "POST", {"version": "1"})[0] == 200
         wait_for(lambda: server.get("/v2/models/heavy/versions/1/ready")[0] == 200)
         flood(server, 1)
         without = [flood(server)]
-        assert call(server, "/admin/models/heavy/shadow", "PUT", {"version": "2"})[0] == 200
+        assert server.call("/admin/models/heavy/shadow", "PUT", {"version": "2"})[0] == 200
         beside = [flood(server)]
-        figures = call(server, "/admin/models/heavy/shadow")[1]["shadows"][0]["figures"]
-        assert call(server, "/admin/models/heavy/shadow", "DELETE")[0] == 200
+        figures = server.call("/admin/models/heavy/shadow")[1]["shadows"][0]["figures"]
+        assert server.call("/admin/models/heavy/shadow", "DELETE")[0] == 200
         without.append(flood(server))
-        assert call(server, "/admin/models/heavy/shadow", "PUT", {"version": "2"})[0] == 200
+        assert server.call("/admin/models/heavy/shadow", "PUT", {"version": "2"})[0] == 200
         beside.append(flood(server))
     assert without[0][429], without
     assert figures["shed"] > 0.9 * figures["mirrored"] > 0, figures
@@ -288,9 +288,9 @@ def test_under_overload_callers_are_served_as_without_it_and_the_shadow_sheds(re
     ("DELETE", None, "this model has no shadow"),
 ])
 def test_what_is_wrong_is_told_and_changes_nothing(server, method, body, text):
-    status, answer = call(server, f"{BASE}/shadow", method, body)
+    status, answer = server.call(f"{BASE}/shadow", method, body)
     assert (status, text in answer["error"]) == (400, True), answer
-    assert call(server, f"{BASE}/shadow")[1]["shadows"] == []
+    assert server.call(f"{BASE}/shadow")[1]["shadows"] == []
 
 
 def test_the_command_starts_shows_saves_and_stops(server, tmp_path):
@@ -320,6 +320,6 @@ def test_metrics_and_the_audit_trail_have_it(server):
     text = server.get("/metrics")[1].decode()
     for name in ("mirrored_requests", "compared_requests", "agreeing_requests", "errors", "shed_requests"):
         assert f'batchmill_shadow_{name}_total{{candidate="2",model="linear"}}' in text
-    entries = call(server, "/admin/audit?action=shadow")[1]["entries"]
+    entries = server.call("/admin/audit?action=shadow")[1]["entries"]
     assert entries[0]["action"] == "shadow.set"
     assert entries[0]["after"]["shadows"] == {"2": 1.0}

@@ -19,12 +19,6 @@ from .test_hot import ROW, Hammer, call, in_place, index, made, serves, wait_for
 KEYS = ("the first key, long enough", "the second key, long enough")
 
 
-@pytest.fixture
-def registry(tmp_path):
-    models.linear(tmp_path / "registry", factor=1.0)
-    return tmp_path / "registry"
-
-
 def hang_up(server, count=1):
     """Sends SIGHUP; returns when the settings have been read, or refused, that often."""
     server.process.send_signal(signal.SIGHUP)

@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from . import models
 from .server import ServerProcess
 from .test_behaviour import post, tensor
 from .test_hot import ROW, Hammer, wait_for
 
 PATH = "/admin/models/linear/tuning"
-
-
-@pytest.fixture
-def registry(tmp_path):
-    models.linear(tmp_path / "registry", "linear", "1", 1.0)
-    return tmp_path / "registry"
 
 
 @pytest.fixture
@@ -35,9 +24,9 @@ def server(registry):
 
 def tune(server, body, method="PATCH"):
     """What is in force then, value by key."""
-    request = urllib.request.Request(server.url + PATH, None if body is None else json.dumps(body).encode(), method=method)
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        return {key: one["value"] for key, one in json.load(answer)["tuning"].items()}
+    status, told = server.call(PATH, method, body)
+    assert status == 200, told
+    return {key: one["value"] for key, one in told["tuning"].items()}
 
 
 def largest_batch(server, seconds=0.5):
@@ -99,8 +88,7 @@ def test_who_waits_by_a_larger_batch_than_may_be_waits_no_longer(server):
 def test_it_is_there_where_nothing_is_loaded_by_call(registry):
     with ServerProcess(registry, "--model-control", "none") as server:
         assert tune(server, {"queue": {"max_rows": 5}})["queue.max_rows"] == 5
-        with pytest.raises(urllib.error.HTTPError, match="400"):
-            tune(server, {"queue": {"max_row": 5}})
+        assert server.call(PATH, "PATCH", {"queue": {"max_row": 5}})[0] == 400
 
 
 def test_calls_from_all_sides_leave_what_one_of_them_set(server):
@@ -121,7 +109,7 @@ def test_calls_from_all_sides_leave_what_one_of_them_set(server):
 
 # The command.
 def run(server, *arguments):
-    done = subprocess.run([sys.executable, "-m", "batchmill", "tune", *arguments, "--url", server.url], capture_output=True, text=True, timeout=60)
+    done = server.command("tune", *arguments)
     return done.returncode, done.stdout, done.stderr
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import urllib.error
-import urllib.request
 
 import numpy as np
 import pytest
@@ -22,12 +20,6 @@ ONE = np.ones((1, 8), np.float32)
 
 
 @pytest.fixture
-def registry(tmp_path):
-    models.linear(tmp_path / "registry", factor=1.0)
-    return tmp_path / "registry"
-
-
-@pytest.fixture
 def server(registry):
     with ServerProcess(registry, "--allow-upload") as running:
         yield running
@@ -40,11 +32,8 @@ def made(tmp_path, factor):
 def load(server, name, parameters, **headers):
     """Status and text of a load call with these parameters, or with a body as it is."""
     body = parameters if isinstance(parameters, bytes) else json.dumps({"parameters": parameters}).encode()
-    try:
-        with urllib.request.urlopen(urllib.request.Request(f"{server.url}/v2/repository/models/{name}/load", body, headers, method="POST"), timeout=60) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
+    status, _, text = server.ask(f"/v2/repository/models/{name}/load", "POST", body, headers, 60)
+    return status, text.decode()
 
 
 def files(folder):
@@ -125,11 +114,7 @@ def test_a_load_call_that_means_harm_is_refused_and_writes_nothing(server, regis
 
 def test_a_body_over_the_limit_is_no_upload(registry, tmp_path):
     with ServerProcess(registry, "--allow-upload", "--max-body-mib", "1") as server:
-        body = json.dumps({"parameters": {"config": "{}", "file:2/model.onnx": "A" * (2 << 20)}}).encode()
-        request = urllib.request.Request(f"{server.url}/v2/repository/models/linear/load", body, method="POST")
-        with pytest.raises(urllib.error.HTTPError) as caught:
-            urllib.request.urlopen(request, timeout=20)
-        assert caught.value.code == 413
+        assert load(server, "linear", {"config": "{}", "file:2/model.onnx": "A" * (2 << 20)})[0] == 413
         assert [path.name for path in registry.iterdir()] == ["linear"]
 
 

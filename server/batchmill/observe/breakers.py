@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from batchmill.core.router import Version
 from batchmill.logs import Log
+from batchmill.periodic import every
 
 log = Log(__name__)
 STATES = ("closed", "half_open", "open")
@@ -20,11 +21,7 @@ class Breakers:
 
     async def follow(self, versions: Callable[[], Sequence[Version]]) -> None:
         """Until it is cancelled."""
-        import asyncio
-
-        while True:
-            self.look(versions())
-            await asyncio.sleep(LOOK_SECS)
+        await every(LOOK_SECS, lambda: self.look(versions()), "breakers")
 
     def look(self, versions: Sequence[Version]) -> None:
         """Tells what has changed since the last look; also that one opened in between."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from batchmill.logs import Log
+from batchmill.periodic import every
 
 log = Log(__name__)
 
@@ -22,11 +23,7 @@ class RuntimeLog:
 
     async def follow(self) -> None:
         """Until it is cancelled."""
-        import asyncio
-
-        while True:
-            self.tell()
-            await asyncio.sleep(PERIOD_SECS)
+        await every(PERIOD_SECS, self.tell, "runtime_log")
 
     def tell(self) -> None:
         """Writes what there is, as far as it may; what was left out is counted on the next line that may be written."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from batchmill.core.histogram import difference
+from batchmill.periodic import every
 
 TICK_SECS = 2.0
 WINDOWS = {"10s": 10.0, "1m": 60.0, "5m": 300.0}
@@ -56,11 +57,7 @@ class Windows:
 
     async def follow(self, versions: Callable[[], Iterable[Source]]) -> None:
         """Ticks until it is cancelled."""
-        import asyncio
-
-        while True:
-            self.tick(versions(), time.monotonic())
-            await asyncio.sleep(TICK_SECS)
+        await every(TICK_SECS, lambda: self.tick(versions(), time.monotonic()), "windows")
 
     def read(self, version: Source, now: float, names: Iterable[str] = tuple(WINDOWS)) -> dict[str, dict[str, Any]]:
         """By window: seconds it really covers (a little more, or less when the version is younger), requests, and the stages' latencies."""

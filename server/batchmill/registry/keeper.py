@@ -11,9 +11,8 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 from batchmill.errors import BatchmillError, InternalError, NotFound, RegistryGone, StartError
@@ -22,6 +21,7 @@ from batchmill.registry import layout, watch
 from batchmill.registry.entry import Call, Entry, Loaded, tell_new
 from batchmill.registry.layout import ModelFolder
 from batchmill.registry.naming import Naming, of_file
+from batchmill.registry.publication import Models, Publication
 from batchmill.registry.reconcile import Kept, decide
 from batchmill.registry.settings import ModelSettings
 from batchmill.registry.settle import STILL_SECS
@@ -31,10 +31,8 @@ from batchmill.registry.tuning import Change
 from batchmill.store import TUNING, Store
 
 log = Log(__name__)
-PUBLISH_SECS = 0.05  # between two route tables while many models come: each is made whole
 FAULT_SECS = 1.0  # after a fault of ours, so that the log is not flooded
 LOADERS = 2
-Models = Mapping[str, ModelStatus]
 Load = Callable[[str, int, Path, ModelSettings], VersionStatus]
 
 
@@ -56,8 +54,7 @@ class Keeper:
         """
         self._root = root
         self._load = load
-        self._publish = publish
-        self._retire = retire
+        self._publication = Publication(publish, retire, clock)
         self._adjust = adjust
         self._poll_secs = poll_secs or watch.poll_secs(root)
         self._watched = watched
@@ -67,13 +64,10 @@ class Keeper:
         self._entries: dict[str, Entry] = {}
         self._events: queue.SimpleQueue[Loaded | Call | None] = queue.SimpleQueue()
         self._loaders = loaders or ThreadPoolExecutor(LOADERS, "load")
-        self._retired: list[VersionStatus] = []
-        self._done: list[Future[None]] = []
-        self._changed = True
         self._complete = self._vanished = self._stopped = False
-        self._published_at = self._looked_at = 0.0
+        self._looked_at = 0.0
         self._notes: tuple[str, ...] = ()  # what is ignored beside the models
-        self.published = threading.Event()  # the first table is
+        self.published = self._publication.first
 
     def start(self) -> None:
         threading.Thread(target=self._run, name="registry", daemon=True).start()
@@ -130,7 +124,7 @@ class Keeper:
                 step()
             except Exception:  # ours: the thread goes on, else no change of the registry would be followed any more
                 log.exception("registry_fault")
-                self._changed = True
+                self._publication.changed = True
                 time.sleep(FAULT_SECS)
             step = self.turn
 
@@ -139,17 +133,15 @@ class Keeper:
 
     def turn(self, most_secs: float = math.inf) -> None:
         """Tells what has changed, then waits until there is something to do, but no longer than that, and does it."""
-        self._tell()
-        self._answer_calls()
+        self._publication.publish(self._entries, self._complete)
+        self._publication.answer(self._entries)
         if self._take_events(max(0.0, min(most_secs, self._due() - self._clock()))):
             self._look()
 
     def _due(self) -> float:
         """When to stop waiting for events."""
-        times = [self._published_at + PUBLISH_SECS] if self._changed else []
-        if self._is_looking():
-            times.append(self._looked_at + (STILL_SECS + 0.05 if self._is_waiting() else self._poll_secs))
-        return min(times, default=self._clock() + 3600)
+        look = self._looked_at + (STILL_SECS + 0.05 if self._is_waiting() else self._poll_secs) if self._is_looking() else math.inf
+        return min(look, self._publication.due(), self._clock() + 3600)
 
     def _take_events(self, wait_secs: float) -> bool:
         """Handles what comes until then. Whether to look at the registry: there was a hint, or it is time."""
@@ -219,12 +211,12 @@ class Keeper:
         entry = self._entries.get(folder.name)
         if entry is None:
             entry = self._entries[folder.name] = Entry(folder, ModelStatus(folder.name), called=self._store.get(TUNING, folder.name) or {})
-            self._changed = True
+            self._publication.changed = True
             if self._only is not None and (self._complete or not {folder.name, "*"} & {*self._only}):
                 entry.status.held, entry.status.reason = True, "not loaded: --model-control explicit waits for a load call"
         entry.notes = tell_new(folder.name, folder.notes, entry.notes)
         if entry.is_unreadable(folder):
-            self._changed |= entry.explain()
+            self._publication.changed |= entry.explain()
             return None
         if entry.status.held and self._only is None and (folder.stamps, folder.config) != (entry.folder.stamps, entry.folder.config):
             entry.status.held = False
@@ -233,12 +225,12 @@ class Keeper:
             return entry.settling.keep_only(())
         if entry.config != folder.config:
             entry.read_config(self._adjust)
-            self._changed = True
+            self._publication.changed = True
         if not entry.problem or entry.status.versions:
             self._reconcile(entry)
         else:
             entry.settling.keep_only(())
-        self._changed |= entry.explain()
+        self._publication.changed |= entry.explain()
 
     def _reconcile(self, entry: Entry) -> None:
         status, folder = entry.status, entry.folder
@@ -255,7 +247,7 @@ class Keeper:
         entry.settling.keep_only(plan.load)
         for number in plan.drop:
             self._drop(entry, number)
-        self._changed |= entry.mark(plan, routed)
+        self._publication.changed |= entry.mark(plan, routed)
         entry.keep(self._store)
 
     def _is_waiting(self) -> bool:
@@ -268,7 +260,7 @@ class Keeper:
         entry.loading[number] = stamp
         if str(number) not in entry.status.versions:
             entry.status.add(VersionStatus(str(number), "LOADING"))
-            self._changed = True
+            self._publication.changed = True
         settings = entry.status.settings
 
         def work() -> None:
@@ -285,31 +277,31 @@ class Keeper:
     def _on_loaded(self, loaded: Loaded) -> None:
         entry = self._entries.get(loaded.name)
         if entry is None or entry.loading.pop(loaded.number, None) is None or entry.status.held:
-            return self._let_go(loaded.status)
+            return self._publication.let_go(loaded.status)
         fresh, number = loaded.status, str(loaded.number)
         before = entry.status.versions.get(number)
         settings = entry.status.settings
         if not layout.is_unchanged(loaded.stamp) or loaded.settings.for_loading() != settings.for_loading():
-            self._let_go(fresh)  # what was loaded may be half of the old and half of the new, or by settings that are no more
+            self._publication.let_go(fresh)  # what was loaded may be half of the old and half of the new, or by settings that are no more
             entry.stamps.pop(loaded.number, None)
         else:
             entry.stamps[loaded.number] = loaded.stamp
             if before is None or before.state != "READY" or not (refused := refusal_of(entry.status, fresh, entry.in_service)):
                 entry.status.add(fresh)
                 self._adjust(fresh, settings)
-                self._let_go(before)
+                self._publication.let_go(before)
             else:
                 before.reason = f"its files have changed, and were refused: {refused}"
-                self._let_go(fresh)
-        self._changed = True
+                self._publication.let_go(fresh)
+        self._publication.changed = True
         self._reconcile(entry)
-        self._changed |= entry.explain()
+        self._publication.changed |= entry.explain()
         self._check_complete()
 
     def _check_complete(self) -> None:
         """The first pass has ended when nothing loads and nothing is awaited."""
         if not self._complete and not self._is_waiting() and not any(entry.loading for entry in self._entries.values()):
-            self._complete = self._changed = True
+            self._complete = self._publication.changed = True
             if self._watched:
                 watch.start(self._root, self.wake)
 
@@ -318,9 +310,9 @@ class Keeper:
         entry = self._entries.pop(name)
         entry.answer_waiting(NotFound(f"the registry has no model {name[:200]!r}"))
         for version in entry.status.versions.values():
-            self._let_go(version)
+            self._publication.let_go(version)
         log.info("model_removed", name=name)
-        self._changed = True
+        self._publication.changed = True
 
     def _drop(self, entry: Entry, number: int) -> None:
         version = entry.status.versions.get(str(number))
@@ -328,28 +320,8 @@ class Keeper:
             return
         del entry.status.versions[str(number)]
         entry.stamps.pop(number, None)
-        self._let_go(version)
-        self._changed = True
-
-    def _let_go(self, version: VersionStatus | None) -> None:
-        if version is not None and version.served is not None:
-            self._retired.append(version)
-            self._changed = True  # it is retired after the next table
-
-    # Telling.
-    def _tell(self) -> None:
-        now = self._clock()
-        if not self._changed or (self.published.is_set() and now < self._published_at + PUBLISH_SECS):
-            return
-        if not self._complete and not self.published.is_set() and not any(entry.status.ready() for entry in self._entries.values()):
-            return
-        self._changed, self._published_at = False, now
-        models = {name: replace(entry.status, versions=dict(entry.status.versions)) for name, entry in sorted(self._entries.items())}
-        self._publish(models, self._complete)
-        self.published.set()
-        retired, self._retired = self._retired, []
-        for version in retired:
-            self._retire(version)
+        self._publication.let_go(version)
+        self._publication.changed = True
 
     # What calls do.
     def _load_called(self, name: str, done: Future[None], publish: Callable[[], None] | None = None) -> None:
@@ -369,7 +341,7 @@ class Keeper:
         if (self._root / name).is_dir() or name not in self._entries:
             return self._load_called(name, done)
         self._remove(name)  # not by a look: to one, a registry that is empty now is one that is gone
-        self._done.append(done)
+        self._publication.tell(done)
 
     def _reload_called(self, done: Future[None], first: Callable[[], None], models: bool) -> None:
         first()
@@ -378,39 +350,29 @@ class Keeper:
                 entry.try_again(Future())
         if models:
             self._look()
-        self._changed = True
+        self._publication.changed = True
         done.set_result(None)
 
     def _unload_called(self, name: str, done: Future[None]) -> None:
         for version in self._known(name).empty():
-            self._let_go(version)
-        self._changed = True
+            self._publication.let_go(version)
+        self._publication.changed = True
         log.info("model_unloaded", name=name)
-        self._done.append(done)
+        self._publication.tell(done)
 
     def _tune_called(self, name: str, done: Future[None], change: Change) -> None:
-        self._changed |= self._known(name).tune(change, self._adjust, self._store)
-        self._done.append(done)
+        self._publication.changed |= self._known(name).tune(change, self._adjust, self._store)
+        self._publication.tell(done)
 
     def _change_called(self, name: str, done: Future[None], act: Callable[[ModelStatus, Collection[int]], None]) -> None:
         entry = self._known(name)
         act(entry.status, {*entry.folder.versions, *map(int, entry.status.versions)})
         if not entry.status.held:
             self._reconcile(entry)
-        self._changed = True
-        self._done.append(done)
+        self._publication.changed = True
+        self._publication.tell(done)
 
     def _known(self, name: str) -> Entry:
         if name not in self._entries:
             raise NotFound(f"Request for unknown model {name[:200]!r}")
         return self._entries[name]
-
-    def _answer_calls(self) -> None:
-        """What a call has done is published by now."""
-        if self._changed:
-            return
-        for done in self._done:
-            done.set_result(None)
-        self._done.clear()
-        for entry in self._entries.values():
-            entry.answer_at_rest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -122,3 +123,8 @@ class ModelStatus:
         served = [version.served for version in self.ready() if version.served]
         standard = self.pick()
         return self.name, served, standard.served if standard else None, dict(self.naming.labels)
+
+
+def served(models: Mapping[str, ModelStatus]) -> list[Version]:
+    """All versions that serve."""
+    return [version.served for model in models.values() for version in model.ready() if version.served]

@@ -13,6 +13,7 @@ from typing import Any
 
 from batchmill.errors import InvalidRequest, NotFound
 from batchmill.logs import Log
+from batchmill.periodic import every
 from batchmill.registry.naming import Shadow
 from batchmill.registry.status import ModelStatus
 from batchmill.rollout import engine, evidence, plan_schema
@@ -164,15 +165,8 @@ class Conductor:
 
     # Looks.
     async def follow(self, models: Callable[[], Mapping[str, ModelStatus]]) -> None:
-        """Until it is cancelled. What goes wrong with one look is told, and the next one is taken."""
-        import asyncio
-
-        while True:
-            try:
-                self.tick(models())
-            except Exception:  # ours
-                log.exception("rollout_fault")
-            await asyncio.sleep(LOOK_SECS)
+        """Until it is cancelled."""
+        await every(LOOK_SECS, lambda: self.tick(models()), "rollout")
 
     def tick(self, models: Mapping[str, ModelStatus]) -> None:
         """Every now and then, as often as one likes."""
