@@ -33,5 +33,4 @@ def test_an_entry_without_a_route_has_its_fallbacks():
     model = ModelStatus("m", ModelSettings(fallbacks=(Fallback("previous", when=("error", "invalid")), Fallback(model="n"))))
     for number in ("1", "2"):
         model.add(VersionStatus(number, "READY", served=SimpleNamespace(version=number)))
-    *_, fallbacks = entry_of(model)
-    assert fallbacks == [(("unavailable", "error", "invalid"), "1", "", [], "version 1"), (("unavailable", "error"), "", "n", [], "model n")]
+    assert entry_of(model).fallbacks == [(("unavailable", "error", "invalid"), "1", "", [], "version 1"), (("unavailable", "error"), "", "n", [], "model n")]
