@@ -91,7 +91,7 @@ struct RequestQueue {
     std::atomic<int64_t> urgent_ns{0}; // the urgency of the one on top of all
     std::atomic<int64_t> work_ns{0};   // what all that wait will cost, as predicted when each came, or as soon as it could be
     int64_t swept_ns = 0;              // when those for whom nobody waits any more were last looked for
-    InferRequest* swept = nullptr;     // of them, to be handed out with the next that are taken
+    std::atomic<InferRequest*> swept{nullptr};  // of them, to be handed out with the next that are taken, or by the next sweep
     std::atomic<int64_t> max_rows{4096};             // these may change at any time
     std::atomic<bool> delays{false};                 // who has waited too long lets others go first, and is not refused
     std::atomic<int32_t> priority_levels{0};         // 0: priorities do not count

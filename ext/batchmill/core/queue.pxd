@@ -43,7 +43,7 @@ cdef extern from "queue.hpp" namespace "batchmill" nogil:
         atomic[int64_t] urgent_ns
         atomic[int64_t] work_ns
         int64_t swept_ns
-        InferRequest* swept
+        atomic[InferRequest*] swept
         atomic[int64_t] max_rows
         atomic[cbool] delays
         atomic[int32_t] priority_levels

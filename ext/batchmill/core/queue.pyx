@@ -287,8 +287,8 @@ cdef void drop_top(RequestQueue* queue, SubQueue* sub, int64_t now_ns) noexcept 
         one.urgency_ns = earlier(one.request.answer_by_ns, now_ns + HORIZON_NS)
         enter(queue, one)
         return
-    one.request.next = queue.swept
-    queue.swept = one.request
+    one.request.next = queue.swept.load()
+    queue.swept.store(one.request)
 
 
 cdef void fill(RequestQueue* queue, SubQueue* sub, int64_t max_rows, int64_t now_ns, Taken* taken) noexcept nogil:
@@ -349,8 +349,7 @@ cdef Taken take(RequestQueue* queue, const Rules& rules, int64_t now_ns) noexcep
             sub = most_urgent(queue)
         else:
             fill_from(queue, sub, known, rules, now_ns, &taken)
-    taken.dropped = queue.swept
-    queue.swept = NULL
+    taken.dropped = queue.swept.exchange(NULL)
     look_again(queue)
     unlock(queue)
     return taken
@@ -384,7 +383,6 @@ cdef InferRequest* sweep(RequestQueue* queue, int64_t now_ns) noexcept nogil:
     cdef InferRequest* found
     lock(queue)
     sweep_locked(queue, now_ns)
-    found = queue.swept
-    queue.swept = NULL
+    found = queue.swept.exchange(NULL)
     unlock(queue)
     return found
