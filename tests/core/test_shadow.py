@@ -128,6 +128,23 @@ def test_only_requests_that_the_route_serves_are_mirrored_and_none_to_whom_it_is
     assert settled(two)["mirrored"] == 0
 
 
+def test_what_another_answers_in_their_place_is_no_answer_to_hold_a_candidate_against(plane: Plane) -> None:
+    """Least of all the candidate's own, with which it would always agree."""
+    failing, spare = (Version("linear", number, ort.Model(str(models.table(plane.folder, "linear", number, size))), batched=True, fast_ok=True)
+                      for number, size in (("1", 2), ("2", 100)))
+    for version in (failing, spare):
+        version.tune(**dataclasses.asdict(Tuning(max_batch_size=8, instances=2)))
+    plane.server.publish([RouteEntry("linear", [failing, spare], failing, shadows=[shadow()], generation=1,
+                                     fallbacks=[(("invalid",), "2", "", (), "version 2")])])
+    for index, mirrored in ((1, 1), (50, 1)):
+        with wire.connect(plane.port) as connection, connection.makefile("rb") as file:
+            connection.sendall(wire.post("/v2/models/linear/infer", json.dumps(
+                {"inputs": [{"name": "i", "datatype": "INT64", "shape": [1], "data": [index]}]}).encode()))
+            status, answer = wire.read_answer(file)
+        assert (status, json.loads(answer)["model_version"]) == (200, "1" if index == 1 else "2")
+        assert settled(spare)["mirrored"] == mirrored
+
+
 def test_a_share_is_drawn_for_each_request_and_not_by_its_key(plane: Plane) -> None:
     one, two = plane.version(1), plane.version(2)
     plane.publish([one, two], [shadow(share=2500)])
