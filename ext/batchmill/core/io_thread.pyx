@@ -282,7 +282,7 @@ cdef void* run(void* argument) noexcept nogil:
         thread.sink.now_ns = thread.busy_since_ns = now_ns()
         thread.seen_generation.store(shared.generation.load())
         thread.table = shared.table.load()
-        thread.sink.watched = &thread.table.watched if thread.table != NULL and thread.table.watched.size() else NULL
+        thread.sink.watched = &thread.table.watched if thread.table != NULL and thread.table.watched.names.size() else NULL
         for index in range(ready):
             handle(thread, &events[index])
         thread.sink.behind_ns = 0   # what was read before and is parsed only now was not read late with the last socket

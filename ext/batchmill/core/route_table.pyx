@@ -6,6 +6,7 @@ from libcpp.string_view cimport string_view
 from libcpp.utility cimport pair
 
 from batchmill.core.message cimport kMostShadows
+from batchmill.core.notes cimport header_key
 from batchmill.core.router cimport (
     ConstantOutput, FallbackStep, ModelRoute, RouteRule, RouteShadow, RouteShare, Version, VersionPointer, kOnError, kOnInvalid, kOnUnavailable,
 )
@@ -59,7 +60,7 @@ cdef add_rules(ModelRoute* route, dict versions, rules):
     for of_header, name, value, number in rules:
         version = versions.get(number)
         rule.name, rule.value, rule.number = name.encode(), value.encode(), number.encode()
-        rule.of_header = of_header
+        rule.header = header_key(string_view(rule.name.data(), rule.name.size())) if of_header else 0
         rule.version = version.native if version is not None else NULL
         route.rules.push_back(rule)
 
@@ -117,5 +118,5 @@ cdef RouteTable* new_table(entries, bint complete, set versions, dict epochs) ex
         add_fallbacks(route, by_number, entry.fallbacks)
         watched.update(name.encode() for of_header, name, *_ in entry.rules if of_header)
     for name in sorted(watched):
-        table.get().watched.push_back(name)
+        table.get().watched.add(name)
     return table.release()
