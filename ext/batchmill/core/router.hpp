@@ -107,9 +107,9 @@ struct RouteRule {
             const std::string* given = request->notes ? request->notes->watched_value(header) : nullptr;
             return given && *given == value;
         }
-        for (const auto& [given, text] : request->texts_given)
-            if (given == name) return text == value;
-        return false;
+        const auto& texts = request->texts_given;  // the last of a name counts, as in protobuf and JSON
+        auto given = std::find_if(texts.rbegin(), texts.rend(), [this](const auto& one) { return one.first == name; });
+        return given != texts.rend() && given->second == value;
     }
 };
 
