@@ -15,6 +15,7 @@ HEAVY_SHARE = 0.97
 START_MIB = 90.0
 TAIL_RATIO, TAIL_US = 2.0, 1000.0
 INSTRUMENTS_SHARE = 0.02
+ROUTE_SHARE = 0.03
 AGREEMENT_SHARE = 0.05
 MANY = {"ready s": 10.0, "MiB": 1000.0, "threads": 100.0, "idle %": 2.0, "/metrics ms": 100.0, "/v2/repository/index ms": 100.0}
 MANY_COST_RATIO = 1.1
@@ -102,6 +103,11 @@ def startup(secs: float, mib: float, import_secs: float) -> list[Promise]:
 
 def instruments(point: str, cpu_us: float, floor_us: float) -> Promise:
     return Promise(f"instruments, {point}", f"{INSTRUMENTS_SHARE:.0%} of F", cpu_us, INSTRUMENTS_SHARE * floor_us)
+
+
+def route(case: str, cpu_us: float, floor_us: float) -> Promise:
+    """cpu_us: what it costs more than a model with one version."""
+    return Promise(f"route, {case}", f"{ROUTE_SHARE:.0%} of F", cpu_us, ROUTE_SHARE * floor_us)
 
 
 def many_models(figures: Mapping[str, float], cost_ratio: float, asked_us: float, idle_us: float) -> list[Promise]:

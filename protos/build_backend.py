@@ -19,7 +19,7 @@ from setuptools import build_meta
 ROOT = Path(__file__).resolve().parent.parent
 CORE = ROOT / "ext" / "batchmill" / "core"
 STUBS = ROOT / "server" / "batchmill" / "proto"
-HTTP2_MODULES = {"http2", "http2_exchange", "http2_reply", "http2_stream", "io_socket", "io_thread", "loopback"}
+HTTP2_MODULES = {"http2", "http2_exchange", "http2_reply", "http2_stream", "io_socket", "io_thread", "loopback", "route_probe"}
 PACKAGES = dict.fromkeys(HTTP2_MODULES, "libnghttp2") | {"compression": "zlib"}  # what pkg-config is asked for, by module
 DIRECTIVES = {
     "language_level": 3, "boundscheck": False, "wraparound": False, "cdivision": True, "initializedcheck": False,

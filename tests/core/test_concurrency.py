@@ -27,6 +27,7 @@ from batchmill.config import ServerConfig
 from batchmill.core import exposition, ort
 from batchmill.core.bridge import OPEN
 from batchmill.core.reactor import Server
+from batchmill.core.route_table import RouteEntry
 from batchmill.core.router import Version
 from e2e import models, wire
 
@@ -75,7 +76,7 @@ class Churn:
         self.replaced = number
         self.retiring += self.serving[:-1]
         self.serving = [*self.serving[-1:], fresh]
-        self.publish([("linear", self.serving, fresh, {}), *((one.name, [one], one, {}) for one in self.kept)])
+        self.publish([RouteEntry("linear", self.serving, fresh), *(RouteEntry(one.name, [one], one) for one in self.kept)])
         self.standard = number
 
     def publish(self, table: list) -> None:

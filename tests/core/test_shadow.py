@@ -18,6 +18,7 @@ from batchmill.app import make_server
 from batchmill.backends import Tuning
 from batchmill.config import ServerConfig
 from batchmill.core import ort, shadow_figures
+from batchmill.core.route_table import RouteEntry
 from batchmill.core.router import Version
 from e2e import models, wire
 
@@ -43,7 +44,7 @@ class Plane:
         return version
 
     def publish(self, versions: list[Version], shadows: list[tuple], shares: tuple = ()) -> None:
-        self.server.publish([("linear", versions, versions[0], {}, (shares, [], shadows), 1, [])])
+        self.server.publish([RouteEntry("linear", versions, versions[0], shares=shares, shadows=shadows, generation=1)])
 
     def ask(self, count: int, rows: int = 1, path: str = "/v2/models/linear/infer") -> list[dict]:
         body = json.dumps({"id": "one", "inputs": [{"name": "x", "datatype": "FP32", "shape": [rows, 8], "data": [1.0] * (8 * rows)}]}).encode()
@@ -125,6 +126,23 @@ def test_only_requests_that_the_route_serves_are_mirrored_and_none_to_whom_it_is
     plane.publish([two, one], [shadow()])
     plane.ask(20)
     assert settled(two)["mirrored"] == 0
+
+
+def test_what_another_answers_in_their_place_is_no_answer_to_hold_a_candidate_against(plane: Plane) -> None:
+    """Least of all the candidate's own, with which it would always agree."""
+    failing, spare = (Version("linear", number, ort.Model(str(models.table(plane.folder, "linear", number, size))), batched=True, fast_ok=True)
+                      for number, size in (("1", 2), ("2", 100)))
+    for version in (failing, spare):
+        version.tune(**dataclasses.asdict(Tuning(max_batch_size=8, instances=2)))
+    plane.server.publish([RouteEntry("linear", [failing, spare], failing, shadows=[shadow()], generation=1,
+                                     fallbacks=[(("invalid",), "2", "", (), "version 2")])])
+    for index, mirrored in ((1, 1), (50, 1)):
+        with wire.connect(plane.port) as connection, connection.makefile("rb") as file:
+            connection.sendall(wire.post("/v2/models/linear/infer", json.dumps(
+                {"inputs": [{"name": "i", "datatype": "INT64", "shape": [1], "data": [index]}]}).encode()))
+            status, answer = wire.read_answer(file)
+        assert (status, json.loads(answer)["model_version"]) == (200, "1" if index == 1 else "2")
+        assert settled(spare)["mirrored"] == mirrored
 
 
 def test_a_share_is_drawn_for_each_request_and_not_by_its_key(plane: Plane) -> None:
@@ -233,7 +251,7 @@ def test_rows_of_different_lengths_are_compared_whether_or_not_one_of_the_versio
                 for number, pads in zip("12", padded, strict=True))
     for version in (one, two):
         version.tune(**dataclasses.asdict(Tuning(max_batch_size=8, instances=2)))
-    plane.server.publish([("texts", [one, two], one, {}, ((), [], [shadow(rtol=1e-4)]), 1, [])])
+    plane.server.publish([RouteEntry("texts", [one, two], one, shadows=[shadow(rtol=1e-4)], generation=1)])
     with wire.connect(plane.port) as connection, connection.makefile("rb") as file:
         for turn in range(60):
             connection.sendall(wire.post("/v2/models/texts/infer", json.dumps(ragged_ids(1 + turn * 7 % 13)).encode()))
@@ -261,7 +279,7 @@ def endless(plane: Plane, rounds: int, timeout_ms: int) -> tuple[Version, bytes]
     one = Version("endless", "1", ort.Model(str(models.write(plane.folder / "quick", "endless", [helper.make_node("Identity", ["x"], ["y"])],
                   [models.value("n", "INT64", []), models.value("x", "INT64", ["k"])], [models.value("y", "INT64", ["k"])]))), batched=False, fast_ok=False)
     one.tune(**dataclasses.asdict(Tuning(instances=2)))
-    plane.server.publish([("endless", [one, two], one, {}, ((), [], [shadow()]), 1, [])])
+    plane.server.publish([RouteEntry("endless", [one, two], one, shadows=[shadow()], generation=1)])
     return two, json.dumps({"inputs": [{"name": "n", "datatype": "INT64", "shape": [], "data": [rounds]},
                                        {"name": "x", "datatype": "INT64", "shape": [1], "data": [0]}]}).encode()
 
@@ -283,7 +301,7 @@ def chain(plane: Plane, number: str, steps: int) -> Version:
 
 def test_run_times_are_measured_side_by_side(plane: Plane) -> None:
     one, same, slow = chain(plane, "1", 20), chain(plane, "2", 20), chain(plane, "3", 200)
-    plane.server.publish([("chain", [one, same, slow], one, {}, ((), [], [shadow("2"), shadow("3")]), 1, [])])
+    plane.server.publish([RouteEntry("chain", [one, same, slow], one, shadows=[shadow("2"), shadow("3")], generation=1)])
     body = json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 64], "data": [1.0] * 64}]}).encode()
     with wire.connect(plane.port) as connection, connection.makefile("rb") as file:
         for _ in range(1000):

@@ -49,11 +49,12 @@ def lookup(registry: Path) -> Path:
                  [value("y", "FP32", ["n", 1])], [numpy_helper.from_array(table, "table")])
 
 
-def table(registry: Path, name: str, version: str, size: int) -> Path:
+def table(registry: Path, name: str, version: str, size: int, shape: list | None = None) -> Path:
     """y = i, looked up in a table of that size: an index outside of it fails the run."""
     numbers = numpy_helper.from_array(np.arange(size, dtype=np.float32).reshape(size, 1), "table")
-    return write(registry, name, [helper.make_node("Gather", ["table", "i"], ["y"], axis=0)], [value("i", "INT64", ["n"])],
-                 [value("y", "FP32", ["n", 1])], [numbers], version)
+    shape = shape or ["n"]
+    return write(registry, name, [helper.make_node("Gather", ["table", "i"], ["y"], axis=0)], [value("i", "INT64", shape)],
+                 [value("y", "FP32", [*shape, 1])], [numbers], version)
 
 
 def texts(registry: Path, name: str = "texts", *, masked: bool = True) -> Path:

@@ -90,6 +90,15 @@ def test_what_is_constant_answers_where_nobody_else_can_a_row_for_each_that_was_
         assert (np.frombuffer(answer.raw_output_contents[0], np.float32), dict(done.trailing_metadata())["x-fallback"]) == ([-1], "constant")
 
 
+def test_a_constant_has_the_rows_that_were_asked_for_when_one_before_it_takes_no_such_request(registry):
+    models.linear(registry, "linear", "1")
+    settings(registry, f"fallback: [{{model: linear, when: [invalid]}}, {CONSTANT}]\n")
+    three = {"inputs": [{"name": "i", "datatype": "INT64", "shape": [3], "data": [1, 500, 0]}]}
+    with ServerProcess(registry) as server:
+        with urllib.request.urlopen(urllib.request.Request(server.url + INFER, json.dumps(three).encode()), timeout=20) as answer:
+            assert json.load(answer)["outputs"][0]["shape"] == [3, 1]
+
+
 def test_grpc_answers_say_it_in_a_trailer_and_a_parameter(registry):
     settings(registry, "feedback: true\nfallback: [{version: 1, when: [invalid]}]\n")
     request = service_pb2.ModelInferRequest(model_name="count", raw_input_contents=[np.array([50], np.int64).tobytes()])

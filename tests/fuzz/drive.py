@@ -13,6 +13,7 @@ from fuzz.inputs import case, message
 
 STEPS = (1, 7, 50, 1000, 1 << 20)  # bytes fed at once
 LIMITS = {"max_body_bytes": 2000, "max_header_bytes": 1400}  # so that they are met
+WATCHED = (b"x-tenant", b"x-region", b"content-type")  # headers that rules ask for
 
 
 class Server:
@@ -46,7 +47,7 @@ class Server:
 def play(given):
     """One connection, from its first byte until nothing of it is left."""
     rng, data, at = given.rng, given.data, 0
-    loop = Loopback(given.http2, metrics_only=rng.random() < 0.05, **LIMITS)
+    loop = Loopback(given.http2, metrics_only=rng.random() < 0.05, watched=WATCHED, **LIMITS)
     server = Server(loop, given.http2, rng)
     if rng.random() < 0.05:
         loop.fill_cold_queue()
@@ -88,14 +89,15 @@ def end_http1(loop, rng):
 
 def understood(given, step):
     """What a front end makes of the bytes when they come in such pieces, and whether it has done with the connection."""
-    loop = Loopback(given.http2, **LIMITS)
+    loop = Loopback(given.http2, watched=WATCHED, **LIMITS)
     for at in range(0, len(given.data), step):
         if not loop.feed(given.data[at:at + step]):
             break
     # A stream that breaks the rules is reset, once that is sent; messages that came before the break, in pieces of their own, count for nothing.
     if given.http2:
         loop.sent()
-    return [request for number, request in enumerate(loop.infers()) if not loop.cancelled(number)], loop.colds(), loop.finished()
+    infers = [(*request, loop.watched_headers(number)) for number, request in enumerate(loop.infers()) if not loop.cancelled(number)]
+    return infers, loop.colds(), loop.finished()
 
 
 def requests_of(parts):

@@ -24,7 +24,8 @@ HTTP1_REQUESTS = (
 HTTP1_WORDS = (
     b"\r\n", b"\r", b"\n", b"\r\n\r\n", b" ", b"\t", b":", b"\x00", b"0\r\n\r\n", b"ffffffffffffffff", b"-1", b"99999999999999999999", b"%00", b"%zz",
     b"HTTP/1.0", b"Host: y\r\n", b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n", b"Connection: close\r\n", b"Content-Encoding: gzip\r\n",
-    b"Expect: 100-continue\r\n", b"X-Request-Timeout-Ms: 5\r\n", b"X-Route-Key: k\r\n", b"Inference-Header-Content-Length: 9\r\n",
+    b"Expect: 100-continue\r\n", b"X-Request-Timeout-Ms: 5\r\n", b"X-Route-Key: k\r\n", b"X-Tenant: gold\r\n", b"X-Region:\r\n",
+    b"Inference-Header-Content-Length: 9\r\n",
 )
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
@@ -36,7 +37,8 @@ CALLS = (
 )
 EXTRA_HEADERS = (
     ("grpc-timeout", "5S"), ("grpc-timeout", "x"), ("grpc-encoding", "gzip"), ("x-request-timeout-ms", "9"), ("x-request-timeout-ms", "-"),
-    ("x-route-key", "k"), ("inference-header-content-length", "3"), ("inference-header-content-length", "x"), ("content-length", "7"),
+    ("x-route-key", "k"), ("x-tenant", "gold"), ("x-region", "y" * 300),
+    ("inference-header-content-length", "3"), ("inference-header-content-length", "x"), ("content-length", "7"),
     ("te", "trailers"), ("x", "y" * 1500), ("x-bin", "\x00\xff"), ("", ""), (":path", "/twice"), ("connection", "close"),
 )
 BODIES = (

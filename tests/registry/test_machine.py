@@ -23,6 +23,7 @@ from batchmill.config import ServerConfig
 from batchmill.core import ort
 from batchmill.core.probe import Lease
 from batchmill.core.reactor import Server
+from batchmill.core.route_table import RouteEntry
 from batchmill.core.router import Version
 from batchmill.registry import settle, watch
 from batchmill.registry.keeper import Keeper
@@ -107,7 +108,7 @@ class Machine(RuleBasedStateMachine):
 
     def publish(self, published, complete):
         table = [one.route() for one in published.values()]
-        self.server.publish(table)
+        self.server.publish([RouteEntry(*one) for one in table])
         before, self.standard = self.standard, {name: standard for name, _, standard, _ in table if standard}
         self.table = {version for _, versions, _, _ in table for version in versions}
         assert self.table >= {*self.standard.values()}

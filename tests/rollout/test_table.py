@@ -33,8 +33,7 @@ def test_an_entry_without_a_route_has_its_fallbacks():
     model = ModelStatus("m", ModelSettings(fallbacks=(Fallback("previous", when=("error", "invalid")), Fallback(model="n"))))
     for number in ("1", "2"):
         model.add(VersionStatus(number, "READY", served=SimpleNamespace(version=number)))
-    *_, fallbacks = entry_of(model)
-    assert fallbacks == [(("unavailable", "error", "invalid"), "1", "", [], "version 1"), (("unavailable", "error"), "", "n", [], "model n")]
+    assert entry_of(model).fallbacks == [(("unavailable", "error", "invalid"), "1", "", [], "version 1"), (("unavailable", "error"), "", "n", [], "model n")]
 
 
 MOST_OF_1, ALL_OF_3 = ((9000, "1"), (10_000, "2")), ((10_000, "3"),)
@@ -54,5 +53,5 @@ def test_who_has_the_traffic_while_versions_come_and_fail(states, naming, wanted
     model = ModelStatus("m", naming=naming)
     for number, state in states.items():
         model.add(VersionStatus(number, state, served=SimpleNamespace(version=number) if state == "READY" else None))
-    _, _, standard, _, (shares, _, _), *_ = entry_of(model)
-    assert (standard and standard.version, tuple(shares)) == wanted
+    entry = entry_of(model)
+    assert (entry.standard and entry.standard.version, tuple(entry.shares)) == wanted

@@ -75,6 +75,21 @@ cdef bint is_asked_for(const InferRequest* request, string_view name) noexcept n
     return request.outputs.empty()
 
 
+cdef int64_t rows_given(ModelVersion* version, const InferRequest* request) noexcept nogil:
+    """Of what was asked; the last one that was asked in vain may not have come so far as to count them."""
+    return request.inputs[0].shape.dims[0] if version.batched and request.inputs.size() and request.inputs[0].shape.rank else 1
+
+
+cdef bint may_be_answered(const FallbackStep* step, const InferRequest* request) noexcept nogil:
+    """Rows without elements may be as many as a caller likes: no answer is written that he would not get."""
+    cdef int64_t size = 0
+    cdef size_t index
+    for index in range(step.constant.size()):
+        if is_asked_for(request, string_view(step.constant[index].name.data(), step.constant[index].name.size())):
+            size += <int64_t> step.constant[index].raw.size()
+    return size == 0 or rows_given(<ModelVersion*> request.version, request) <= request.max_response_bytes // size
+
+
 cdef void answer_constant(const FallbackStep* step, InferRequest* request, int thread) noexcept nogil:
     """In the name of the version that failed, whose lease it keeps. A row of it for each row that was asked for."""
     cdef ModelVersion* version = <ModelVersion*> request.version
@@ -82,7 +97,7 @@ cdef void answer_constant(const FallbackStep* step, InferRequest* request, int t
     cdef string_view number = string_view(version.version.data(), version.version.size())
     cdef vector[TensorView] outputs
     cdef vector[string] raws
-    cdef int64_t rows = request.rows
+    cdef int64_t rows = rows_given(version, request)
     cdef size_t index
     raws.resize(step.constant.size())
     outputs.reserve(step.constant.size())
@@ -92,7 +107,7 @@ cdef void answer_constant(const FallbackStep* step, InferRequest* request, int t
             outputs.push_back(view_of(step.constant[index]))
             if version.batched and rows != 1 and outputs.back().shape.rank and outputs.back().shape.dims[0] == 1:
                 raws[index].clear()
-                for _ in range(rows):
+                for _ in range(rows if step.constant[index].raw.size() else 0):
                     raws[index].append(step.constant[index].raw)
                 outputs.back().shape.dims[0] = rows
             outputs.back().data, outputs.back().size = <const uint8_t*> raws[index].data(), raws[index].size()
@@ -128,6 +143,8 @@ cdef Taking take_fallback(const RouteTable* table, InferRequest* request, int th
         if not step.on & kind:
             continue
         if step.constant.size() and request.version != NULL:
+            if not may_be_answered(step, request):
+                continue
             request.fallback = string(step.told)
             answer_constant(step, request, thread)
             return kAnswered

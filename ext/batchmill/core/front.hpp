@@ -73,7 +73,7 @@ struct Sink {
     const std::atomic<bool>* draining = nullptr;                       // lame duck: HTTP/1.1 answers carry Connection: close
     int64_t now_ns = 0;                                                // monotonic, taken once a turn of the loop
     int64_t behind_ns = 0;                                             // how long what is read now has waited in its socket
-    const std::vector<std::string>* watched = nullptr;                 // headers that rules of routes ask for; null: none
+    const WatchedHeaders* watched = nullptr;                           // null: no rule asks for any
     int32_t io_thread = 0;
 };
 

@@ -8,6 +8,7 @@ from libcpp.utility cimport pair
 from libcpp.vector cimport vector
 
 from batchmill.core.message cimport InferRequest, ReplyTo
+from batchmill.core.notes cimport WatchedHeaders
 from batchmill.core.tensor cimport MemoryBudget
 
 cdef extern from "front.hpp" namespace "batchmill" nogil:
@@ -56,5 +57,5 @@ cdef extern from "front.hpp" namespace "batchmill" nogil:
         MemoryBudget* budget
         const atomic[cpp_bool]* draining
         int64_t now_ns, behind_ns
-        const vector[string]* watched
+        const WatchedHeaders* watched
         int32_t io_thread

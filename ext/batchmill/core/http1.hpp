@@ -33,7 +33,7 @@ struct Http1Head {
     int64_t content_length = -1;       // -1: none given
     int64_t json_size = -1;            // Inference-Header-Content-Length; -2: malformed
     int64_t timeout_ms = -1;           // x-request-timeout-ms; -2: malformed
-    const std::vector<std::string>* watched = nullptr;  // headers that rules ask for; null: none
+    const WatchedHeaders* watched = nullptr;      // null: no rule asks for any
     HeaderNotes notes;
     HeaderList headers;                // only for calls that Python answers
 

@@ -7,7 +7,7 @@ from libcpp.vector cimport vector
 
 from batchmill.core.front cimport ColdCall, HeaderList, Sink
 from batchmill.core.message cimport InferRequest
-from batchmill.core.notes cimport HeaderNotes
+from batchmill.core.notes cimport HeaderNotes, WatchedHeaders
 from batchmill.core.rest cimport RestRoute
 from batchmill.core.tensor cimport Buffer
 
@@ -24,7 +24,7 @@ cdef extern from "http1.hpp" namespace "batchmill" nogil:
         cpp_bool http10, chunked, expects_continue, keep_alive, closes, encoded
         int hosts, lines
         int64_t bytes, content_length, json_size, timeout_ms
-        const vector[string]* watched
+        const WatchedHeaders* watched
         HeaderNotes notes
         HeaderList headers
         void reset()

@@ -10,9 +10,10 @@ from libcpp.vector cimport vector
 from batchmill.core cimport pb_response
 from batchmill.core.front cimport ColdReplyKind, HeaderList
 from batchmill.core.grpc cimport tell, ToldStatus
+from batchmill.core.http2_headers cimport NO_COPY, coding_pair, echo_id, pair_of, put_remarks, put_timing
 from batchmill.core.http2_stream cimport StreamKind, drop_message, recycle, release_if_done
 from batchmill.core.nghttp2 cimport *
-from batchmill.core.notes cimport Coding, name_of
+from batchmill.core.notes cimport Coding
 from batchmill.core.rest cimport append_error_json
 from batchmill.core.router cimport ModelVersion
 from batchmill.core.status cimport http_status_of, kUnimplemented, retry_after_ms, retry_after_secs
@@ -23,43 +24,7 @@ cdef extern from * nogil:
     """
     string to_string "std::to_string"(long)
 
-cdef uint8_t NO_COPY = NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE
-
 ctypedef vector[nghttp2_nv] HeaderBlock
-
-
-cdef inline nghttp2_nv pair_of(const char* name, size_t name_size, const char* value, size_t value_size, uint8_t flags) noexcept nogil:
-    cdef nghttp2_nv nv
-    nv.name = <uint8_t*> name
-    nv.value = <uint8_t*> value
-    nv.namelen = name_size
-    nv.valuelen = value_size
-    nv.flags = flags
-    return nv
-
-
-cdef size_t echo_id(Http2Stream* stream, nghttp2_nv* at) noexcept nogil:
-    """Puts the request id that the caller gave there; how many pairs that were."""
-    if stream.notes.request_id.empty():
-        return 0
-    at[0] = pair_of(b"x-request-id", 12, stream.notes.request_id.data(), stream.notes.request_id.size(), 0)
-    return 1
-
-
-cdef size_t put_remarks(const InferRequest* request, nghttp2_nv* at) noexcept nogil:
-    """How many there are."""
-    cdef string_view name
-    cdef int32_t index
-    for index in range(request.remark_count):
-        name = string_view(request.remarks[index].header)
-        at[index] = pair_of(name.data(), name.size(), request.remarks[index].value.data(), request.remarks[index].value.size(),
-                            NGHTTP2_NV_FLAG_NO_COPY_NAME)
-    return <size_t> request.remark_count
-
-
-cdef nghttp2_nv coding_pair(const char* name, size_t size, Coding coding) noexcept nogil:
-    cdef string_view value = string_view(name_of(coding))
-    return pair_of(name, size, value.data(), value.size(), NO_COPY)
 
 
 # Errors.
@@ -151,10 +116,7 @@ cdef void submit_ok_trailer(Http2Stream* stream, InferRequest* request) noexcept
     if version != NULL:
         block[1] = pair_of(b"x-model-version", 15, version.version.data(), version.version.size(), 0)
         count = 2 + put_remarks(request, &block[2])
-        if stream.notes.server_timing:
-            timing = request.times.server_timing()
-            block[count] = pair_of(b"server-timing", 13, timing.data(), timing.size(), 0)
-            count += 1
+        count += put_timing(stream, request, &timing, &block[count])
     nghttp2_submit_trailer(stream.connection.session, stream.id, block, count)
 
 
@@ -348,10 +310,7 @@ cdef void answer_unary(Http2Stream* stream, InferRequest* request) noexcept nogi
             block[count] = coding_pair(b"content-encoding", 16, request.answer_coding)
             count += 1
         count += put_remarks(request, &block[count])
-        if stream.notes.server_timing:
-            timing = request.times.server_timing()
-            block[count] = pair_of(b"server-timing", 13, timing.data(), timing.size(), 0)
-            count += 1
+        count += put_timing(stream, request, &timing, &block[count])
     count += echo_id(stream, &block[count])
     nghttp2_submit_response(stream.connection.session, stream.id, block, count, &provider)
 

@@ -89,6 +89,9 @@ cdef extern from "io_thread.hpp" namespace "batchmill" nogil:
 
 cdef void connect_sink(IoThread* thread) noexcept nogil
 
+# What a request asks for, from its body. False: its status says what is wrong.
+cdef bint decode(InferRequest* request) noexcept nogil
+
 # Runs what Python asks for one of its calls (part.kind is kInfer); hand_up() then carries the answer to Python.
 cdef void infer_for(IoThread* thread, ColdReply* part) noexcept nogil
 cdef void hand_up(IoThread* thread, InferRequest* request) noexcept nogil

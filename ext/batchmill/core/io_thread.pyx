@@ -27,6 +27,7 @@ from batchmill.core.io_socket cimport (
 from batchmill.core.message cimport InferRequest
 from batchmill.core.notes cimport Coding
 from batchmill.core.pacer cimport begin as begin_pacing, end as end_pacing, look as look_at_pacing
+from batchmill.core.queue cimport RequestQueue
 from batchmill.core.router cimport ModelRoute
 from batchmill.core.shadow_run cimport end_overdue_shadow
 
@@ -182,12 +183,14 @@ cdef void sweep_queues(IoThread* thread, int64_t now) noexcept nogil:
     """Of the versions that serve: who has gone or is late gives his place free before his turn."""
     cdef size_t index, at
     cdef const ModelRoute* route
+    cdef RequestQueue* queue
     if thread.table == NULL:
         return
     for index in range(thread.table.routes.size()):
         route = thread.table.routes[index].get()
         for at in range(route.versions.size()):
-            if route.versions[at].second.queue.requests.load():
+            queue = &route.versions[at].second.queue
+            if queue.requests.load() or queue.swept.load() != NULL:     # swept when one came that was refused: nobody may come to take it
                 sweep_queue(&thread.shared.pool, route.versions[at].second, now)
 
 
@@ -288,7 +291,7 @@ cdef void* run(void* argument) noexcept nogil:
         thread.sink.now_ns = thread.busy_since_ns = now_ns()
         thread.seen_generation.store(shared.generation.load())
         thread.table = shared.table.load()
-        thread.sink.watched = &thread.table.watched if thread.table != NULL and thread.table.watched.size() else NULL
+        thread.sink.watched = &thread.table.watched if thread.table != NULL and thread.table.watched.names.size() else NULL
         for index in range(ready):
             handle(thread, &events[index])
         thread.sink.behind_ns = 0   # what was read before and is parsed only now was not read late with the last socket

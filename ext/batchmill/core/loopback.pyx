@@ -3,6 +3,7 @@
 from libc.stdint cimport int64_t, uint8_t
 from libcpp cimport bool as cpp_bool
 from libcpp.atomic cimport atomic
+from libcpp.string cimport string
 from libcpp.string_view cimport string_view
 from libcpp.vector cimport vector
 
@@ -15,6 +16,7 @@ from batchmill.core.http2_exchange cimport refuse_slow
 from batchmill.core.http2_reply cimport cold_reply as http2_cold_reply, reply as http2_reply
 from batchmill.core.http2_stream cimport Http2Connection
 from batchmill.core.message cimport Encoding, InferRequest, NativeVersion
+from batchmill.core.notes cimport WatchedHeaders
 from batchmill.core.router cimport ModelVersion
 from batchmill.core.status cimport kInvalidArgument
 from batchmill.core.tensor cimport Buffer, MemoryBudget
@@ -74,6 +76,7 @@ cdef class Loopback:
     cdef Sink* sink
     cdef Limits* limits
     cdef MemoryBudget* budget
+    cdef WatchedHeaders* watched
     cdef atomic[cpp_bool]* draining
     cdef ModelVersion* version
     cdef Http1Connection* one
@@ -81,7 +84,8 @@ cdef class Loopback:
     cdef bint gone
 
     def __cinit__(self, bint http2_transport, int64_t max_body_bytes=1 << 20, int64_t max_header_bytes=32 << 10,
-                  bint metrics_only=False):
+                  bint metrics_only=False, watched=()):
+        cdef bytes name
         self.world, self.sink, self.limits = new World(), new Sink(), new Limits()
         self.budget, self.draining, self.version = new MemoryBudget(), new atomic[cpp_bool](), new ModelVersion()
         self.version.version = b"7"
@@ -93,6 +97,10 @@ cdef class Loopback:
         self.sink.cold_open, self.sink.cold_message = cold_open, cold_message
         self.sink.cold_end, self.sink.cold_cancel, self.sink.ready = cold_end, cold_cancel, is_ready
         self.sink.limits, self.sink.budget, self.sink.draining = self.limits, self.budget, self.draining
+        self.watched = new WatchedHeaders()
+        for name in watched:
+            self.watched.add(name)
+        self.sink.watched = self.watched
         self.sink.now_ns = now_ns()
         if http2_transport:
             self.two = http2.open_connection(self.sink, string_view(b"loopback"), metrics_only)
@@ -109,7 +117,7 @@ cdef class Loopback:
         for call in self.world.colds:
             if call != NULL:
                 drop(call)
-        del self.world, self.sink, self.limits, self.budget, self.draining, self.version
+        del self.world, self.sink, self.limits, self.budget, self.watched, self.draining, self.version
 
     cdef give_back(self, InferRequest* request):
         if self.two != NULL:
@@ -242,6 +250,17 @@ cdef class Loopback:
         cdef InferRequest* request = self.world.infers[number]
         return (request.route_key.data()[:request.route_key.size()],
                 request.deadline_ns - self.sink.now_ns if request.deadline_ns else 0)
+
+    def watched_headers(self, size_t number) -> dict:
+        """Those of an unanswered inference."""
+        cdef InferRequest* request = self.world.infers[number]
+        cdef const string* value
+        found = {}
+        for key, name in self.watched.names:
+            value = request.notes.watched_value(key)
+            if value != NULL:
+                found[name] = value[0]
+        return found
 
     # Time and load. set_now() is for both transports, what follows it for HTTP/1.1.
     def set_now(self, int64_t ns) -> None:

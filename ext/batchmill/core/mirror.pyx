@@ -131,7 +131,8 @@ cdef bint hand_in(ShadowLine* line, InferRequest* request, ModelVersion* version
     cdef Mirror* mirror = request.mirror.get()
     cdef uint64_t number = 0
     cdef int at
-    if version == NULL or not request.status.ok() or not mirror.kept:   # no answer to compare with
+    # No answer to compare with, or that of another than whose candidates these are.
+    if version == NULL or not request.status.ok() or not mirror.kept or not request.fallback.empty():
         abandon(request, False)
         return False
     for at in range(mirror.count):

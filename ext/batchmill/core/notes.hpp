@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <cstdio>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -11,15 +12,37 @@
 
 namespace batchmill {
 
-// Whether a header's name, in any case, is this one, in lower case.
+// Whether a header's name, in any case, is this one, in lower case. From its end: names of one length rather begin alike.
 inline bool is_header(std::string_view name, std::string_view lower) {
     if (name.size() != lower.size()) return false;
-    for (size_t at = 0; at < name.size(); ++at) {
+    for (size_t at = name.size(); at-- > 0;) {
         char byte = name[at];
         if ((byte >= 'A' && byte <= 'Z' ? byte | 32 : byte) != lower[at]) return false;
     }
     return true;
 }
+
+// The headers that rules of routes ask for. One is known by its key from then on: the table that it was read for may be gone when it is asked for.
+struct WatchedHeaders {
+    std::vector<std::pair<uint64_t, std::string>> names;  // in lower case
+    uint64_t sizes = 0, ends = 0;                         // the bits of each name's size and last byte: most headers need no other look
+
+    static uint64_t key_of(std::string_view lower) { return std::hash<std::string_view>{}(lower) | 1; }
+    static uint64_t bit_of(size_t size) { return uint64_t{1} << (size < 63 ? size : 63); }
+    static uint64_t end_of(std::string_view name) { return uint64_t{1} << (name.back() & 31); }  // alike in either case
+    void add(const std::string& lower) {
+        names.emplace_back(key_of(lower), lower);
+        sizes |= bit_of(lower.size());
+        ends |= end_of(lower);
+    }
+    // 0: nobody asks for it.
+    uint64_t find(std::string_view name) const {
+        if (!(sizes & bit_of(name.size())) || name.empty() || !(ends & end_of(name))) return 0;
+        for (const auto& [key, lower] : names)
+            if (is_header(name, lower)) return key;
+        return 0;
+    }
+};
 
 // The front end keeps it; the requests of a stream share it.
 struct HeaderNotes {
@@ -27,19 +50,20 @@ struct HeaderNotes {
     static constexpr size_t kWatchedMost = 256;               // bytes that a rule may ask for
 
     std::string route_key, request_id, traceparent;
-    std::vector<std::pair<std::string, std::string>> watched; // headers that rules of routes ask for, by their names in lower case
+    std::vector<std::pair<uint64_t, std::string>> watched;    // those of WatchedHeaders that came, by their keys
     bool server_timing = false;                               // the answer tells its stage times
     Coding coding = Coding::kIdentity;                        // of the body, or of the messages that are marked compressed
     AcceptedCodings accepts;
 
-    // names: those that rules ask for, in lower case. The first of a name counts.
-    void take_watched(const std::vector<std::string>& names, std::string_view name, std::string_view value) {
-        for (const auto& one : names)
-            if (is_header(name, one) && !watched_value(one)) watched.emplace_back(one, value.substr(0, kWatchedMost + 1));
+    // The first of a name counts.
+    void take_watched(const WatchedHeaders& wanted, std::string_view name, std::string_view value) {
+        uint64_t key = wanted.find(name);
+        if (key && !watched_value(key)) watched.emplace_back(key, value.substr(0, kWatchedMost + 1));
     }
-    const std::string* watched_value(std::string_view name) const {
+    // Null: it did not come.
+    const std::string* watched_value(uint64_t key) const {
         for (const auto& one : watched)
-            if (one.first == name) return &one.second;
+            if (one.first == key) return &one.second;
         return nullptr;
     }
     void take_id(std::string_view value) {

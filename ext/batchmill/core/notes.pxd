@@ -1,8 +1,9 @@
 # What is said of a request beside its tensors: by its headers, and by the clock.
-from libc.stdint cimport int64_t, uint8_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libcpp cimport bool as cpp_bool
 from libcpp.string cimport string
 from libcpp.string_view cimport string_view
+from libcpp.utility cimport pair
 from libcpp.vector cimport vector
 
 cdef extern from "coding.hpp" namespace "batchmill" nogil:
@@ -18,6 +19,12 @@ cdef extern from "coding.hpp" namespace "batchmill" nogil:
         Coding best()
 
 cdef extern from "notes.hpp" namespace "batchmill" nogil:
+    cdef cppclass WatchedHeaders:
+        vector[pair[uint64_t, string]] names
+        void add(const string& lower)
+
+    uint64_t header_key "batchmill::WatchedHeaders::key_of"(string_view lower)
+
     cdef cppclass HeaderNotes:
         string route_key, request_id, traceparent
         cpp_bool server_timing
@@ -27,8 +34,8 @@ cdef extern from "notes.hpp" namespace "batchmill" nogil:
         void take_trace(string_view value)      # traceparent
         void take_timing(string_view value)     # x-server-timing
         void take_coding(string_view value)     # Content-Encoding or grpc-encoding
-        void take_watched(const vector[string]& names, string_view name, string_view value)
-        const string* watched_value(string_view name)
+        void take_watched(const WatchedHeaders& wanted, string_view name, string_view value)
+        const string* watched_value(uint64_t key)
         void swap(HeaderNotes& other)
 
     cdef cppclass StageTimes:

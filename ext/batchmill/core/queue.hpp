@@ -19,12 +19,32 @@ struct Waiting {
     }
 };
 
+// Of the datatypes and of all axes but the first of what a request has. Fibonacci hashing (Knuth, vol. 3, 6.4).
+inline uint64_t shape_hash(const InferRequest* request) {
+    constexpr uint64_t kMix = 0x9E3779B97F4A7C15;
+    uint64_t mixed = 0;
+    for (const TensorView& tensor : request->inputs) {
+        mixed = (mixed ^ (static_cast<uint64_t>(tensor.dtype) << 8 | static_cast<uint64_t>(tensor.shape.rank))) * kMix;
+        for (int axis = 1; axis < tensor.shape.rank; ++axis) mixed = (mixed ^ mixed >> 29 ^ static_cast<uint64_t>(tensor.shape.dims[axis])) * kMix;
+    }
+    return mixed;
+}
+
+// Whether two requests' rows may share a run: same datatypes and the same axes but the first.
+inline bool same_shape(const InferRequest* a, const InferRequest* b) {
+    if (a->rows == 0 || b->rows == 0) return false;
+    return std::equal(a->inputs.begin(), a->inputs.end(), b->inputs.begin(), b->inputs.end(), [](const TensorView& x, const TensorView& y) {
+        return x.dtype == y.dtype && x.shape.rank == y.shape.rank
+            && (x.shape.rank < 2 || std::equal(x.shape.dims + 1, x.shape.dims + x.shape.rank, y.shape.dims + 1));
+    });
+}
+
 // Requests whose rows may share a run, the most urgent first. Those who come in the order of their urgency, as all do who name no
 // deadline, stay in that order, and are taken from the front; one that does not makes a heap of them, until they are all gone.
 struct SubQueue {
     static constexpr size_t kCompact = 64;
 
-    uint64_t shape = 0;                // hash of datatypes and of all axes but the first
+    uint64_t shape = 0;                // shape_hash of each
     bool alone = false;                // of requests without rows: each runs by itself
     bool ordered = true;
     size_t head = 0;                   // how many of an ordered one have been taken
@@ -71,7 +91,7 @@ struct RequestQueue {
     std::atomic<int64_t> urgent_ns{0}; // the urgency of the one on top of all
     std::atomic<int64_t> work_ns{0};   // what all that wait will cost, as predicted when each came, or as soon as it could be
     int64_t swept_ns = 0;              // when those for whom nobody waits any more were last looked for
-    InferRequest* swept = nullptr;     // of them, to be handed out with the next that are taken
+    std::atomic<InferRequest*> swept{nullptr};  // of them, to be handed out with the next that are taken, or by the next sweep
     std::atomic<int64_t> max_rows{4096};             // these may change at any time
     std::atomic<bool> delays{false};                 // who has waited too long lets others go first, and is not refused
     std::atomic<int32_t> priority_levels{0};         // 0: priorities do not count

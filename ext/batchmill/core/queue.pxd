@@ -11,6 +11,9 @@ from batchmill.core.message cimport InferRequest
 from batchmill.core.predictor cimport RunTimes
 
 cdef extern from "queue.hpp" namespace "batchmill" nogil:
+    uint64_t shape_hash(const InferRequest* request)
+    bint same_shape(const InferRequest* a, const InferRequest* b)
+
     cdef cppclass Waiting:
         int64_t urgency_ns
         uint64_t number
@@ -40,7 +43,7 @@ cdef extern from "queue.hpp" namespace "batchmill" nogil:
         atomic[int64_t] urgent_ns
         atomic[int64_t] work_ns
         int64_t swept_ns
-        InferRequest* swept
+        atomic[InferRequest*] swept
         atomic[int64_t] max_rows
         atomic[cbool] delays
         atomic[int32_t] priority_levels
@@ -76,9 +79,6 @@ cdef Taken take(RequestQueue* queue, const Rules& rules, int64_t now_ns) noexcep
 
 # Takes out what nobody waits for any more, linked by next.
 cdef InferRequest* sweep(RequestQueue* queue, int64_t now_ns) noexcept nogil
-
-# Whether two requests' rows may share a run: same datatypes and the same axes but the first.
-cdef bint same_key(const InferRequest* a, const InferRequest* b) noexcept nogil
 
 # Whether nobody waits for it any more: cancelled, or its deadline has passed. Then its status says so.
 cdef bint is_dead(InferRequest* request, int64_t now_ns) noexcept nogil

@@ -6,8 +6,6 @@ waits becomes more urgent than whoever comes later, and no level starves.
 What has expired, has been cancelled or cannot be answered in time any more is dropped, never run.
 """
 
-from libc.stdint cimport uint8_t
-from libc.string cimport memcmp
 from libcpp.string cimport string
 
 from batchmill.core.admission cimport Ahead, Terms, judge, kTaken, kTooMany, predict
@@ -15,7 +13,6 @@ from batchmill.core.batcher cimport Size, fitting, size_of
 from batchmill.core.histogram cimport CloseReason
 from batchmill.core.predictor cimport Estimate, expected_ns, find, guarded_ns, is_fresh, width_of
 from batchmill.core.status cimport kCancelled, kDeadlineExceeded
-from batchmill.core.tensor cimport TensorView
 
 cdef extern from * nogil:
     """
@@ -34,7 +31,6 @@ cdef size_t SHAPES_KEPT = 8                 # sub-queues that stay when they are
 cdef size_t SKIPS = 8                       # requests too large for the rest of a batch that are passed over
 cdef int64_t SAMPLES = 256                  # requests that are looked at to tell how many are more urgent than one
 cdef int64_t SWEEP_NS = 1000000             # a full queue is not searched more often
-cdef uint64_t MIX = 0x9E3779B97F4A7C15      # Fibonacci hashing (Knuth, vol. 3, 6.4)
 
 
 cdef inline int64_t rows_of(const InferRequest* request) noexcept nogil:
@@ -55,35 +51,6 @@ cdef int64_t urgency_of(RequestQueue* queue, const InferRequest* request) noexce
 
 
 # Shapes.
-cdef uint64_t shape_hash(const InferRequest* request) noexcept nogil:
-    cdef uint64_t mixed = 0
-    cdef const TensorView* tensor
-    cdef size_t index
-    cdef int axis
-    for index in range(request.inputs.size()):
-        tensor = &request.inputs[index]
-        mixed = (mixed ^ (<uint64_t> <uint8_t> tensor.dtype << 8 | <uint64_t> tensor.shape.rank)) * MIX
-        for axis in range(1, tensor.shape.rank):
-            mixed = (mixed ^ mixed >> 29 ^ <uint64_t> tensor.shape.dims[axis]) * MIX
-    return mixed
-
-
-cdef bint same_key(const InferRequest* a, const InferRequest* b) noexcept nogil:
-    cdef size_t index
-    cdef const TensorView* x
-    cdef const TensorView* y
-    if a.rows == 0 or b.rows == 0 or a.inputs.size() != b.inputs.size():
-        return False
-    for index in range(a.inputs.size()):
-        x = &a.inputs[index]
-        y = &b.inputs[index]
-        if x.dtype != y.dtype or x.shape.rank != y.shape.rank:
-            return False
-        if x.shape.rank > 1 and memcmp(x.shape.dims + 1, y.shape.dims + 1, (x.shape.rank - 1) * sizeof(int64_t)):
-            return False
-    return True
-
-
 cdef SubQueue* sub_queue_of(RequestQueue* queue, const InferRequest* request) noexcept nogil:
     """Equal hashes are not enough: callers choose their shapes. Those who wait are compared."""
     cdef uint64_t shape = shape_hash(request)
@@ -93,7 +60,7 @@ cdef SubQueue* sub_queue_of(RequestQueue* queue, const InferRequest* request) no
     cdef size_t index
     for index in range(queue.shapes.size()):
         one = &queue.shapes[index]
-        if one.shape == shape and one.alone == alone and (alone or one.size() == 0 or same_key(one.top().request, request)):
+        if one.shape == shape and one.alone == alone and (alone or one.size() == 0 or same_shape(one.top().request, request)):
             return one
     fresh.shape, fresh.alone = shape, alone
     queue.shapes.push_back(fresh)
@@ -320,8 +287,8 @@ cdef void drop_top(RequestQueue* queue, SubQueue* sub, int64_t now_ns) noexcept 
         one.urgency_ns = earlier(one.request.answer_by_ns, now_ns + HORIZON_NS)
         enter(queue, one)
         return
-    one.request.next = queue.swept
-    queue.swept = one.request
+    one.request.next = queue.swept.load()
+    queue.swept.store(one.request)
 
 
 cdef void fill(RequestQueue* queue, SubQueue* sub, int64_t max_rows, int64_t now_ns, Taken* taken) noexcept nogil:
@@ -382,8 +349,7 @@ cdef Taken take(RequestQueue* queue, const Rules& rules, int64_t now_ns) noexcep
             sub = most_urgent(queue)
         else:
             fill_from(queue, sub, known, rules, now_ns, &taken)
-    taken.dropped = queue.swept
-    queue.swept = NULL
+    taken.dropped = queue.swept.exchange(NULL)
     look_again(queue)
     unlock(queue)
     return taken
@@ -417,7 +383,6 @@ cdef InferRequest* sweep(RequestQueue* queue, int64_t now_ns) noexcept nogil:
     cdef InferRequest* found
     lock(queue)
     sweep_locked(queue, now_ns)
-    found = queue.swept
-    queue.swept = NULL
+    found = queue.swept.exchange(NULL)
     unlock(queue)
     return found

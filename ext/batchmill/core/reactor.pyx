@@ -4,9 +4,6 @@ import os
 import socket as sockets
 
 from libc.stdint cimport int32_t, int64_t, uint64_t
-from libcpp.string cimport string
-from libcpp.string_view cimport string_view
-from libcpp.utility cimport pair
 
 from batchmill.core.access_log cimport taken_from
 from batchmill.core.batch cimport Scratch
@@ -14,14 +11,10 @@ from batchmill.core.bridge cimport Bridge
 from batchmill.core.executor cimport forget, offer, pthread_t, start as start_pool, stop as stop_pool
 from batchmill.core.intake cimport IoThread, Listener, Shared, connect_sink, kMaxIoThreads
 from batchmill.core.io_thread cimport run as run_io_thread
-from batchmill.core.message cimport kMostShadows
-from batchmill.core.router cimport (
-    ConstantOutput, FallbackStep, ModelRoute, RouteRule, RouteShadow, RouteShare, RouteTable, Version, VersionPointer, kMaxThreads,
-    kOnError, kOnInvalid, kOnUnavailable,
-)
+from batchmill.core.route_table cimport new_table
+from batchmill.core.router cimport RouteTable, Version, kMaxThreads
 from batchmill.core.shadow cimport drop_all, start as start_shadows, stop as stop_shadows
-from batchmill.core.shadow_figures cimport end_shadows, shadow_in_force
-from batchmill.core.tensor cimport datatype_of
+from batchmill.core.shadow_figures cimport end_shadows
 
 from batchmill.core.histogram import CODE_NAMES
 
@@ -106,57 +99,6 @@ cdef extern from "<pthread.h>" nogil:
 cdef extern from "<sys/epoll.h>" nogil:
     int epoll_create1(int flags)
     int EPOLL_CLOEXEC
-
-
-cdef add_routing(ModelRoute* route, dict versions, shares, rules):
-    """versions: those that are ready, by number."""
-    cdef RouteShare share
-    cdef RouteRule rule
-    cdef Version version
-    for end, number in shares:
-        version = versions[number]
-        share.end, share.version = end, version.native
-        route.shares.push_back(share)
-    for of_header, name, value, number in rules:
-        version = versions.get(number)
-        rule.of_header, rule.name, rule.value, rule.number = of_header, name.encode(), value.encode(), number.encode()
-        rule.version = version.native if version is not None else NULL
-        route.rules.push_back(rule)
-
-
-cdef add_shadows(ModelRoute* route, dict versions, shadows, dict in_force):
-    """in_force: gets the epoch of each version that is a candidate."""
-    cdef RouteShadow one
-    cdef Version version
-    for number, share, epoch, settings in shadows[:kMostShadows]:
-        version = versions.get(number)
-        if version is not None:
-            one.share, one.shadow = share, shadow_in_force(version, epoch, settings)
-            route.shadows.push_back(one)
-            in_force[version] = epoch
-
-
-cdef add_fallbacks(ModelRoute* route, dict versions, fallbacks):
-    """versions: those that are ready, by number."""
-    cdef FallbackStep step
-    cdef ConstantOutput output
-    cdef Version version
-    cdef bytes datatype
-    cdef int axis
-    for on, number, model, constant, told in fallbacks:
-        version = versions.get(number)
-        step.on, step.model, step.told = 0, model.encode(), told.encode()
-        for kind in on:
-            step.on |= {"error": kOnError, "invalid": kOnInvalid, "unavailable": kOnUnavailable}[kind]
-        step.version = version.native if version is not None else NULL
-        step.constant.clear()
-        for name, datatype, shape, raw in constant:
-            output.name, output.raw, output.dtype = name, raw, datatype_of(string_view(<const char*> datatype, len(datatype)))
-            output.shape.rank = len(shape)
-            for axis in range(len(shape)):
-                output.shape.dims[axis] = shape[axis]
-            step.constant.push_back(output)
-        route.fallbacks.push_back(step)
 
 
 cdef class Server:
@@ -259,48 +201,14 @@ cdef class Server:
                 raise OSError("cannot create threads")
 
     def publish(self, table, bint complete=True) -> None:
-        """Swaps the route table: (model, versions, standard version or None, labels, and perhaps (shares, rules, shadows), generation,
-        fallbacks) each. Visible to the next request.
+        """Swaps the route table: a RouteEntry for each model. Visible to the next request.
 
-        complete: what is not in it is not there; until then it is said to be loading. shares: (end slot, version number), ascending.
-        rules: (of_header, name, value, version number). shadows: (version number, share of 10,000, epoch: another begins anew, settings).
-        fallbacks: (failures that it is for, version number or '', other model or '', outputs, what is told),
-        outputs: (name, datatype, shape, raw), none: they are not constant.
+        complete: what is not in it is not there; until then it is said to be loading.
         """
-        cdef RouteTable* fresh = new RouteTable()
         cdef const RouteTable* old = self.shared.table.load()
-        cdef ModelRoute* route
-        cdef pair[string, VersionPointer] entry
-        cdef Version version, standard
-        fresh.complete = complete
+        cdef Version version
         all_routed, epochs = set(), {}
-        watched = set()
-        for name, versions, default, labels, *routing in table:
-            route = new ModelRoute()
-            route.name = name.encode()
-            route.set_seed()
-            by_number = {}
-            for version in versions:
-                all_routed.add(version)
-                by_number[version.version] = version
-                entry.first, entry.second = version.native.version, version.native
-                route.versions.push_back(entry)
-                for label, number in labels.items():
-                    if number == version.version:
-                        entry.first = label.encode()
-                        route.labels.push_back(entry)
-            standard = default
-            if standard is not None:
-                route.standard = standard.native
-            if routing:
-                (shares, rules, shadows), route.generation, fallbacks = routing
-                add_routing(route, by_number, shares, rules)
-                add_shadows(route, by_number, shadows, epochs)
-                add_fallbacks(route, by_number, fallbacks)
-                watched.update(key.encode() for of_header, key, *_ in rules if of_header)
-            fresh.insert(route)
-        for key in sorted(watched):
-            fresh.watched.push_back(key)
+        cdef RouteTable* fresh = new_table(table, complete, all_routed, epochs)
         if epochs and self.started and not start_shadows(&self.shared.shadows):
             raise OSError("cannot create threads")
         self.shared.shadows.active.store(bool(epochs))

@@ -5,7 +5,7 @@ from libcpp.vector cimport vector
 
 from batchmill.core.batch cimport Scratch, gather, scatter
 from batchmill.core.message cimport Encoding, InferRequest, RequestedOutput
-from batchmill.core.queue cimport same_key
+from batchmill.core.queue cimport same_shape
 from batchmill.core.router cimport ModelVersion, new_padding
 from batchmill.core.signature cimport check as check_request
 from batchmill.core.status cimport Status
@@ -111,7 +111,7 @@ def run_batch(inputs, outputs, padding, requests, model) -> tuple:
             request.encoding = Encoding.kProto
             if made.requests.size() > 1:
                 made.requests[made.requests.size() - 2].next = request
-            if not same_key(request, made.requests[0]):
+            if not same_shape(request, made.requests[0]):
                 raise LookupError("another sub-queue")
             rows += request.rows
         if not gather(&made.version, made.requests[0], made.requests.size(), scratch):

@@ -98,9 +98,19 @@ constexpr uint32_t kSlots = 10000;     // that keys are spread over
 
 // A request whose header or parameter `name` is `value` goes to that version.
 struct RouteRule {
-    bool of_header = false;
+    uint64_t header = 0;               // its key, as WatchedHeaders has it; 0: it is a parameter
     std::string name, value, number;
     Version* version = nullptr;        // null: it is not ready
+
+    bool fits(const InferRequest* request) const {
+        if (header) {
+            const std::string* given = request->notes ? request->notes->watched_value(header) : nullptr;
+            return given && *given == value;
+        }
+        const auto& texts = request->texts_given;  // the last of a name counts, as in protobuf and JSON
+        auto given = std::find_if(texts.rbegin(), texts.rend(), [this](const auto& one) { return one.first == name; });
+        return given != texts.rend() && given->second == value;
+    }
 };
 
 // The slots from the end of the share before it up to `end` are the version's.
@@ -160,6 +170,12 @@ struct ModelRoute {
         thread_local uint64_t state = mixed(reinterpret_cast<uintptr_t>(&state) ^ static_cast<uint64_t>(std::chrono::steady_clock::now().time_since_epoch().count()));
         return mixed(state += 0x9E3779B97F4A7C15u);
     }
+    // The first of them; null: none fits.
+    const RouteRule* fitting_rule(const InferRequest* request) const {
+        for (const RouteRule& one : rules)
+            if (one.fits(request)) return &one;
+        return nullptr;
+    }
     static uint32_t slot_of(uint64_t hash) { return static_cast<uint32_t>((hash >> 32) * kSlots >> 32); }
     Version* share_of(std::string_view key) const {
         uint32_t slot = slot_of(key.empty() ? drawn() : mixed(fnv(seed, key)));
@@ -181,7 +197,7 @@ struct ModelRoute {
 struct RouteTable {
     std::vector<std::unique_ptr<ModelRoute>> routes;
     std::unordered_map<std::string_view, const ModelRoute*> models;
-    std::vector<std::string> watched;  // names of headers that rules ask for, in lower case
+    WatchedHeaders watched;
     bool complete = true;  // false while the server starts: what is not here may still come
 
     void insert(ModelRoute* route) {

@@ -12,6 +12,7 @@ from batchmill.core.breaker cimport Breaker
 from batchmill.core.comparison cimport Disagreement, OutputFigures, RunningMoments, Tolerance
 from batchmill.core.histogram cimport Counter, VersionStats
 from batchmill.core.message cimport InferRequest, NativeVersion
+from batchmill.core.notes cimport WatchedHeaders
 from batchmill.core.ort_api cimport OrtRunOptions
 from batchmill.core.padding cimport Padding
 from batchmill.core.predictor cimport RunTimes
@@ -127,7 +128,7 @@ cdef extern from "router.hpp" namespace "batchmill" nogil:
     uint32_t kSlots
 
     cdef cppclass RouteRule:
-        cpp_bool of_header
+        uint64_t header
         string name, value, number
         ModelVersion* version
 
@@ -161,6 +162,7 @@ cdef extern from "router.hpp" namespace "batchmill" nogil:
         vector[FallbackStep] fallbacks
         uint32_t generation
         void set_seed()
+        const RouteRule* fitting_rule(const InferRequest* request)
         ModelVersion* share_of(string_view key)
         void draw_shadows(InferRequest* request)
 
@@ -168,7 +170,7 @@ cdef extern from "router.hpp" namespace "batchmill" nogil:
 
     cdef cppclass RouteTable:
         vector[unique_ptr[ModelRoute]] routes
-        vector[string] watched
+        WatchedHeaders watched
         cpp_bool complete
         void insert(ModelRoute* route)
         const ModelRoute* find(string_view name)

@@ -62,37 +62,9 @@ cdef bint bad_version(InferRequest* request) noexcept nogil:
     return False
 
 
-cdef string_view text_given(const InferRequest* request, const RouteRule* rule, bint* found) noexcept nogil:
-    cdef const string* value
-    cdef string_view name = string_view(rule.name.data(), rule.name.size())
-    cdef size_t index
-    found[0] = True
-    if rule.of_header:
-        value = request.notes.watched_value(name) if request.notes != NULL else NULL
-        if value != NULL:
-            return string_view(value.data(), value.size())
-    else:
-        for index in range(request.texts_given.size()):
-            if request.texts_given[index].first == name:
-                return request.texts_given[index].second
-    found[0] = False
-    return name
-
-
-cdef const RouteRule* fitting_rule(const ModelRoute* route, const InferRequest* request) noexcept nogil:
-    cdef size_t index
-    cdef bint found
-    cdef string_view value
-    for index in range(route.rules.size()):
-        value = text_given(request, &route.rules[index], &found)
-        if found and value == string_view(route.rules[index].value.data(), route.rules[index].value.size()):
-            return &route.rules[index]
-    return NULL
-
-
 cdef ModelVersion* routed_version(const ModelRoute* route, InferRequest* request) noexcept nogil:
     """Of a request that names no version. NULL: request.status says why there is none."""
-    cdef const RouteRule* rule = fitting_rule(route, request) if route.rules.size() else NULL
+    cdef const RouteRule* rule = route.fitting_rule(request)
     cdef ModelVersion* version
     cdef string text
     request.routed = True

@@ -16,7 +16,7 @@ from batchmill.core.message cimport InferRequest, Mirror
 from batchmill.core.mirror cimport enter
 from batchmill.core.ort cimport delete_run_options, new_run_options, set_terminate
 from batchmill.core.predictor cimport Estimate, find, width_of
-from batchmill.core.queue cimport same_key
+from batchmill.core.queue cimport same_shape
 from batchmill.core.router cimport ModelVersion, Shadow
 from batchmill.core.shadow_figures cimport count_error
 from batchmill.core.shadow_run cimport own_ns, run_batch, settle_back
@@ -216,7 +216,7 @@ cdef InferRequest* take_batch(Lane* lane, int64_t most, int64_t* rows, int64_t* 
     while lane.waiting.size() and rows[0] < most and skipped.size() < SKIPS:
         request = lane.waiting.front()
         lane.waiting.pop_front()
-        if rows[0] + request.rows <= most and same_key(batch, request):
+        if rows[0] + request.rows <= most and same_shape(batch, request):
             request.next = NULL
             last.next = request
             last = request

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
 
+from batchmill.core.route_table import RouteEntry
 from batchmill.registry.naming import Naming
 from batchmill.registry.settings import PREVIOUS, Fallback
 from batchmill.registry.status import ModelStatus
@@ -12,13 +12,13 @@ from batchmill.rollout.shadow import native, reason_against
 from batchmill.rollout.split import among, shares_of
 
 
-def entry_of(model: ModelStatus) -> tuple[Any, ...]:
+def entry_of(model: ModelStatus) -> RouteEntry:
     """As Server.publish() takes it. Shares of versions that are not ready go to those that are; see ModelStatus.pick()."""
     name, served, standard, labels = model.route()
     fallbacks, naming, ready = model.settings.fallbacks, model.naming, {version.version for version in served}
     shadows = [native(model, shadow) for shadow in naming.shadows if not reason_against(model, shadow)]
     if not (naming.shares or naming.rules or naming.generation or fallbacks or shadows):
-        return name, served, standard, labels
+        return RouteEntry(name, served, standard, labels)
     shares = (among(naming.shares, ready) or among(naming.fallback, ready)) if standard else ()
     if len(shares) == 1:  # one has all: no key needs a slot
         ((_, alone),) = shares
@@ -27,7 +27,7 @@ def entry_of(model: ModelStatus) -> tuple[Any, ...]:
     before = previous(naming, ready, standard.version if standard else "")
     steps = [(("unavailable", *one.when), before if one.version == PREVIOUS else one.version, one.model, outputs_of(one), told(one, before))
              for one in fallbacks]
-    return name, served, standard, labels, (shares, rules, shadows), naming.generation, steps
+    return RouteEntry(name, served, standard, labels, shares=shares, rules=rules, shadows=shadows, generation=naming.generation, fallbacks=steps)
 
 
 def previous(naming: Naming, ready: Collection[str], standard: str) -> str:
