@@ -67,7 +67,7 @@ def test_a_flood_is_served_in_part_and_does_not_count_against_a_calm_caller_besi
     assert (told["done_ns"] > 0).all(), "some were never answered"
     assert set(np.unique(told["status"])) <= {open_loop.OK, open_loop.RESOURCE_EXHAUSTED, open_loop.DEADLINE_EXCEEDED, open_loop.UNAVAILABLE}
     ok = told["status"] == open_loop.OK
-    assert ok.sum() > 0.02 * len(told)
+    assert ok.sum() > 500, "how many depends on the machine: where it takes all to read what is refused, a few"
     assert (told["status"] == open_loop.RESOURCE_EXHAUSTED).sum() > 0.02 * len(told)
     assert len(answers) >= 2 * PIPELINED
     assert not [body for _, body in answers if b"behind" in body], "others' requests have waited in their sockets, his have not"

@@ -24,7 +24,7 @@ from . import models
 from .server import ServerProcess
 from .test_hot import ROW, wait_for
 from .test_rich_status import details_of
-from .test_routes import call, version_of, versions_of
+from .test_routes import version_of, versions_of
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 BASE, KEY = "/admin/models/linear", "a-secret-of-16-characters"
@@ -51,7 +51,7 @@ def registry(tmp_path):
 @pytest.fixture
 def server(registry):
     with ServerProcess(registry) as running:
-        assert call(running, f"{BASE}/promote", "POST", {"version": "1"})[0] == 200
+        assert running.call(f"{BASE}/promote", "POST", {"version": "1"})[0] == 200
         wait_for(lambda: version_of(running) == "1")
         yield running
 
@@ -89,27 +89,27 @@ def test_a_rollout_is_started_looked_at_and_approved_with_a_plan_of_types(server
     list(versions_of(server, [BODY] * 400))
     wait_for(lambda: admin.GetRollout(pb.GetRolloutRequest(model="linear")).decision.outcome == pb.Decision.AWAIT_APPROVAL)
     assert admin.ApproveRollout(pb.ApproveRolloutRequest(model="linear")).approved
-    message, rest = rolled(admin, pb.Rollout.COMPLETED), call(server, f"{BASE}/rollout")[1]
+    message, rest = rolled(admin, pb.Rollout.COMPLETED), server.call(f"{BASE}/rollout")[1]
     assert lost(rest, message) == []
     assert {gate.gate: gate.verdict for gate in message.decision.gates}.keys() == {"error_rate.at_most"}
-    assert call(server, f"{BASE}/route")[1]["weights"] == {"2": 100}
-    entries = call(server, "/admin/audit?action=rollout")[1]["entries"]
+    assert server.call(f"{BASE}/route")[1]["weights"] == {"2": 100}
+    entries = server.call("/admin/audit?action=rollout")[1]["entries"]
     assert [(one["action"], one["actor"].partition(":")[0]) for one in reversed(entries)] == [
         ("rollout.started", "rollout"), ("rollout.start", "ipv4"), ("rollout.approved", "rollout"), ("rollout.approve", "ipv4"),
         ("rollout.promoted", "rollout"), ("rollout.completed", "rollout")]  # fmt: skip
 
 
 def test_a_rollout_without_a_plan_has_the_default_one_and_is_aborted(server, admin):
-    assert call(server, f"{BASE}/rollout", "POST", {"version": "2"})[0] == 200
+    assert server.call(f"{BASE}/rollout", "POST", {"version": "2"})[0] == 200
     default = admin.AbortRollout(pb.AbortRolloutRequest(model="linear")).plan
-    assert lost(call(server, f"{BASE}/rollout")[1], admin.GetRollout(pb.GetRolloutRequest(model="linear"))) == []
+    assert lost(server.call(f"{BASE}/rollout")[1], admin.GetRollout(pb.GetRolloutRequest(model="linear"))) == []
     told = admin.StartRollout(pb.StartRolloutRequest(model="linear", version="2"))
     assert told.plan == default
     assert told.step == "shadow 100%"
-    assert call(server, f"{BASE}/shadow")[1]["shadows"][0]["version"] == "2"
+    assert server.call(f"{BASE}/shadow")[1]["shadows"][0]["version"] == "2"
     told = admin.AbortRollout(pb.AbortRolloutRequest(model="linear"))
     assert (told.status, [*told.reasons], told.HasField("ended_s")) == (pb.Rollout.ABORTED, ["aborted by a call"], True)
-    assert call(server, f"{BASE}/shadow")[1]["shadows"] == []
+    assert server.call(f"{BASE}/shadow")[1]["shadows"] == []
     again = admin.StartRollout(pb.StartRolloutRequest(model="linear", version="2", plan=told.plan))
     assert again.plan == told.plan, "a plan that was told can be given"
 
@@ -122,7 +122,7 @@ def test_a_rollout_without_a_plan_has_the_default_one_and_is_aborted(server, adm
     ({"version": ""}, {"version": ""}), ({"version": "9"}, {"version": "9"}), ({"version": "1"}, {"version": "1"}),
 ])  # fmt: skip
 def test_a_rollout_that_is_refused_is_refused_with_the_text_of_rest(server, admin, request_, body):
-    status, answer = call(server, f"{BASE}/rollout", "POST", body)
+    status, answer = server.call(f"{BASE}/rollout", "POST", body)
     code, reason, text = refused(admin.StartRollout, pb.StartRolloutRequest(model="linear", **request_))
     assert (status, code, reason) in ((400, "INVALID_ARGUMENT", "INVALID_REQUEST"), (404, "NOT_FOUND", "NOT_FOUND"))
     assert text == answer["error"]
@@ -149,20 +149,20 @@ def test_a_shadow_is_set_tells_what_it_finds_and_stops(server, admin):
     assert (one.version, one.share, one.rtol, one.atol, one.keep, one.agree_by, one.redact) == ("3", 1, 0.01, 1e-5, 5, pb.Shadow.TOLERANCE, False)
     list(versions_of(server, [BODY] * 100))
     settled(admin, 100)
-    message, rest = admin.GetShadow(pb.GetShadowRequest(model="linear")), call(server, f"{BASE}/shadow")[1]
+    message, rest = admin.GetShadow(pb.GetShadowRequest(model="linear")), server.call(f"{BASE}/shadow")[1]
     assert lost(rest, message) == []
     assert message.shadows[0].state == pb.Shadow.MIRRORS
     assert message.shadows[0].agreement.interval.high < 0.5
     assert message.shadows[0].outputs["y"].max_rel == pytest.approx(1 / 3, rel=1e-5)
     worst = [*admin.GetWorstShadow(pb.GetWorstShadowRequest(model="linear"))]
-    assert [lost({"version": "3", **one}, other) for one, other in zip(call(server, f"{BASE}/shadow/worst")[1]["worst"]["3"], worst, strict=True)] == [[]] * 5
+    assert [lost({"version": "3", **one}, other) for one, other in zip(server.call(f"{BASE}/shadow/worst")[1]["worst"]["3"], worst, strict=True)] == [[]] * 5
     said = np.frombuffer(worst[0].candidate[0].raw, np.float32) / np.frombuffer(worst[0].answered[0].raw, np.float32)
     np.testing.assert_allclose(said, 1.5, rtol=1e-5)
     admin.SetShadow(pb.SetShadowRequest(model="linear", version="2"))
     assert [*admin.GetWorstShadow(pb.GetWorstShadowRequest(model="linear", version="2"))] == []
     assert [one.version for one in admin.StopShadow(pb.StopShadowRequest(model="linear", version="3")).shadows] == ["2"]
     assert [*admin.StopShadow(pb.StopShadowRequest(model="linear")).shadows] == []
-    entries = call(server, "/admin/audit?action=shadow")[1]["entries"]
+    entries = server.call("/admin/audit?action=shadow")[1]["entries"]
     assert [one["action"] for one in reversed(entries)] == ["shadow.set", "shadow.set", "shadow.stopped", "shadow.stopped"]
 
 
@@ -181,26 +181,26 @@ def test_disagreements_come_one_by_one_so_that_all_of_them_may_be_larger_than_a_
 
 
 @pytest.mark.parametrize(("request_", "body"), [
-    ({"version": "9"}, {"version": "9"}), ({"version": "1"}, {"version": "1"}), ({"version": "2", "share": 0}, {"version": "2", "share": 0}),
+    ({"version": "9"}, {"version": "9"}), ({"version": "1"}, {"version": "1"}), ({"version": "2", "share": 0}, {"version": "2", "share": 0.0}),
     ({"version": "2", "keep": 65}, {"version": "2", "keep": 65}), ({}, {}),
 ])  # fmt: skip
 def test_a_shadow_that_is_refused_is_refused_with_the_text_of_rest(server, admin, request_, body):
-    status, answer = call(server, f"{BASE}/shadow", "PUT", body)
+    status, answer = server.call(f"{BASE}/shadow", "PUT", body)
     told = refused(admin.SetShadow, pb.SetShadowRequest(model="linear", **request_))
     assert (status, *told) == (400, "INVALID_ARGUMENT", "INVALID_REQUEST", answer["error"])
-    assert refused(admin.StopShadow, pb.StopShadowRequest(model="linear"))[2] == call(server, f"{BASE}/shadow", "DELETE")[1]["error"]
+    assert refused(admin.StopShadow, pb.StopShadowRequest(model="linear"))[2] == server.call(f"{BASE}/shadow", "DELETE")[1]["error"]
 
 
 def test_the_trail_is_listed_verified_and_exported_as_over_rest(server, admin):
     for size in (8, 16):
-        assert call(server, f"{BASE}/tuning", "PATCH", {"batching": {"max_batch_size": size}})[0] == 200
+        assert server.call(f"{BASE}/tuning", "PATCH", {"batching": {"max_batch_size": size}})[0] == 200
     admin.SetShadow(pb.SetShadowRequest(model="linear", version="2"))
     wait_for(lambda: admin.ListAudit(pb.ListAuditRequest()).state.HasField("verified"))  # after the files have been hashed, at the start
-    rest = call(server, "/admin/audit?limit=1000")[1]
+    rest = server.call("/admin/audit?limit=1000")[1]
     assert lost(rest, admin.ListAudit(pb.ListAuditRequest(limit=1000))) == []
     for filters in ({"model": "linear", "action": "tuning"}, {"since": "1h", "limit": 3}, {"before": 5, "limit": 2}, {"since": "2999-01-01"}):
         query = "&".join(f"{key}={value}" for key, value in filters.items())
-        assert lost(call(server, f"/admin/audit?{query}")[1], admin.ListAudit(pb.ListAuditRequest(**filters))) == []
+        assert lost(server.call(f"/admin/audit?{query}")[1], admin.ListAudit(pb.ListAuditRequest(**filters))) == []
     newest = admin.ListAudit(pb.ListAuditRequest(action="tuning.set", limit=1)).entries[0]
     assert newest.after.struct_value["batching.max_batch_size"] == 16
     head = admin.GetAuditHead(pb.GetAuditHeadRequest())
@@ -221,7 +221,7 @@ def test_the_trail_is_listed_verified_and_exported_as_over_rest(server, admin):
 def test_a_wrong_question_to_the_trail_is_refused_with_the_text_of_rest(server, admin, method, request_, query):
     code, reason, text = refused(getattr(admin, method), request_)
     assert (code, reason) == ("INVALID_ARGUMENT", "INVALID_REQUEST")
-    assert text == (call(server, f"/admin/audit{query}")[1]["error"] if query else "before: -1 given, a whole number wanted")
+    assert text == (server.call(f"/admin/audit{query}")[1]["error"] if query else "before: -1 given, a whole number wanted")
 
 
 def test_changes_and_the_worst_want_the_key_and_the_rest_does_not(registry, tmp_path):
@@ -247,7 +247,7 @@ def test_without_a_key_callers_behind_a_proxy_may_look_alone(admin):
 
 def test_a_model_that_is_not_there_is_told_as_over_rest(server, admin):
     texts = {refused(getattr(admin, name), request)[2] for name, request in CALLS.items()}
-    assert texts == {call(server, "/admin/models/none/shadow")[1]["error"]}
+    assert texts == {server.call("/admin/models/none/shadow")[1]["error"]}
 
 
 def test_a_client_without_stubs_learns_all_calls_by_reflection(server):

@@ -66,8 +66,7 @@ class Mill:
         self.models, self.complete = models, complete
         if "m" in models and models["m"].ready():
             entry = entry_of(models["m"])
-            shares = entry[4][0] if len(entry) > 4 else ()
-            self.tables.append({version for _, version in shares} or {entry[2] and entry[2].version})
+            self.tables.append({version for _, version in entry.shares} or {entry.standard and entry.standard.version})
 
     def note(self, action, model, version, about):
         self.events.append((action, version, about.get("reason", "")))
@@ -471,6 +470,8 @@ def test_files_that_change_while_it_runs_begin_another_rollout(mill):
     m.write(2)
     m.turn()
     m.conductor.tick(m.models)
+    assert m.status == "running", "until the traffic is where it was"
+    m.turn()
     assert (m.status, "have changed" in m.conductor.told("m")["reasons"][0]) == ("aborted", True)
     m.go(5)
     assert (m.status, m.started, m.answers) == ("completed", ["2", "2"], "2")

@@ -156,8 +156,10 @@ class Conductor:
         if rollout is None:
             raise NotFound(f"there is no rollout of model {name[:200]!r}")
         decision = self._decisions.get(name)
+        # Who reads that it has ended relies on the traffic.
+        status = RUNNING if self._is_moving(name) and rollout.status != COMPLETED else rollout.status
         return {
-            "model": name, "status": rollout.status, "incumbent": rollout.incumbent, "candidate": rollout.candidate,
+            "model": name, "status": status, "incumbent": rollout.incumbent, "candidate": rollout.candidate,
             "step": rollout.step.name, "steps": [step.name for step in rollout.plan.steps], "reasons": [*rollout.reasons],
             "started_s": rollout.started_s, "ended_s": rollout.ended_s or None, "approved": rollout.progress.approved,
             "decision": decision.as_dict() if decision else None, "plan": rollout.plan.as_dict(), "by": rollout.by, **waiting,
