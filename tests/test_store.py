@@ -107,6 +107,33 @@ def test_without_a_folder_it_is_kept_in_memory_alone(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == []
 
 
+def test_what_is_asked_is_done_after_what_was_put_before_though_that_came_in_the_middle_of_a_write(store, monkeypatch):
+    write, asked = module.write, []
+
+    def interrupted(file, pending):
+        write(file, pending)
+        if not asked:
+            store.put(TUNING, "b", 2)
+            asked.append(store.ask(lambda file: file.execute("SELECT value FROM kept WHERE key = 'b'").fetchall()))
+
+    monkeypatch.setattr(module, "write", interrupted)
+    store.put(TUNING, "a", 1)
+    store.ask(lambda _: None).result(30)
+    assert asked[0].result(30) == [("2",)]
+
+
+def test_what_is_put_together_is_written_together(store, monkeypatch):
+    write, written = module.write, []
+    monkeypatch.setattr(module, "write", lambda file, pending: (written.append({*pending}), write(file, pending)))
+    store.ask(lambda _: None).result(30)
+    with store.together():
+        store.put(TUNING, "a", 1)
+        store.ask(lambda _: None)  # which has the thread look, as soon as it may
+        store.put(TUNING, "b", 2)
+    store.ask(lambda _: None).result(30)
+    assert written == [{(TUNING, "a"), (TUNING, "b")}]
+
+
 def test_those_not_used_for_longest_go_when_there_are_too_many(tmp_path, monkeypatch):
     monkeypatch.setitem(module.MOST, RUNS, 3)
     store = opened(tmp_path)

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -112,6 +113,11 @@ class Store:
         with self._change:
             self._set(kind, key, row)
             self._prune(kind)
+
+    def together(self) -> AbstractContextManager[object]:
+        """What is put within is written all or not at all, whatever ends the process."""
+        self._is_read.wait()
+        return self._change
 
     def delete(self, kind: str, key: str) -> None:
         self._is_read.wait()
@@ -215,10 +221,10 @@ class Store:
             with self._change:
                 self._change.wait_for(lambda: self._is_new or self._asked or self._closing)
                 pending, self._pending, self._is_new = self._pending, {}, False
-                closing, is_asked = self._closing, bool(self._asked)
+                closing, asked = self._closing, len(self._asked)  # who asks later may have put something that is not in pending
             problem = None
             try:
-                if pending or is_asked:
+                if pending or asked:
                     file = file or opened(path)
                 if file and pending:
                     write(file, pending)
@@ -230,16 +236,16 @@ class Store:
                     failed = True
                 with self._change:
                     self._pending = pending | self._pending
-            self._do_what_is_asked(file, problem)
+            self._do_what_is_asked(file, problem, asked)
             if closing:
                 break
         if file:
             file.close()
 
-    def _do_what_is_asked(self, file: sqlite3.Connection | None, problem: Exception | None) -> None:
-        """problem: why there is no file, where there is none."""
+    def _do_what_is_asked(self, file: sqlite3.Connection | None, problem: Exception | None, count: int) -> None:
+        """So many of it, the first. problem: why there is no file, where there is none."""
         with self._change:
-            asked, self._asked = self._asked, []
+            asked, self._asked = self._asked[:count], self._asked[count:]
         for work, done in asked:
             try:
                 if file is None:
