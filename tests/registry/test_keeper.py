@@ -7,6 +7,7 @@ import pytest
 from batchmill.core import ort
 from batchmill.errors import InternalError, ModelError, NotFound, RegistryGone
 from batchmill.registry import keeper, layout
+from batchmill.registry.naming import of_file
 from e2e import models
 from reference.registry import WAIT_SECS, Kept
 
@@ -67,6 +68,16 @@ def test_what_is_unloaded_stays_so_whatever_changes_in_its_folder(root):
         assert ready(kept) == "b1c1"
         load(kept, "a")
         assert ready(kept) == "a2b1c1"
+
+
+def test_what_is_changed_of_the_names_of_a_model_that_is_out_of_service_is_told(root):
+    labels = {}
+    with Kept(root, naming=lambda name, settings: of_file(dict(labels))) as kept:
+        kept.wait(lambda _: kept.complete)
+        kept.keeper.unload("a").result(WAIT_SECS)
+        kept.keeper.change("a", lambda status, present: labels.update(stable="1")).result(WAIT_SECS)
+        assert kept.models["a"].naming.labels == {"stable": "1"}
+        assert kept.models["a"].held
 
 
 def test_a_removed_model_serves_until_it_is_asked_for(root):

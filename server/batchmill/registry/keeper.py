@@ -367,7 +367,9 @@ class Keeper:
     def _change_called(self, name: str, done: Future[None], act: Callable[[ModelStatus, Collection[int]], None]) -> None:
         entry = self._known(name)
         act(entry.status, {*entry.folder.versions, *map(int, entry.status.versions)})
-        if not entry.status.held:
+        if entry.status.held:
+            entry.status.naming = self._naming(name, entry.status.settings)
+        else:
             self._reconcile(entry)
         self._publication.changed = True
         self._publication.tell(done)
