@@ -172,3 +172,42 @@ def test_what_is_told_of_answers_is_evidence_and_goes_on_when_the_versions_count
     told["2"] = told["2"].plus(Moments(3, 1.0, 0.0))
     world.serve(1, 10)
     assert (counted().count, counted().mean) == (10, pytest.approx(1.0))
+
+
+def test_a_process_that_ends_before_the_traffic_is_back_has_not_ended_the_rollout(world):
+    world.conductor.start(world.model, "2", PLAN).result(0)
+    world.conductor._move = lambda name, act: Future()  # the registry's thread does not come to it
+    world.conductor.abort(world.model)
+    assert world.status == "aborted"
+    world.begin()
+    assert (world.status, world.weights) == ("running", {"1": 90, "2": 10})
+    world.conductor.abort(world.model).result(0)
+    world.begin()
+    assert (world.status, world.weights) == ("aborted", {"1": 100})
+    assert world.told == ["rollout.started", "rollout.aborted"]
+
+
+def test_a_rollout_whose_traffic_cannot_be_given_back_goes_on_until_it_can(world):
+    def refuse(name, act):
+        done = Future()
+        done.set_exception(NotFound("the registry has no model m"))
+        return done
+
+    world.conductor.start(world.model, "2", PLAN).result(0)
+    world.conductor._move = refuse
+    world.serve(1, 500, errors=100)
+    assert (world.status, world.weights) == ("running", {"1": 90, "2": 10})
+    world.conductor._move = world.move
+    world.serve(1, 0)
+    assert (world.status, world.weights) == ("rolled_back", {"1": 100})
+    assert world.told == ["rollout.started", "rollout.rolled_back"]
+
+
+def test_a_rollout_does_not_begin_while_the_one_before_gives_the_traffic_back(world):
+    acts = []
+    world.conductor.start(world.model, "2", PLAN).result(0)
+    world.conductor._move = lambda name, act: acts.append(act) or Future()
+    world.conductor.abort(world.model)
+    with pytest.raises(InvalidRequest, match="just being given back"):
+        world.conductor.start(world.model, "2", PLAN)
+    assert len(acts) == 1

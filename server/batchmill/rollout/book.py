@@ -43,7 +43,9 @@ class Book:
     def changed(
         self, change: Change, note: Callable[[Routing, Routing], None] | None = None
     ) -> Callable[[ModelStatus, Collection[int]], None]:
-        """For Keeper.change(). note: gets what was and what is. Raises InvalidRequest when it names versions that the model does not have."""
+        """For Keeper.change(). note: gets what was and what is; what it puts is written with the route, or neither is. Raises InvalidRequest
+        when it names versions that the model does not have.
+        """
 
         def act(status: ModelStatus, present: Collection[int]) -> None:
             before, standard = self.routing(status.name), status.pick()
@@ -57,9 +59,10 @@ class Book:
                 raise InvalidRequest(f"model {status.name} has no version {missing[0]}; it has {there}")
             self._routings[status.name] = after
             self._counts[status.name] = {number: version.served.routed for number, version in status.versions.items() if version.served}
-            self._store.put(ROUTE, status.name, routings.to_json(after))
-            if note:
-                note(before, after)
+            with self._store.together():
+                self._store.put(ROUTE, status.name, routings.to_json(after))
+                if note:
+                    note(before, after)
             log.info("route_changed", name=status.name, **routings.summary(after))
 
         return act

@@ -106,16 +106,15 @@ class Conductor:
         self._moving: dict[str, Future[None]] = {}
         self._waiting: dict[str, tuple[Waiting, ...]] = {}  # of all models with a rollout policy
         for model, kept in store.all(ROLLOUT).items():
-            try:
-                self._rollouts[model] = Rollout.from_json(kept)
-            except (KeyError, TypeError, ValueError, InvalidRequest) as error:
-                log.warning("rollout_ignored", name=model, reason=f"what was kept of it cannot be read: {error!r}")
+            self._read(model, kept)
 
     # Calls.
     def start(self, model: ModelStatus, candidate: str, plan: Plan, by: str = CALL) -> Future[None]:
         """Done when its first step is in force. Raises InvalidRequest or NotFound."""
-        if (running := self._rollouts.get(model.name)) and running.status == RUNNING:
+        if (running := self._last(model.name)) and running.status == RUNNING:
             raise InvalidRequest(f"a rollout of version {running.candidate} runs already: abort it first")
+        if self._is_moving(model.name):
+            raise InvalidRequest("the traffic is just being given back by the rollout before: try again")
         standard, found = model.pick(), model.versions.get(candidate)
         if found is None:
             raise NotFound(f"model {model.name} has no version {candidate}; it has {', '.join(model.versions)}")
@@ -148,7 +147,7 @@ class Conductor:
 
     def told(self, name: str) -> dict[str, Any]:
         """The last rollout of a model and how it stands; what waits. NotFound: there was none, and no policy begins one."""
-        rollout = self._rollouts.get(name)
+        rollout = self._last(name)
         waiting = {"waiting": [asdict(one) for one in self._waiting.get(name, ())]}
         if rollout is None and name in self._waiting:
             return {"model": name, "status": NONE, "incumbent": "", "candidate": "", "step": "", "steps": [], "reasons": [], "started_s": None,
@@ -173,9 +172,9 @@ class Conductor:
     def tick(self, models: Mapping[str, ModelStatus]) -> None:
         """Every now and then, as often as one likes."""
         self._waiting = {name: waiting for name, waiting in self._waiting.items() if name in models and models[name].settings.rollout}
-        for name, rollout in [*self._rollouts.items()]:
-            model = models.get(name)
-            if model is None or self._is_moving(name):
+        for name in [*self._rollouts]:
+            model, rollout = models.get(name), self._last(name)
+            if model is None or rollout is None or self._is_moving(name):
                 continue
             if rollout.status == RUNNING:
                 self._look(model, rollout)
@@ -187,7 +186,7 @@ class Conductor:
 
     def _follow_policy(self, model: ModelStatus, plan: Plan) -> None:
         """Begins with the next version, once nothing moves any more, and tells why others wait."""
-        rollout, routing, standard = self._rollouts.get(model.name), self._book.routing(model.name), model.pick()
+        rollout, routing, standard = self._last(model.name), self._book.routing(model.name), model.pick()
         before = self._waiting.setdefault(model.name, ())
         if standard is None or self._is_moving(model.name) or model.naming.generation != routing.generation:
             return  # the model as it was published last may be older than its route
@@ -268,23 +267,40 @@ class Conductor:
         return self._change(model.name, lambda routing, standard: routings.with_seen(step(routing, standard), passed))
 
     def _end(self, model: ModelStatus, rollout: Rollout, status: str, reasons: tuple[str, ...]) -> Future[None]:
-        self._keep(model.name, replace(rollout, status=status, ended_s=self._clock(), reasons=reasons))
+        """Has ended once the traffic is back: both are written at once, and told then. See _last()."""
+        ended, name = replace(rollout, status=status, ended_s=self._clock(), reasons=reasons), model.name
         back, tried = routings.returned(rollout.origin, rollout.candidate, rollout.decided), {rollout.candidate: rollout.files}
-        done = self._change(model.name, lambda routing, standard: routings.with_seen(back(routing, standard), tried))
-        routing = self._book.routing(model.name)
-        weights = rollout.origin.weights if routing.decided == rollout.decided else routing.traffic.weights
-        self._told(f"rollout.{status}", model.name, rollout, {
-            "before": {"step": rollout.step.name}, "after": {"weights": dict(weights)}, "reason": "; ".join(reasons)})  # fmt: skip
-        return done
+
+        def note(_: Routing, after: Routing) -> None:
+            self._store.put(ROLLOUT, name, ended.to_json())
+            self._told(f"rollout.{status}", name, rollout, {
+                "before": {"step": rollout.step.name}, "after": {"weights": dict(after.traffic.weights)}, "reason": "; ".join(reasons)})  # fmt: skip
+
+        self._rollouts[name] = ended
+        return self._change(name, lambda routing, standard: routings.with_seen(back(routing, standard), tried), note)
 
     def _note_step(self, name: str, rollout: Rollout, decision: Decision) -> None:
         after = rollout.plan.steps[rollout.progress.step + 1].name
         self._told("rollout.promoted", name, rollout, {
             "before": {"step": rollout.step.name}, "after": {"step": after}, "reason": "; ".join(decision.reasons)})  # fmt: skip
 
-    def _change(self, name: str, change: Change) -> Future[None]:
-        self._moving[name] = self._move(name, self._book.changed(change))
+    def _change(self, name: str, change: Change, note: Callable[[Routing, Routing], None] | None = None) -> Future[None]:
+        self._moving[name] = self._move(name, self._book.changed(change, note))
         return self._moving[name]
+
+    def _last(self, name: str) -> Rollout | None:
+        """A model's last rollout. One whose traffic could not be given back, as its model is gone from the registry, has not ended."""
+        rollout, moved = self._rollouts.get(name), self._moving.get(name)
+        if rollout and rollout.status in (ROLLED_BACK, ABORTED) and moved and moved.done() and moved.exception():
+            del self._moving[name]
+            self._read(name, self._store.get(ROLLOUT, name))
+        return self._rollouts.get(name)
+
+    def _read(self, name: str, kept: Any) -> None:
+        try:
+            self._rollouts[name] = Rollout.from_json(kept)
+        except (KeyError, TypeError, ValueError, InvalidRequest) as error:
+            log.warning("rollout_ignored", name=name, reason=f"what was kept of it cannot be read: {error!r}")
 
     def _is_moving(self, name: str) -> bool:
         moving = self._moving.get(name)
@@ -299,7 +315,7 @@ class Conductor:
         self._note(action, name, rollout.candidate, about)
 
     def _running(self, name: str) -> Rollout:
-        rollout = self._rollouts.get(name)
+        rollout = self._last(name)
         if rollout is None or rollout.status != RUNNING:
             raise InvalidRequest(f"no rollout of model {name[:200]} runs")
         return rollout
