@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import Executor
 from pathlib import Path
 
+from batchmill.core import ort
+from batchmill.core.router import Version
 from batchmill.registry.keeper import Keeper
 from batchmill.registry.loader import adjust_version, load_version
 from batchmill.registry.status import ModelStatus
@@ -47,3 +50,28 @@ def first_pass(root: Path) -> dict[str, ModelStatus]:
     with Kept(root, watched=False) as kept:
         kept.wait(lambda _: kept.complete)
         return kept.models
+
+
+class Generation(Version):
+    """Can be referred to weakly, and knows what it was made from. may_end: its folder was removed, or it was unloaded.
+
+    half: its file was another one at the end of the load.
+    """
+
+    def __new__(cls, name: str, number: int, native: ort.Model, generation: int, half: bool = False) -> Generation:
+        made = super().__new__(cls, name, str(number), native, batched=False, fast_ok=False)
+        made.number, made.generation, made.half, made.may_end = number, generation, half, False
+        return made
+
+
+class Held(Executor):
+    """Runs what it is given when it is told to."""
+
+    def __init__(self) -> None:
+        self.tasks: list[Callable[[], None]] = []
+
+    def submit(self, task: Callable[[], None]) -> None:
+        self.tasks.append(task)
+
+    def shutdown(self, **_: object) -> None:
+        pass

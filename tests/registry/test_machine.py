@@ -10,7 +10,6 @@ import gc
 import shutil
 import tempfile
 import weakref
-from concurrent.futures import Executor
 from pathlib import Path
 
 import pytest
@@ -24,11 +23,11 @@ from batchmill.core import ort
 from batchmill.core.probe import Lease
 from batchmill.core.reactor import Server
 from batchmill.core.route_table import RouteEntry
-from batchmill.core.router import Version
 from batchmill.registry import settle, watch
 from batchmill.registry.keeper import Keeper
 from batchmill.registry.status import VersionStatus
 from e2e import models
+from reference.registry import Generation, Held
 
 MODELS, NUMBERS = ("a", "b"), (1, 2, 3)
 LABELLED = "b"          # has label "stable" on version 1
@@ -36,31 +35,6 @@ model = st.sampled_from(MODELS)
 number = st.sampled_from(NUMBERS)
 any_one = st.integers(0, 100)
 STEPS = st.lists(st.sampled_from([0.06, 0.5]), min_size=1, max_size=4)      # seconds
-
-
-class Generation(Version):
-    """Can be referred to weakly, and knows what it was made from. may_end: its folder was removed, or it was unloaded.
-
-    half: its file was another one at the end of the load.
-    """
-
-    def __new__(cls, name: str, number: int, native: ort.Model, generation: int, half: bool) -> Generation:
-        made = super().__new__(cls, name, str(number), native, batched=False, fast_ok=False)
-        made.number, made.generation, made.half, made.may_end = number, generation, half, False
-        return made
-
-
-class Held(Executor):
-    """Runs what it is given when it is told to."""
-
-    def __init__(self) -> None:
-        self.tasks = []
-
-    def submit(self, task):
-        self.tasks.append(task)
-
-    def shutdown(self, **_):
-        pass
 
 
 class Machine(RuleBasedStateMachine):

@@ -15,9 +15,20 @@ class Pacer:
 
 @disjoint_base
 class Lease:
-    def __new__(cls, server: Server, model: bytes, version: bytes = b"", label: bytes = b"") -> Lease: ...
+    def __new__(
+        cls,
+        server: Server,
+        model: bytes,
+        version: bytes = b"",
+        label: bytes = b"",
+        *,
+        headers: Iterable[tuple[bytes, bytes]] = (),
+        parameters: Iterable[tuple[bytes, bytes]] = (),
+    ) -> Lease: ...
     def is_on(self, version: Version) -> bool: ...
     def end(self) -> None: ...
+
+def versions_of(server: Server, model: bytes, keys: Iterable[bytes]) -> list[str]: ...
 
 def division_bytes(code: bytes) -> tuple[int, int]: ...
 def metrics_text(

@@ -4,6 +4,7 @@ import os
 
 from libc.stdint cimport int64_t, uint8_t
 from libcpp.string cimport string
+from libcpp.string_view cimport string_view
 from libcpp.utility cimport pair
 from libcpp.vector cimport vector
 
@@ -13,12 +14,13 @@ from batchmill.core.entrance cimport is_behind
 from batchmill.core.intake cimport Backlog, IoThread, Shared, count
 from batchmill.core.histogram cimport CloseReason, VersionStats, add
 from batchmill.core.message cimport InferRequest, NativeVersion
+from batchmill.core.notes cimport HeaderNotes
 from batchmill.core.pacer cimport Pacer as NativePacer, begin, end, look, read_account
 from batchmill.core.reactor cimport Server
 from batchmill.core.rehearsal cimport view
 from batchmill.core.runner cimport stamp
 from batchmill.core.router cimport (
-    ModelRoute, ModelVersion, RouteTable, Version, VersionPointer, pick as pick_version,
+    ModelRoute, ModelVersion, RouteTable, Shadow, Version, VersionPointer, pick as pick_version,
 )
 
 cdef extern from "trap.hpp" namespace "batchmill" nogil:
@@ -98,14 +100,29 @@ cdef class Pacer:
 
 
 cdef class Lease:
-    """A request that has been given its version by a server's route table and is not answered yet. LookupError: none for it."""
+    """A request that has been given its version by a server's route table and is not answered yet. LookupError: none for it.
+
+    headers, parameters: (name, value) each, for rules of the route.
+    """
 
     cdef InferRequest* request
 
-    def __cinit__(self, Server server, bytes model, bytes version=b"", bytes label=b""):
+    def __cinit__(self, Server server, bytes model, bytes version=b"", bytes label=b"", *, headers=(), parameters=()):
+        cdef const RouteTable* table = server.shared.table.load()
+        cdef HeaderNotes notes
+        cdef pair[string_view, string_view] entry
         self.request = new InferRequest()
         self.request.model_name, self.request.model_version, self.request.label = view(model), view(version), view(label)
-        if not pick_version(server.shared.table.load(), self.request):
+        for name, value in headers:
+            notes.take_watched(table.watched, view(name), view(value))
+        for name, value in parameters:
+            entry.first, entry.second = view(name), view(value)
+            self.request.texts_given.push_back(entry)
+        self.request.notes = &notes
+        given = pick_version(table, self.request)
+        self.request.notes = NULL
+        self.request.texts_given.clear()
+        if not given:
             raise LookupError((<bytes> self.request.status.message).decode())
 
     def __dealloc__(self):
@@ -118,9 +135,40 @@ cdef class Lease:
 
     def end(self) -> None:
         """The answer is out."""
-        if self.request.version != NULL:
-            (<ModelVersion*> self.request.version).leases.fetch_sub(1)
-            self.request.version = NULL
+        end_of(self.request)
+
+
+cdef void end_of(InferRequest* request) noexcept:
+    """As if it had been answered; its shadows do not run it."""
+    cdef int at
+    if request.version != NULL:
+        (<ModelVersion*> request.version).leases.fetch_sub(1)
+        request.version = NULL
+    if request.is_mirrored():
+        for at in range(request.mirror.get().count):
+            (<Shadow*> request.mirror.get().shadows[at]).let_go()
+        request.mirror.get().count = 0
+
+
+def versions_of(Server server, bytes model, keys) -> list:
+    """The number of the version that each key is given by a server's route table; "": none."""
+    cdef const RouteTable* table = server.shared.table.load()
+    cdef InferRequest* request = new InferRequest()
+    cdef NativeVersion* last = NULL
+    cdef bytes key
+    cdef str number = ""
+    found = []
+    try:
+        for key in keys:
+            request.model_name, request.route_key = view(model), view(key)
+            if pick_version(table, request) and request.version != last:
+                last, number = request.version, (<ModelVersion*> request.version).version.decode()
+            found.append(number if request.version != NULL else "")
+            end_of(request)
+            request.reset()
+        return found
+    finally:
+        del request
 
 
 def division_bytes(bytes code) -> tuple:
