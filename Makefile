@@ -83,7 +83,7 @@ package-test: build  ## sdist, wheel, pip install and its size, in empty environ
 	@$(bin)/python -m pytest -m long -rP tests/packaging/test_install.py $(PYTEST_ARGS)
 
 soak: build  ## 100,000 requests (SOAK_REQUESTS), wrong and cancelled ones among them: memory, descriptors and threads stay; ten restarts
-	@$(bin)/python -m pytest -m long -rP tests/soak tests/e2e/test_faults_lifecycle.py $(PYTEST_ARGS)
+	@$(bin)/python -m pytest -m long -rP tests/soak tests/e2e/test_faults_lifecycle.py tests/rollout/test_route_machine.py $(PYTEST_ARGS)
 
 metrics-test: build  ## promtool, a Prometheus (from apt) and Triton's perf_analyzer read the server's figures
 	@command -v promtool prometheus >/dev/null || apt-get install -y -q prometheus >.venv/build.log 2>&1 || { tail -n 20 .venv/build.log >&2; exit 1; }
