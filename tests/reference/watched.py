@@ -168,8 +168,9 @@ class Watched(RuleBasedStateMachine):
         move = self.op = Move()
         act()
         self.op = None
-        after = self.stage = self.told()
+        after = self.stage = self.meant()
         is_moving = move in self.moves
+        assert not is_moving or self.told().status in ("running", "completed"), "who reads that it has ended relies on the traffic"
         if after is None or (after == before and not is_moving):
             return
         assert after.status in statuses
@@ -211,6 +212,11 @@ class Watched(RuleBasedStateMachine):
     def standard(self) -> str:
         found = self.served.models["m"].pick() if "m" in self.served.models else None
         return found.number if found else ""
+
+    def meant(self) -> Stage | None:
+        """Where it will stand once the traffic is moved."""
+        found = self.told()
+        return replace(found, status=self.served.conductor._rollouts["m"].status) if found else None
 
     def told(self) -> Stage | None:
         try:
