@@ -34,11 +34,17 @@ cdef int64_t LINGER_BYTES = 1 << 30
 cdef const char* PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 
-cdef void mark_dirty(IoThread* thread, Socket* socket) noexcept nogil:
-    if not socket.dirty and not socket.gone:
+cdef void see_to(IoThread* thread, Socket* socket) noexcept nogil:
+    """At the end of the turn: flush()."""
+    if not socket.dirty:
         socket.dirty = True
         socket.next_dirty = thread.dirty
         thread.dirty = socket
+
+
+cdef void mark_dirty(IoThread* thread, Socket* socket) noexcept nogil:
+    if not socket.gone:
+        see_to(thread, socket)
 
 
 cdef void forget(IoThread* thread, Socket* socket) noexcept nogil:
@@ -53,11 +59,13 @@ cdef void forget(IoThread* thread, Socket* socket) noexcept nogil:
 
 
 cdef void close_socket(IoThread* thread, Socket* socket) noexcept nogil:
-    """Closes the descriptor now; the socket itself lives until its last request has come back."""
+    """Closes the descriptor now; the socket itself lives until its last request has come back, and the turn has ended."""
     cdef bint freed = True
     if socket.gone:
         return
     socket.gone = True
+    # A process that is being started may have it open still, and then a close alone would not end its events.
+    watch(thread.epoll_fd, EPOLL_CTL_DEL, socket.fd, 0, NULL)
     close(socket.fd)
     thread.shared.connections.fetch_sub(1)
     thread.current = socket
@@ -65,10 +73,9 @@ cdef void close_socket(IoThread* thread, Socket* socket) noexcept nogil:
         freed = http2.abandon(<Http2Connection*> socket.front)
     elif socket.transport == Transport.kHttp1:
         freed = http1.abandon(<Http1Connection*> socket.front)
-    if freed and not socket.dirty:
-        forget(thread, socket)
-    elif freed:
-        socket.front = NULL         # flush() forgets it
+    if freed:
+        socket.front = NULL
+        see_to(thread, socket)      # who called may look at it still
 
 
 cdef void arm(IoThread* thread, Socket* socket) noexcept nogil:

@@ -1,4 +1,7 @@
-"""Requests through a front end, the decoder and the router on the calling thread, and their answers back, without queue and run. For benchmarks."""
+"""Requests through a front end, the decoder and the router, and their answers back, without queue and run, on the calling thread.
+
+For benchmarks and tests.
+"""
 
 from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.string cimport memset
@@ -121,8 +124,8 @@ cdef class Passage:
         del self.world, self.sink, self.limits, self.draining
 
     def ask(self, Server server, list requests, int64_t count) -> None:
-        """Sends so many, those that are given in turns; over HTTP/2 they are the frames of one stream each. Its versions count what they are
-        given. ValueError: one was refused.
+        """Sends so many, those that are given in turns; over HTTP/2 they are the frames of one stream each. The server's versions count
+        what they are given. ValueError: one was refused.
         """
         cdef vector[string] given = requests
         cdef int64_t number

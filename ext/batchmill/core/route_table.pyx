@@ -8,7 +8,8 @@ from libcpp.utility cimport pair
 from batchmill.core.message cimport kMostShadows
 from batchmill.core.notes cimport header_key
 from batchmill.core.router cimport (
-    ConstantOutput, FallbackStep, ModelRoute, RouteRule, RouteShadow, RouteShare, Version, VersionPointer, kOnError, kOnInvalid, kOnUnavailable,
+    ConstantOutput, FallbackStep, ModelRoute, RouteRule, RouteShadow, RouteShare, Version, VersionPointer,
+    kOnError, kOnInvalid, kOnUnavailable,
 )
 from batchmill.core.shadow_figures cimport shadow_in_force
 from batchmill.core.tensor cimport datatype_of
