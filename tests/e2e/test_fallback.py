@@ -94,9 +94,8 @@ def test_a_constant_has_the_rows_that_were_asked_for_when_one_before_it_takes_no
     models.linear(registry, "linear", "1")
     settings(registry, f"fallback: [{{model: linear, when: [invalid]}}, {CONSTANT}]\n")
     three = {"inputs": [{"name": "i", "datatype": "INT64", "shape": [3], "data": [1, 500, 0]}]}
-    with (ServerProcess(registry) as server,
-          urllib.request.urlopen(urllib.request.Request(server.url + INFER, json.dumps(three).encode()), timeout=20) as answer):
-        assert json.load(answer)["outputs"][0]["shape"] == [3, 1]
+    with ServerProcess(registry) as server:
+        assert server.call(INFER, "POST", three)[1]["outputs"][0]["shape"] == [3, 1]
 
 
 def test_grpc_answers_say_it_in_a_trailer_and_a_parameter(registry):

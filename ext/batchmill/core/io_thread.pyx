@@ -58,9 +58,9 @@ cdef enum:
 cdef int FLOOD_REQUESTS = 512
 cdef int CALM_REQUESTS = 64
 cdef int64_t TICK_NS = 100000000    # how often timeouts are looked at
-# Who is turned away while models run costs several times what he does among others: the core is taken from the run and given back for one
-# request, and runs cold. So they are let collect for a moment. (Of networks: interrupt moderation; Mogul and Ramakrishnan, Eliminating receive
-# livelock, 1997.)
+# Who is turned away while models run costs several times what he does among others: the core is taken from the run and given back for
+# one request, and runs cold. So they are let collect for a moment. (Of networks: interrupt moderation; Mogul and Ramakrishnan,
+# Eliminating receive livelock, 1997.)
 cdef unsigned int COLLECT_US = 500
 cdef int FEW_REQUESTS = 32
 cdef uint64_t LISTENER = 1          # tag in the low bit of a listener's event data
