@@ -40,6 +40,7 @@ label = st.sampled_from(["stable", "canary"])
 WEIGHTS = st.dictionaries(version, st.sampled_from([0.0, 1.0, 10.0, 33.0, 50.0, 90.0]), max_size=3)
 RULES = st.lists(st.builds(Rule, st.just("header"), st.just("x-tenant"), st.sampled_from(["acme", "umbrella"]), version)
                  | st.builds(Rule, st.just("parameter"), st.just("tier"), st.just("gold"), version), max_size=2).map(tuple)  # fmt: skip
+THEN = st.sampled_from(["", "seen", "seen", "killed"])
 STEPS = st.lists(st.sampled_from([0.06, 0.5, 6.0]), min_size=1, max_size=4)  # seconds
 FILES = {"": {}, "labels: {stable: 1}": {"stable": "1"}, "labels: {stable: 2, old: 1}\nversions: {count: 2}": {"stable": "2", "old": "1"},
          "versions: {policy: [1, 2]}": {}, "versions: {policy: all}": {}}  # the labels of each  # fmt: skip
@@ -223,33 +224,38 @@ class Machine(Watched):
 
         self.conduct(lambda: self.served.ask(action, self.served.recorder.call(Event(action, "m", actor=PEER), work())), stages)
 
+    def go_to(self, then):
+        if then == "seen":
+            self.served.turn(0.06, 0.06)
+        elif then == "killed":  # before the registry's thread has come to it
+            self.begin_again(True)
+
     @precondition(lambda self: "m" in self.served.models)
-    @rule(version=st.none() | version, plan=st.sampled_from(range(len(PLANS))), seen=st.booleans())
-    def start_rollout(self, version, plan, seen):
+    @rule(version=st.none() | version, plan=st.sampled_from(range(len(PLANS))), then=THEN)
+    def start_rollout(self, version, plan, then):
         """None: of the newest that could. Another one is aborted for it."""
         if self.is_running:
-            return self.decide(False, seen)
+            return self.decide(False, then)
         version = version or next((one.number for one in reversed(self.served.models["m"].ready()) if one.number != self.standard), "1")
         self.call_conductor("rollout.start", lambda: self.served.conductor.start(self.served.models["m"], version, PLANS[plan]), ["running"])
-        return self.served.turn(0.06, 0.06) if seen else None
+        return self.go_to(then)
 
     @property
     def is_running(self):
         return self.stage is not None and self.stage.status == "running"
 
     @precondition(lambda self: "m" in self.served.models and self.is_running)
-    @rule(approves=st.booleans(), seen=st.booleans())
-    def decide(self, approves, seen):
+    @rule(approves=st.booleans(), then=THEN)
+    def decide(self, approves, then):
         if approves:
             self.call_conductor("rollout.approve", lambda: self.served.conductor.approve("m"), ["running"])
         else:
             self.call_conductor("rollout.abort", lambda: self.served.conductor.abort(self.served.models["m"]), ["aborted"])
-        if seen:
-            self.served.turn(0.06, 0.06)
+        self.go_to(then)
 
     @precondition(lambda self: self.stage)
-    @rule(counted=st.sampled_from(["good", "good", "good", "bad", "little"]), secs=st.sampled_from([2.0, 6.0, 0.0]), seen=st.booleans())
-    def tick(self, counted, secs, seen):
+    @rule(counted=st.sampled_from(["good", "good", "good", "bad", "little"]), secs=st.sampled_from([2.0, 6.0, 0.0]), then=THEN)
+    def tick(self, counted, secs, then):
         model = self.served.models.get("m")
         candidate, incumbent = (model.pick(one) if model else None for one in (self.stage.candidate, self.stage.incumbent))
         self.served.now += secs
@@ -261,8 +267,7 @@ class Machine(Watched):
                 shadows[epoch] = shadows.get(epoch, evidence.Shadow()).plus(SHADOWED[counted])
         models = self.served.models if self.served.complete else {}
         self.conduct(lambda: self.served.conductor.tick(models), ["running", "completed", "rolled_back", "aborted"])
-        if seen:
-            self.served.turn(0.06, 0.06)
+        self.go_to(then)
 
     @precondition(lambda self: self.is_running)
     @rule(counted=st.sampled_from(["good", "good", "good", "bad"]), looks=st.integers(1, 4))
@@ -270,7 +275,7 @@ class Machine(Watched):
         """Some looks, each with all it could ask for."""
         for _ in range(looks):
             if self.is_running:  # its start may be refused yet
-                self.tick(counted, 2.0, True)
+                self.tick(counted, 2.0, "seen")
 
     # Time and processes.
     @rule(steps=STEPS, loads=st.booleans())
