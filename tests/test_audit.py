@@ -334,7 +334,7 @@ def test_what_comes_after_the_end_is_told_as_not_recorded(tmp_path):
 
 
 def test_the_ten_lines_of_the_documentation_verify_an_export(tmp_path):
-    code = re.search(r"```python\n(.*?)```", DOCS.read_text(), re.S)[1]
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.S) if "hashlib" in block)
     assert len(code.splitlines()) <= 12
     filled(tmp_path)
     with Kept(tmp_path) as audit:
