@@ -246,9 +246,8 @@ cdef void stop(ExecutorPool* pool) noexcept nogil:
     pool.unlock()
     pool.notify_all()
     for index in range(pool.threads.size()):
-        pthread_join(pool.threads[index], NULL)
-    pool.threads.clear()
-    pool.lock()     # an I/O thread still looks for overdue runs
+        pthread_join(pool.threads[index], NULL)     # they stay in the list: an I/O thread may still count them
+    pool.lock()     # ... and looks for overdue runs
     for index in range(pool.scratches.size()):
         if pool.scratches[index].limit.options != NULL:
             delete_run_options(pool.scratches[index].limit.options)
