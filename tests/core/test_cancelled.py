@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import random
+import socket
+import struct
 import time
 from pathlib import Path
 
@@ -17,6 +21,7 @@ from batchmill.core.route_table import RouteEntry
 from batchmill.core.router import Version
 from e2e import models, wire
 
+SECONDS = float(os.environ.get("CHURN_SECONDS", "1"))
 WAIT_SECS = 20
 
 
@@ -55,5 +60,32 @@ def test_a_request_that_is_refused_right_after_they_were_found_to_be_gone_does_n
                 status, _ = wire.read_answer(file)
             assert status in (200, 429, 503, 504), turn
             awaited(server.idle)
+    finally:
+        server.stop()
+
+
+def test_requests_that_are_cancelled_while_their_rows_are_taken_are_let_go_once(tmp_path: Path) -> None:
+    """Thousands of parts at once, each looked at twice; rows without elements cost nothing to send."""
+    ort.initialise()
+    version = Version("wide", "1", ort.Model(str(models.table(tmp_path, "wide", "1", 2, ["n", "k"]))), batched=True, fast_ok=False)
+    version.tune(**dataclasses.asdict(Tuning(max_batch_size=8, instances=1, run_on="executor")))
+    server = make_server(ServerConfig(io_threads=1, executor_threads=1))
+    port = server.listen("127.0.0.1", 0)
+    server.start()
+    given = {"name": "i", "datatype": "INT64", "shape": [1 << 40, 0], "data": []}
+    request = wire.post("/v2/models/wide/infer", json.dumps({"inputs": [given]}).encode())
+    rng, end = random.Random(1), time.monotonic() + SECONDS
+    try:
+        server.publish([RouteEntry("wide", [version], version)])
+        while time.monotonic() < end:
+            caller = wire.connect(port)
+            caller.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))     # a close resets the connection
+            caller.sendall(request)
+            awaited(lambda: version.leases > 0)
+            time.sleep(rng.random() * 0.002)
+            caller.close()
+            awaited(server.idle)
+            awaited(lambda: version.leases == 0)
+        assert server.stats()["pending_bytes"] == 0
     finally:
         server.stop()

@@ -349,6 +349,8 @@ cdef Taken take(RequestQueue* queue, const Rules& rules, int64_t now_ns) noexcep
             sub = most_urgent(queue)
         else:
             fill_from(queue, sub, known, rules, now_ns, &taken)
+            if taken.batch == NULL:     # all that was there has been cancelled between two looks
+                sub = most_urgent(queue)
     taken.dropped = queue.swept.exchange(NULL)
     look_again(queue)
     unlock(queue)
