@@ -195,7 +195,7 @@ def main(seed: int, first: int, seconds: float, path: str) -> None:
         plane.server.stop()
     reached = {name: name.encode() in answers for name in ("constant", "version 1", "model other", "feedback_token")}
     print(f"{run - first} runs of seed {seed}, none failed; answers named {reached}")
-    assert run - first < 200 or all(reached.values()), "routes were not reached"
+    assert run - first < 500 or all(reached.values()), "routes were not reached"
 
 
 if __name__ == "__main__":
