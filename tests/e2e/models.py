@@ -42,6 +42,14 @@ def linear(registry: Path, name: str = "linear", version: str = "1", factor: flo
                  [value("y", "FP32", ["n", 4])], [numpy_helper.from_array(weights, "w")], version)
 
 
+def candidates(registry: Path) -> Path:
+    """Of linear version 1, a version 2 that has the same weights, and a version 3 that has others; all are loaded."""
+    for version, factor in (("1", 1.0), ("2", 1.0), ("3", 1.5)):
+        linear(registry, "linear", version, factor)
+    (registry / "linear" / "model.yaml").write_text("versions: {policy: all}\n")
+    return registry
+
+
 def lookup(registry: Path) -> Path:
     """y = table[i]: an index outside the table fails the run."""
     table = np.arange(10, dtype=np.float32).reshape(10, 1)

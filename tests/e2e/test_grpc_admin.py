@@ -24,7 +24,8 @@ from . import models
 from .server import ServerProcess
 from .test_hot import ROW, wait_for
 from .test_rich_status import details_of
-from .test_routes import version_of, versions_of
+from .test_routes import versions_of
+from .test_shadow import serve_first
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 BASE, KEY = "/admin/models/linear", "a-secret-of-16-characters"
@@ -41,18 +42,13 @@ GUARDED = ("StartRollout", "ApproveRollout", "AbortRollout", "SetShadow", "StopS
 
 @pytest.fixture
 def registry(tmp_path):
-    """Version 1 has the traffic; version 2 has the same weights, version 3 others."""
-    for version, factor in (("1", 1.0), ("2", 1.0), ("3", 1.5)):
-        models.linear(tmp_path / "registry", "linear", version, factor)
-    (tmp_path / "registry" / "linear" / "model.yaml").write_text("versions: {policy: all}\n")
-    return tmp_path / "registry"
+    return models.candidates(tmp_path / "registry")
 
 
 @pytest.fixture
 def server(registry):
     with ServerProcess(registry) as running:
-        assert running.call(f"{BASE}/promote", "POST", {"version": "1"})[0] == 200
-        wait_for(lambda: version_of(running) == "1")
+        serve_first(running)
         yield running
 
 

@@ -38,11 +38,7 @@ def picky(registry, version):
 
 @pytest.fixture
 def registry(tmp_path):
-    """Version 1 has the traffic; version 2 has the same weights, version 3 others."""
-    for version, factor in (("1", 1.0), ("2", 1.0), ("3", 1.5)):
-        models.linear(tmp_path / "registry", "linear", version, factor)
-    (tmp_path / "registry" / "linear" / "model.yaml").write_text("versions: {policy: all}\n")
-    return tmp_path / "registry"
+    return models.candidates(tmp_path / "registry")
 
 
 @pytest.fixture

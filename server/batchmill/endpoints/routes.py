@@ -14,9 +14,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from batchmill import complaints
-from batchmill.endpoints.calls import JSON
 from batchmill.endpoints.catalog import Catalog
 from batchmill.endpoints.repository import Repository
+from batchmill.endpoints.rest import answer
 from batchmill.errors import InvalidRequest
 from batchmill.registry.naming import Rule
 from batchmill.registry.status import ModelStatus
@@ -135,11 +135,6 @@ def change_of_route(given: GivenRoute) -> Change:
 
 
 def routes(switchboard: Switchboard) -> list[Route]:
-    def answer(told: dict[str, Any]) -> Response:
-        import orjson
-
-        return Response(orjson.dumps(told), 200, None, JSON)
-
     async def changed(request: Request, action: str, make: Callable[[bytes], Change]) -> Response:
         return answer(await switchboard.of_request(request, action, make))
 
