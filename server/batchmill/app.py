@@ -52,7 +52,7 @@ BUSY_SECS = 1.0  # after the last answer
 KEEP_SECS = 60.0  # between two looks for run times that have changed
 QUALITY_SECS = 5.0  # between two times that what was told of answers is written
 HEALTH_SECS = 0.25  # between two looks for what watchers of health must be told
-NICE = 7  # of Python's threads: the data plane goes first, and Python still gets a fifth of a busy core
+NICE = 13  # of Python's threads: the data plane goes first, and Python still gets a twentieth of a busy core (at 19: a seventieth)
 
 
 class App:

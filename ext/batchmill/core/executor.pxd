@@ -8,10 +8,8 @@ from batchmill.core.batch cimport Scratch
 from batchmill.core.message cimport InferRequest
 from batchmill.core.router cimport ModelVersion
 from batchmill.core.tensor cimport MemoryBudget
+from batchmill.core.threads cimport pthread_t
 from batchmill.core.turns cimport Turns
-
-cdef extern from "<pthread.h>" nogil:
-    ctypedef unsigned long pthread_t
 
 cdef extern from "executor.hpp" namespace "batchmill" nogil:
     cdef cppclass CompletionQueue:

@@ -8,9 +8,10 @@ A request's lease outlives its stay here: the I/O thread that delivers it ends t
 from libc.stdint cimport int64_t
 
 from batchmill.core cimport json_codec
-from batchmill.core.clock cimport now_ns
+from batchmill.core.clock cimport now_ns, thread_ns
 from batchmill.core.compression cimport compress_answer, decompress_body
 from batchmill.core.histogram cimport CloseReason
+from batchmill.core.inline_runs cimport is_watched, may_run, note_run
 from batchmill.core.message cimport Encoding, Errand
 from batchmill.core.notes cimport Coding
 from batchmill.core.ort cimport delete_run_options
@@ -19,6 +20,7 @@ from batchmill.core.predictor cimport Estimate, expected_ns, find, is_confirmed
 from batchmill.core.queue cimport Rules, Taken, sweep, take
 from batchmill.core.router cimport Place
 from batchmill.core.runner cimport end_overdue, rerun_halves, run_batch
+from batchmill.core.threads cimport pthread_join, pthread_t, start_thread
 from batchmill.core.turns cimport ended, line_up, next_turn, rules_of, started, step_out
 
 cdef extern from * nogil:
@@ -30,13 +32,7 @@ cdef extern from * nogil:
         ExecutorPool* pool
         int slot
 
-cdef extern from "<pthread.h>" nogil:
-    int pthread_create(pthread_t*, void*, void* (*)(void*) noexcept nogil, void*)
-    int pthread_join(pthread_t, void**)
-
 cdef int64_t INLINE_NS = 60000            # predicted run time up to which an I/O thread runs a batch itself
-cdef int64_t OVERRUN_NS = 1000000         # a run there that takes longer ends it ...
-cdef int64_t OVERRUN_PAUSE_NS = 1000000000  # ... for a second: the machine may just have been busy
 
 
 cdef void complete(ExecutorPool* pool, InferRequest* answered) noexcept nogil:
@@ -185,7 +181,7 @@ cdef bint runs_inline(ModelVersion* version, int64_t now) noexcept nogil:
     cdef Place place = version.place.load()
     if place != Place.kAuto or version.max_queue_delay_ns.load():
         return place == Place.kIoThread
-    if not version.fast_ok or now < version.inline_again_ns.load():
+    if not version.fast_ok or not may_run(version.inline_runs, now):
         return False
     known = find(&version.times, 0)
     predicted = expected_ns(known, min(version.queue.rows.load(), version.max_batch_size.load()))
@@ -193,10 +189,11 @@ cdef bint runs_inline(ModelVersion* version, int64_t now) noexcept nogil:
 
 
 cdef InferRequest* run_inline(ExecutorPool* pool, ModelVersion* version, Scratch* scratch) noexcept nogil:
-    cdef int64_t now = now_ns()
+    cdef int64_t now = now_ns(), cpu = 0
     cdef Taken taken
     cdef FailedBatch failed
     cdef InferRequest* answered
+    cdef bint watched
     cdef Rules rules
     if version.queue.rows.load() == 0 or not runs_inline(version, now):
         return NULL
@@ -207,10 +204,12 @@ cdef InferRequest* run_inline(ExecutorPool* pool, ModelVersion* version, Scratch
     version.running += 1
     rules = rules_of(&pool.turns, version, False, now)
     pool.unlock()
+    watched = is_watched(version.inline_runs, now)
+    if watched:
+        cpu = thread_ns()
     taken = take(&version.queue, rules, now)
     answered = run_batch(version, taken, scratch, &failed.requests)
-    if now_ns() - now > OVERRUN_NS:
-        version.inline_again_ns.store(now + OVERRUN_PAUSE_NS)
+    note_run(&version.inline_runs, now, now_ns() - now, thread_ns() - cpu if watched else 0)
     pool.lock()
     version.running -= 1
     version.expected_rows = 0           # no linger: the callers come back to this very thread
@@ -232,7 +231,7 @@ cdef bint start(ExecutorPool* pool, int threads, int first_slot) noexcept nogil:
         worker = new Worker()
         worker.pool = pool
         worker.slot = first_slot + index
-        if pthread_create(&thread, NULL, work, worker):
+        if not start_thread(&thread, work, worker, b"executor", first_slot + index):
             del worker
             return False
         pool.threads.push_back(thread)

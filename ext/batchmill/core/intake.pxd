@@ -7,13 +7,14 @@ from libcpp.vector cimport vector
 from batchmill.core.access_log cimport AccessLog
 from batchmill.core.batch cimport Scratch
 from batchmill.core.bridge cimport ColdQueue, ColdReplies
-from batchmill.core.executor cimport CompletionQueue, ExecutorPool, pthread_t
+from batchmill.core.executor cimport CompletionQueue, ExecutorPool
 from batchmill.core.front cimport ColdReply, Limits, Sink
 from batchmill.core.histogram cimport Counter
 from batchmill.core.message cimport InferRequest
 from batchmill.core.pacer cimport Pacer
 from batchmill.core.router cimport ModelVersion, RequestStack, RouteTable, ShadowLine
 from batchmill.core.tensor cimport MemoryBudget
+from batchmill.core.threads cimport pthread_t
 
 cdef extern from "io_thread.hpp" namespace "batchmill" nogil:
     int kMaxIoThreads

@@ -3,7 +3,7 @@ from libc.stdint cimport int64_t
 from libcpp cimport bool as cpp_bool
 from libcpp.atomic cimport atomic
 
-from batchmill.core.executor cimport pthread_t
+from batchmill.core.threads cimport pthread_t
 
 cdef extern from "pacer.hpp" namespace "batchmill" nogil:
     cdef cppclass CoreTime:

@@ -15,7 +15,7 @@ from libc.stdint cimport int64_t, uint64_t
 from libcpp cimport bool as cpp_bool
 
 from batchmill.core.clock cimport now_ns
-from batchmill.core.executor cimport pthread_t
+from batchmill.core.threads cimport pthread_join, pthread_t, start_thread
 
 cdef extern from "pacer.hpp" namespace "batchmill" nogil:
     void ask_slice(uint64_t slice_ns)
@@ -31,8 +31,6 @@ cdef extern from * nogil:
     int EFD_CLOEXEC
     int close(int fd)
     int usleep(unsigned int microseconds)
-    int pthread_create(pthread_t*, void*, void* (*)(void*) noexcept nogil, void*)
-    int pthread_join(pthread_t, void**)
 
 cdef enum:
     SLICE_NS = 100000           # the least that the kernel grants
@@ -82,7 +80,7 @@ cdef void look(Pacer* pacer, int64_t now) noexcept nogil:
     pacer.until_ns.store(now + PACED_NS)
     if not pacer.made:
         pacer.start_fd = eventfd(0, EFD_CLOEXEC)
-        pacer.made = pacer.start_fd >= 0 and pthread_create(&pacer.thread, NULL, pace, pacer) == 0
+        pacer.made = pacer.start_fd >= 0 and start_thread(&pacer.thread, pace, pacer, b"pacer", -1)
     if pacer.made:
         eventfd_write(pacer.start_fd, 1)
 

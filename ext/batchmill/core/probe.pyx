@@ -13,6 +13,7 @@ from batchmill.core.exposition cimport text_of
 from batchmill.core.entrance cimport is_behind
 from batchmill.core.intake cimport Backlog, IoThread, Shared, count
 from batchmill.core.histogram cimport CloseReason, VersionStats, add
+from batchmill.core.inline_runs cimport is_watched, may_run, note_run
 from batchmill.core.message cimport InferRequest, NativeVersion
 from batchmill.core.notes cimport HeaderNotes
 from batchmill.core.pacer cimport Pacer as NativePacer, begin, end, look, read_account
@@ -20,7 +21,7 @@ from batchmill.core.reactor cimport Server
 from batchmill.core.rehearsal cimport view
 from batchmill.core.runner cimport stamp
 from batchmill.core.router cimport (
-    ModelRoute, ModelVersion, RouteTable, Shadow, Version, VersionPointer, pick as pick_version,
+    InlineRuns, ModelRoute, ModelVersion, RouteTable, Shadow, Version, VersionPointer, pick as pick_version,
 )
 
 cdef extern from "trap.hpp" namespace "batchmill" nogil:
@@ -40,6 +41,24 @@ def behind(int64_t behind_ns, int64_t now_ns, int64_t deadline_ns, int64_t max_w
     request.behind_ns, request.deadline_ns = behind_ns, deadline_ns
     version.max_wait_ns.store(max_wait_ns)
     return (<bytes> request.status.reason).decode() if is_behind(&version, &request, 0, now_ns) else ""
+
+
+def inline_runs(runs) -> list:
+    """Of runs on an I/O thread that want to begin, ns: (now, what each would take by the clock, what it would take of the thread's own time).
+
+    "executor" where it may not, else whether its own time was looked at: "watched" or "unwatched".
+    """
+    cdef InlineRuns state
+    cdef bint watched
+    told = []
+    for now, took, own in runs:
+        if not may_run(state, now):
+            told.append("executor")
+            continue
+        watched = is_watched(state, now)
+        note_run(&state, now, took, own if watched else 0)
+        told.append("watched" if watched else "unwatched")
+    return told
 
 
 def pick(routes, bytes model, bytes version, bytes label) -> bytes:

@@ -8,13 +8,14 @@ from libc.stdint cimport int32_t, int64_t, uint64_t
 from batchmill.core.access_log cimport taken_from
 from batchmill.core.batch cimport Scratch
 from batchmill.core.bridge cimport Bridge
-from batchmill.core.executor cimport forget, offer, pthread_t, start as start_pool, stop as stop_pool
+from batchmill.core.executor cimport forget, offer, start as start_pool, stop as stop_pool
 from batchmill.core.intake cimport IoThread, Listener, Shared, connect_sink, kMaxIoThreads
 from batchmill.core.io_thread cimport run as run_io_thread
 from batchmill.core.route_table cimport new_table
 from batchmill.core.router cimport RouteTable, Version, kMaxThreads
 from batchmill.core.shadow cimport drop_all, start as start_shadows, stop as stop_shadows
 from batchmill.core.shadow_figures cimport end_shadows
+from batchmill.core.threads cimport pthread_join, start_thread
 
 from batchmill.core.histogram import CODE_NAMES
 
@@ -91,10 +92,6 @@ cdef extern from * nogil:
 
 cdef extern from "<unistd.h>" nogil:
     int usleep(unsigned int microseconds)
-
-cdef extern from "<pthread.h>" nogil:
-    int pthread_create(pthread_t*, void*, void* (*)(void*) noexcept nogil, void*)
-    int pthread_join(pthread_t, void**)
 
 cdef extern from "<sys/epoll.h>" nogil:
     int epoll_create1(int flags)
@@ -197,7 +194,7 @@ cdef class Server:
                 self.shared.shadows.active.load() and not start_shadows(&self.shared.shadows)):
             raise OSError("cannot create threads")
         for index in range(self.threads.size()):
-            if pthread_create(&self.threads[index].thread, NULL, run_io_thread, self.threads[index]):
+            if not start_thread(&self.threads[index].thread, run_io_thread, self.threads[index], b"io", <int> index):
                 raise OSError("cannot create threads")
 
     def publish(self, table, bint complete=True) -> None:

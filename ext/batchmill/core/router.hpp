@@ -25,6 +25,12 @@ enum class Place : int32_t { kAuto, kExecutor, kIoThread };
 
 constexpr int32_t kNoFeedback = -3, kNoOutput = -2, kAnyOutput = -1;  // of Version::feedback; kNoOutput: tokens without a prediction
 
+// How long a version's runs on I/O threads are: inline_runs.pyx.
+struct InlineRuns {
+    std::atomic<int64_t> again_ns{0};          // none until then
+    std::atomic<int64_t> watched_until_ns{0};  // the thread's own time in them is taken until then
+};
+
 // One version of one model, while it serves. Owned by Python's Version object; requests hold leases.
 struct Version {
     std::string name, version;
@@ -58,7 +64,7 @@ struct Version {
     std::atomic<double> waited_ns{20e6}, predicted_ns{20e6};  // what requests waited of late, and were predicted to: decaying sums
     std::atomic<double> slack_share{1};               // of the time the most urgent has, what its batch may take
     std::atomic<int64_t> busy_until_ns{0};            // when the batch that was started last is expected to end
-    std::atomic<int64_t> inline_again_ns{0};          // an overrun ends running on I/O threads until then
+    InlineRuns inline_runs;
     std::atomic<int32_t> batch_failures{0};           // up with each batch that fails, down with each that does not
     std::atomic<bool> shrinks{false};                 // the runtime's arena, after the next run
     std::atomic<int64_t> unbatched_until_ns{0};       // its batches kept failing: until then requests run alone

@@ -18,9 +18,7 @@ from batchmill.core.padding cimport Padding
 from batchmill.core.predictor cimport RunTimes
 from batchmill.core.queue cimport RequestQueue
 from batchmill.core.tensor cimport DataType, Shape, TensorSpec
-
-cdef extern from "<pthread.h>" nogil:
-    ctypedef unsigned long pthread_t
+from batchmill.core.threads cimport pthread_t
 
 cdef extern from "shadow.hpp" namespace "batchmill" nogil:
     cdef cppclass ShadowSettings:
@@ -86,6 +84,10 @@ cdef extern from "router.hpp" namespace "batchmill" nogil:
     cdef cppclass OrtModel:
         pass
 
+    cdef cppclass InlineRuns:
+        atomic[int64_t] again_ns
+        atomic[int64_t] watched_until_ns
+
     cdef cppclass ModelVersion "batchmill::Version":
         string name, version
         uint64_t number
@@ -111,7 +113,7 @@ cdef extern from "router.hpp" namespace "batchmill" nogil:
         RunTimes times
         atomic[double] waited_ns, predicted_ns, slack_share
         atomic[int64_t] busy_until_ns
-        atomic[int64_t] inline_again_ns
+        InlineRuns inline_runs
         atomic[int32_t] batch_failures
         atomic[int64_t] unbatched_until_ns
         atomic[cpp_bool] shrinks

@@ -10,7 +10,7 @@ from libcpp.vector cimport vector
 
 from batchmill.core.batch cimport Scratch
 from batchmill.core.batcher cimport BatchLimits, fitting, most_rows
-from batchmill.core.clock cimport now_ns
+from batchmill.core.clock cimport now_ns, thread_ns
 from batchmill.core.histogram cimport add, kPreferredSizes
 from batchmill.core.message cimport InferRequest, Mirror
 from batchmill.core.mirror cimport enter
@@ -19,9 +19,10 @@ from batchmill.core.predictor cimport Estimate, find, width_of
 from batchmill.core.queue cimport same_shape
 from batchmill.core.router cimport ModelVersion, Shadow
 from batchmill.core.shadow_figures cimport count_error
-from batchmill.core.shadow_run cimport own_ns, run_batch, settle_back
+from batchmill.core.shadow_run cimport run_batch, settle_back
 from batchmill.core.signature cimport check
 from batchmill.core.status cimport Status
+from batchmill.core.threads cimport pthread_join, start_thread
 
 cdef extern from * nogil:
     """
@@ -72,10 +73,6 @@ cdef extern from * nogil:
     void doze "batchmill_doze"(ShadowLine* line)
     void wake "batchmill_wake"(ShadowLine* line)
     void forget_lane "batchmill_forget_lane"(vector[Lane]& lanes, size_t index)
-
-cdef extern from "<pthread.h>" nogil:
-    int pthread_create(unsigned long*, void*, void* (*)(void*) noexcept nogil, void*)
-    int pthread_join(unsigned long, void**)
 
 cdef int64_t LOOK_NS = 1000000          # between two looks for requests: they are not announced, for that costs callers' threads
 cdef int LOOKS = 20                     # in vain, before it dozes and is to be woken
@@ -234,10 +231,10 @@ cdef void run_next(ShadowLine* line, Lane* lane, Scratch* scratch) noexcept nogi
     cdef Shadow* shadow = lane.shadow
     cdef InferRequest* request
     cdef InferRequest* following
-    cdef int64_t rows, count, began = now_ns(), cpu = own_ns()
+    cdef int64_t rows, count, began = now_ns(), cpu = thread_ns()
     request = take_batch(lane, rows_allowed(lane), &rows, &count)
     run_batch(line, shadow, request, rows, count, scratch)
-    cpu = own_ns() - cpu
+    cpu = thread_ns() - cpu
     add(shadow.cpu_ns, <uint64_t> cpu)
     if shadow.settings.max_cpu > 0:
         shadow.allowed_ns = began + <int64_t> (<double> cpu / shadow.settings.max_cpu)
@@ -277,7 +274,7 @@ cdef bint start(ShadowLine* line) noexcept nogil:
     if line.started.load():
         return True
     line.options = new_run_options()
-    if line.options == NULL or pthread_create(&line.thread, NULL, work, line):
+    if line.options == NULL or not start_thread(&line.thread, work, line, b"shadow", -1):
         return False
     line.started.store(True)
     return True

@@ -5,9 +5,6 @@ from batchmill.core.batch cimport Scratch
 from batchmill.core.message cimport InferRequest
 from batchmill.core.router cimport Shadow, ShadowLine
 
-# What this thread has had of the processors.
-cdef int64_t own_ns() noexcept nogil
-
 # Runs and compares, one by one where they fail together. The requests stay the caller's, settled back.
 cdef void run_batch(ShadowLine* line, Shadow* shadow, InferRequest* batch, int64_t rows, int64_t count, Scratch* scratch) noexcept nogil
 

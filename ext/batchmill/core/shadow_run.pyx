@@ -6,7 +6,7 @@ from libcpp.string cimport string
 from libcpp.vector cimport vector
 
 from batchmill.core.batch cimport begin_slices, gather, slice_outputs
-from batchmill.core.clock cimport now_ns
+from batchmill.core.clock cimport now_ns, thread_ns
 from batchmill.core.histogram cimport add
 from batchmill.core.mirror cimport unsettle
 from batchmill.core.ort cimport OrtModel, run, set_terminate
@@ -16,24 +16,7 @@ from batchmill.core.runner cimport all_of_them
 from batchmill.core.shadow_figures cimport compare_answers, count_error
 from batchmill.core.status cimport Status, kDeadlineExceeded, kResourceExhausted
 
-cdef extern from * nogil:
-    """
-    #include <time.h>
-    #include "executor.hpp"
-    static inline int64_t batchmill_own_ns() {
-        timespec now;
-        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-        return int64_t{now.tv_sec} * 1000000000 + now.tv_nsec;
-    }
-    """
-    int64_t thread_ns "batchmill_own_ns"()
-
-
 cdef uint64_t MEASURE_EACH = 8          # batches, one of which is run by a version that has answered it, too
-
-
-cdef int64_t own_ns() noexcept nogil:
-    return thread_ns()
 
 
 cdef void settle_back(Shadow* shadow, InferRequest* request) noexcept nogil:
@@ -48,7 +31,7 @@ cdef bint begin_run(ShadowLine* line, ModelVersion* version) noexcept nogil:
     line.lock_run()
     goes_on = not line.stopping.load()
     line.passed = False
-    line.run_ends_cpu_ns = own_ns() + timeout_ns if timeout_ns else (<int64_t> 1 << 62)
+    line.run_ends_cpu_ns = thread_ns() + timeout_ns if timeout_ns else (<int64_t> 1 << 62)
     line.unlock_run()
     return goes_on
 
@@ -73,10 +56,10 @@ cdef int64_t run_timed(ShadowLine* line, ModelVersion* version, const int32_t* i
     if not begin_run(line, version):
         status.set(kDeadlineExceeded, b"RUN_TERMINATED", string(b"the server stops"))
         return 0
-    began = own_ns()
+    began = thread_ns()
     done = run(<OrtModel*> version.model, scratch.inputs.data(), inputs, count, all_of_them(scratch, version.outputs.size()),
                version.outputs.size(), &scratch.outputs, status, line.options)
-    began = own_ns() - began
+    began = thread_ns() - began
     if end_run(line) and not done:
         status.set(kDeadlineExceeded, b"RUN_TIMEOUT", string(b"the run took longer than run_timeout_ms"))
     return max(<int64_t> 1, began) if done else 0

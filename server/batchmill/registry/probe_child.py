@@ -24,7 +24,7 @@ from batchmill.errors import BatchmillError
 from batchmill.registry.loader import open_version
 from batchmill.registry.settings import ModelSettings
 
-NICE = 10  # the server's data plane has 0 and its Python 7; at 19 a load would starve for as long as the server is busy
+NICE = 13  # the server's data plane has 0 and its Python this; at 19 a load would starve for as long as the server is busy
 _PR_SET_PDEATHSIG = 1
 
 

@@ -1,0 +1,12 @@
+# Whether an I/O thread may go on running a version's batches itself.
+from libc.stdint cimport int64_t
+
+from batchmill.core.router cimport InlineRuns
+
+cdef bint may_run(const InlineRuns& runs, int64_t now) noexcept nogil
+
+# Whether the thread's own time in the next run is to be told.
+cdef bint is_watched(const InlineRuns& runs, int64_t now) noexcept nogil
+
+# After each: by the clock it took took_ns, and, if it was watched, cpu_ns of the thread's own time.
+cdef void note_run(InlineRuns* runs, int64_t began, int64_t took_ns, int64_t cpu_ns) noexcept nogil
