@@ -74,6 +74,7 @@ cdef extern from "io_thread.hpp" namespace "batchmill" nogil:
         cpp_bool accepting
         vector[ModelVersion*] touched
         InferRequest* free_requests
+        InferRequest* returned
         RequestStack home
         InferRequest* answered
         InferRequest* answered_last
@@ -109,8 +110,8 @@ cdef bint compresses(IoThread* thread, InferRequest* request) noexcept nogil
 # Runs on this thread, or offers to the pool, what the turn's events queued.
 cdef void run_touched(IoThread* thread) noexcept nogil
 
-# Takes back what shadows have done with.
-cdef void take_home(IoThread* thread) noexcept nogil
+# Clears requests that shadows have done with and nobody has taken since: large ones hold memory.
+cdef void free_returned(IoThread* thread) noexcept nogil
 
 # Counts an answered request, right before its front end sends it.
 cdef void count(IoThread* thread, InferRequest* request) noexcept nogil

@@ -29,14 +29,24 @@ cdef size_t COMPRESS_BYTES = 1 << 10    # a smaller answer fits into a packet as
 
 cdef InferRequest* take_request(void* self) noexcept nogil:
     cdef IoThread* thread = <IoThread*> self
-    cdef InferRequest* request
-    if thread.free_requests == NULL:
-        take_home(thread)
-    request = thread.free_requests
+    cdef InferRequest* request = thread.free_requests
     if request == NULL:
-        return new InferRequest()
+        return take_returned(thread)
     thread.free_requests = request.next
     request.next = NULL
+    return request
+
+
+cdef InferRequest* take_returned(IoThread* thread) noexcept nogil:
+    """One that shadows have done with, the last one first, or a new one. Made ready only now: who does so early reads it twice from afar."""
+    cdef InferRequest* request = thread.returned if thread.returned != NULL else thread.home.take()
+    if request == NULL:
+        return new InferRequest()
+    thread.returned = request.next
+    if request.next != NULL:
+        request.next.fetch()
+    request.fetch_held()
+    request.reset()
     return request
 
 
@@ -46,9 +56,13 @@ cdef void set_free(IoThread* thread, InferRequest* request) noexcept nogil:
     thread.free_requests = request
 
 
-cdef void take_home(IoThread* thread) noexcept nogil:
-    cdef InferRequest* request = thread.home.take()
+cdef void free_returned(IoThread* thread) noexcept nogil:
+    cdef InferRequest* request
     cdef InferRequest* following
+    if thread.returned == NULL:
+        thread.returned = thread.home.take()
+    request = thread.returned
+    thread.returned = NULL
     while request != NULL:
         following = request.next
         set_free(thread, request)

@@ -109,7 +109,8 @@ struct IoThread {
     bool accepting = true;
     std::vector<Version*> touched;         // got rows in this turn
     InferRequest* free_requests = nullptr;
-    RequestStack home;                     // requests that shadows have done with
+    RequestStack home;                     // requests that shadows have done with ...
+    InferRequest* returned = nullptr;      // ... and those taken from there, as they came
     InferRequest* answered = nullptr;      // by this very thread, not yet delivered
     InferRequest* answered_last = nullptr;
     int taken_in = 0;                      // requests of this turn
@@ -127,6 +128,7 @@ struct IoThread {
 
     ~IoThread() {
         for (InferRequest *one = home.take(), *next; one; one = next) next = one->next, delete one;
+        for (InferRequest* next; returned; returned = next) next = returned->next, delete returned;
         for (InferRequest* next; free_requests; free_requests = next) next = free_requests->next, delete free_requests;
         delete scratch;
     }

@@ -18,7 +18,7 @@ from batchmill.core.http2_exchange cimport refuse_slow
 from batchmill.core.http2_reply cimport cold_reply as http2_cold_reply, reply as http2_reply
 from batchmill.core.http2_stream cimport Http2Connection
 from batchmill.core.intake cimport (
-    Listener, Shared, Socket, Transport, compresses, count, expire, hand_up, infer_for, run_touched, take_home, take_completions,
+    Listener, Shared, Socket, Transport, compresses, count, expire, free_returned, hand_up, infer_for, run_touched, take_completions,
 )
 from batchmill.core.io_socket cimport (
     EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLLERR, EPOLLEXCLUSIVE, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP,
@@ -222,7 +222,7 @@ cdef void tick(IoThread* thread) noexcept nogil:
         socket = following
     listen_again(thread)
     look_at_pacing(&thread.pacer, now)
-    take_home(thread)
+    free_returned(thread)
     if thread.index == 0:
         end_overdue_runs(&thread.shared.pool, now)
         end_overdue_shadow(&thread.shared.shadows)

@@ -213,6 +213,19 @@ struct InferRequest {
         route_key = headers.route_key;
     }
 
+    // The caches have forgotten one that a shadow has had. This asks for it, and then for what it holds, before they are needed.
+    void fetch() const {
+        for (size_t at = 0; at < sizeof *this; at += 64) __builtin_prefetch(reinterpret_cast<const char*>(this) + at, 1);
+    }
+    void fetch_held() const {
+        constexpr size_t kFirst = 256;
+        for (const Buffer* one : {&body, &arena, &response})
+            for (size_t at = 0; at < kFirst && at < one->capacity; at += 64) __builtin_prefetch(one->data + at, 1);
+        for (size_t at = 0; at < sizeof(TensorView); at += 64) __builtin_prefetch(reinterpret_cast<const char*>(inputs.data()) + at, 1);
+        if (mirror)
+            for (size_t at = 0; at < sizeof(Mirror); at += 64) __builtin_prefetch(reinterpret_cast<const char*>(mirror.get()) + at, 1);
+    }
+
     // A request with a thousand inputs must not pin the memory for them in the pool.
     template <class Item>
     static void clear(std::vector<Item>& items) {

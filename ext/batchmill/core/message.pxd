@@ -107,3 +107,5 @@ cdef extern from "message.hpp" namespace "batchmill" nogil:
         void drop_parts()
         void forget_parts()
         void reset()
+        void fetch()
+        void fetch_held()
