@@ -2,7 +2,7 @@
 """A thousand version changes under load: nothing fails, nothing retired or half copied answers, and the latency beside that without changes.
 
 Versions of a few models are published, replaced in place, copied slowly, corrupted and removed; those of others, which have routes, are published
-without traffic, promoted, rolled back and removed. Meanwhile h2load asks one of the models at half of what it can take, over gRPC and HTTP/1.1 in
+without traffic, promoted, rolled back and removed. Meanwhile h2load asks one of the models at 70% of what it can take, over gRPC and HTTP/1.1 in
 turns, and checkers ask all of them over both and read every answer: the generation of a version is a factor in its weights. Periods with and
 without changes take turns. What changes and checks stays on the load tool's core, behind it (two load tools there would wait for each other): the
 server does not share its own, and its load does not wait for checks.
@@ -348,7 +348,7 @@ def measure(options: argparse.Namespace, folder: Path) -> tuple[dict[str, float]
 def main() -> int:
     parser = report.parser(__doc__, "changes", rounds=1, seconds=10.0)
     parser.add_argument("--changes", type=int, default=1000)
-    parser.add_argument("--load", type=float, default=0.5, help="share of the capacity; 0: the checkers alone")
+    parser.add_argument("--load", type=float, default=0.7, help="share of the capacity; 0: the checkers alone")
     parser.add_argument("--settle", type=float, default=SETTLE_SECS, help="seconds before memory, descriptors and threads are counted")
     options = parser.parse_args()
     report.require(*(["h2load"] if options.load else []), "taskset")
