@@ -10,16 +10,19 @@ from batchmill.core.predictor cimport expected_ns, guarded_ns
 cdef double MARGIN = 1.25
 
 
-cdef Entry predict(int64_t rows, Ahead ahead, const Terms& terms) noexcept nogil:
+cdef Entry predict(int64_t rows, Ahead ahead, const Terms& terms, bint timed) noexcept nogil:
     """Full batches run before it; what is left of those ahead runs with it."""
     cdef Entry entry
     cdef int64_t with_it = ahead.rows % terms.most_rows + rows
     cdef double before = ahead.work_ns - <double> (ahead.rows % terms.most_rows) * terms.row_ns
     entry.verdict = kTaken
-    entry.alone_ns = expected_ns(terms.known, rows)
     entry.rows_ahead = ahead.rows
     entry.behind_a_run = terms.busy_ns > 0
     entry.wait_ns = (max(0.0, before) / terms.parallel + terms.busy_ns) * terms.drift
+    entry.alone_ns = entry.run_ns = entry.latest_start_ns = entry.latest_end_ns = 0
+    if not timed:
+        return entry
+    entry.alone_ns = expected_ns(terms.known, rows)
     with_it = min(with_it, max(rows, terms.most_rows))
     entry.run_ns = guarded_ns(terms.known, with_it) if entry.wait_ns > 0 else expected_ns(terms.known, with_it)
     entry.latest_start_ns = entry.wait_ns * MARGIN

@@ -112,8 +112,11 @@ cdef bint is_behind(ModelVersion* version, InferRequest* request, int32_t busy_s
     """More comes than can be read. Who has used up a third of the time he has is refused then: all who come would be served, and late, if
     that were put off until the time is nearly over.
     """
-    cdef int64_t due = earlier(earlier(request.deadline_ns, request.answer_by_ns), request.objective_ns), most = version.max_wait_ns.load()
-    if request.behind_ns == 0 or not ((due and due - now < 2 * request.behind_ns) or (most and request.behind_ns > most)):
+    cdef int64_t due, most
+    if request.behind_ns == 0:
+        return False
+    due, most = earlier(earlier(request.deadline_ns, request.answer_by_ns), request.objective_ns), version.max_wait_ns.load()
+    if not ((due and due - now < 2 * request.behind_ns) or (most and request.behind_ns > most)):
         return False
     # All are told the same, which costs least to write.
     request.status.set(kResourceExhausted, b"DEADLINE_UNMEETABLE" if due else b"QUEUE_FULL",

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "relaxed.hpp"
+
 namespace batchmill {
 
 using Counter = std::atomic<uint64_t>;
@@ -101,7 +103,7 @@ struct VersionStats {
     Counter padding_bytes{0};               // that rows were filled up with to share runs
     // Summed over requests, each of which counts its batch's whole time, as the statistics extension wants it.
     Counter failed_ns{0}, queue_ns{0}, assembly_ns{0}, compute_ns{0}, encode_ns{0};  // queue_ns: of those answered well
-    Counter last_ns{0};                     // when the last request was answered; monotonic
+    Relaxed<uint64_t> last_ns{0};                   // when the last request was answered; monotonic
     BatchSizes sizes;
     CloseCounts closed[kCloseReasons];
     Counter inline_batches{0};              // run on an I/O thread

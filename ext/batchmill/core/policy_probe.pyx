@@ -68,7 +68,7 @@ cdef class Curve:
         terms.known, terms.most_rows, terms.parallel, terms.busy_ns = self.known(1), most_rows, parallel, busy_ns
         terms.drift, terms.max_wait_ns, terms.row_ns = drift, max_wait_ns, row_ns(terms.known)
         ahead.rows, ahead.work_ns = ahead_rows, ahead_ns
-        entry = predict(rows, ahead, terms)
+        entry = predict(rows, ahead, terms, True)
         return VERDICTS[<int> judge(entry, ahead, terms, start_by_ns, finish_by_ns, objective_ns, fresh)], entry.wait_ns, entry.run_ns
 
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "message.hpp"
+#include "relaxed.hpp"
 
 namespace batchmill {
 
@@ -87,8 +88,8 @@ struct RequestQueue {
     int64_t latest_ns = 0, newest_ns = 0;  // since it was empty: the greatest urgency, and when the last was queued
     std::atomic<int64_t> rows{0};      // written under the mutex, read anywhere
     std::atomic<int64_t> requests{0};  // as rows, for those who look on
-    std::atomic<int64_t> oldest_ns{0}; // when the one that waits longest was queued; 0: empty
-    std::atomic<int64_t> urgent_ns{0}; // the urgency of the one on top of all
+    Relaxed<int64_t> oldest_ns{0}; // when the one that waits longest was queued; 0: empty
+    Relaxed<int64_t> urgent_ns{0}; // the urgency of the one on top of all
     std::atomic<int64_t> work_ns{0};   // what all that wait will cost, as predicted when each came, or as soon as it could be
     int64_t swept_ns = 0;              // when those for whom nobody waits any more were last looked for
     std::atomic<InferRequest*> swept{nullptr};  // of them, to be handed out with the next that are taken, or by the next sweep

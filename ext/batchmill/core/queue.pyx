@@ -51,20 +51,24 @@ cdef int64_t urgency_of(RequestQueue* queue, const InferRequest* request) noexce
 
 
 # Shapes.
+cdef SubQueue* new_sub_queue(RequestQueue* queue, uint64_t shape, bint alone) noexcept nogil:
+    cdef SubQueue fresh
+    fresh.shape, fresh.alone = shape, alone
+    queue.shapes.push_back(fresh)
+    return &queue.shapes.back()
+
+
 cdef SubQueue* sub_queue_of(RequestQueue* queue, const InferRequest* request) noexcept nogil:
     """Equal hashes are not enough: callers choose their shapes. Those who wait are compared."""
     cdef uint64_t shape = shape_hash(request)
     cdef bint alone = request.rows == 0
-    cdef SubQueue fresh
     cdef SubQueue* one
     cdef size_t index
     for index in range(queue.shapes.size()):
         one = &queue.shapes[index]
         if one.shape == shape and one.alone == alone and (alone or one.size() == 0 or same_shape(one.top().request, request)):
             return one
-    fresh.shape, fresh.alone = shape, alone
-    queue.shapes.push_back(fresh)
-    return &queue.shapes.back()
+    return new_sub_queue(queue, shape, alone)
 
 
 cdef void forget_empty(RequestQueue* queue) noexcept nogil:
@@ -227,7 +231,7 @@ cdef Entry put(RequestQueue* queue, InferRequest* request, const Terms& given, i
     terms = given
     if terms.row_ns > 0:
         narrow(queue, &ahead, &terms, rows, now_ns)
-    entry = predict(rows, ahead, terms)
+    entry = predict(rows, ahead, terms, request.deadline_ns or request.answer_by_ns or request.objective_ns)
     if queue.requests.load() and queue.rows.load() + rows > queue.max_rows.load():
         entry.verdict = kTooMany
     else:

@@ -61,9 +61,9 @@ struct Version {
     std::atomic<int64_t> fallbacks{0}; // requests of its that were given to another, or are still to be
     std::atomic<int64_t> leases{0};
     RunTimes times;
-    std::atomic<double> waited_ns{20e6}, predicted_ns{20e6};  // what requests waited of late, and were predicted to: decaying sums
-    std::atomic<double> slack_share{1};               // of the time the most urgent has, what its batch may take
-    std::atomic<int64_t> busy_until_ns{0};            // when the batch that was started last is expected to end
+    Relaxed<double> waited_ns{20e6}, predicted_ns{20e6};  // what requests waited of late, and were predicted to: decaying sums
+    Relaxed<double> slack_share{1};               // of the time the most urgent has, what its batch may take
+    Relaxed<int64_t> busy_until_ns{0};            // when the batch that was started last is expected to end
     InlineRuns inline_runs;
     std::atomic<int32_t> batch_failures{0};           // up with each batch that fails, down with each that does not
     std::atomic<bool> shrinks{false};                 // the runtime's arena, after the next run

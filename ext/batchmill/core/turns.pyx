@@ -23,6 +23,8 @@ cdef BatchLimits limits_of(Turns* turns, ModelVersion* version, int64_t now) noe
     limits.draining = turns.draining.load()
     for at in range(kPreferredSizes):
         limits.preferred[at] = version.preferred[at].load()
+        if limits.preferred[at] == 0:       # nobody looks beyond
+            break
     return limits
 
 
