@@ -84,6 +84,7 @@ struct ExecutorPool {
     std::vector<Scratch*> scratches;       // the executors'
     std::vector<pthread_t> threads;
     std::vector<CompletionQueue*> completions;  // one an I/O thread
+    Relaxed<int> idle{0};                  // executors that wait; changed under the mutex
     bool stopping = false;
     size_t max_body_bytes = 0;             // of a body that was compressed
     MemoryBudget* budget = nullptr;
@@ -95,11 +96,13 @@ struct ExecutorPool {
     // With the mutex held. until_ns 0: until notified. Monotonic clock.
     void wait(int64_t until_ns) {
         std::unique_lock<std::mutex> held(mutex, std::adopt_lock);
+        idle.store(idle.load() + 1);
         if (until_ns) {
             work.wait_until(held, std::chrono::steady_clock::time_point(std::chrono::nanoseconds(until_ns)));
         } else {
             work.wait(held);
         }
+        idle.store(idle.load() - 1);
         held.release();
     }
 };

@@ -32,8 +32,6 @@ cdef extern from * nogil:
         ExecutorPool* pool
         int slot
 
-cdef int64_t INLINE_NS = 60000            # predicted run time up to which an I/O thread runs a batch itself
-
 
 cdef void complete(ExecutorPool* pool, InferRequest* answered) noexcept nogil:
     """Hands answers to their I/O threads: one push for each run of requests of one thread."""
@@ -174,18 +172,17 @@ cdef int32_t parallel_of(ExecutorPool* pool, ModelVersion* version) noexcept nog
     return max(1, min(version.instances.load(), <int32_t> pool.threads.size()))
 
 
-cdef bint runs_inline(ModelVersion* version, int64_t now) noexcept nogil:
+cdef bint runs_inline(ExecutorPool* pool, ModelVersion* version, int64_t now) noexcept nogil:
     """Whether an I/O thread shall run what waits: where that is fixed, or else where the run is known to be short."""
-    cdef double predicted
     cdef Estimate known
     cdef Place place = version.place.load()
     if place != Place.kAuto or version.max_queue_delay_ns.load():
         return place == Place.kIoThread
-    if not version.fast_ok or not may_run(version.inline_runs, now):
+    if not version.fast_ok:
         return False
     known = find(&version.times, 0)
-    predicted = expected_ns(known, min(version.queue.rows.load(), version.max_batch_size.load()))
-    return 0 < predicted <= INLINE_NS and is_confirmed(known)
+    return is_confirmed(known) and may_run(
+        &version.inline_runs, expected_ns(known, min(version.queue.rows.load(), version.max_batch_size.load())), pool.idle.load() == 0, now)
 
 
 cdef InferRequest* run_inline(ExecutorPool* pool, ModelVersion* version, Scratch* scratch) noexcept nogil:
@@ -195,7 +192,7 @@ cdef InferRequest* run_inline(ExecutorPool* pool, ModelVersion* version, Scratch
     cdef InferRequest* answered
     cdef bint watched
     cdef Rules rules
-    if version.queue.rows.load() == 0 or not runs_inline(version, now):
+    if version.queue.rows.load() == 0 or not runs_inline(pool, version, now):
         return NULL
     pool.lock()
     if version.running >= version.instances.load():

@@ -1,9 +1,10 @@
-# Whether an I/O thread may go on running a version's batches itself.
+# Whether an I/O thread runs a version's batches itself.
 from libc.stdint cimport int64_t
 
 from batchmill.core.router cimport InlineRuns
 
-cdef bint may_run(const InlineRuns& runs, int64_t now) noexcept nogil
+# predicted_ns: of the run that is due. busy: no executor would begin it at once.
+cdef bint may_run(InlineRuns* runs, double predicted_ns, bint busy, int64_t now) noexcept nogil
 
 # Whether the thread's own time in the next run is to be told.
 cdef bint is_watched(const InlineRuns& runs, int64_t now) noexcept nogil

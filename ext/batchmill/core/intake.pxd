@@ -79,6 +79,8 @@ cdef extern from "io_thread.hpp" namespace "batchmill" nogil:
         InferRequest* answered
         InferRequest* answered_last
         int taken_in, turned_away
+        const ModelVersion* full
+        int64_t others_ns
         cpp_bool flooded
         Scratch* scratch
         Socket* current

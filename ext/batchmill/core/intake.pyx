@@ -190,8 +190,12 @@ cdef bint enters_version(IoThread* thread, InferRequest* request) noexcept nogil
         add(version.stats_of(thread.index).routed, 1)
     thread.busy_since_ns = now
     if not enters(&thread.shared.pool, version, request, thread.shared.limits.busy_status, now):
-        thread.turned_away += request.status.code == kResourceExhausted
+        if request.status.code == kResourceExhausted:
+            thread.turned_away += 1
+            thread.full = version
         return False
+    if thread.full != NULL and thread.full != version:
+        thread.others_ns = now
     if thread.touched.size() == 0 or thread.touched.back() != version:
         thread.touched.push_back(version)
     return True

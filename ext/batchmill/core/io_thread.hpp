@@ -115,6 +115,8 @@ struct IoThread {
     InferRequest* answered_last = nullptr;
     int taken_in = 0;                      // requests of this turn
     int turned_away = 0;                   // of them, for load
+    const Version* full = nullptr;         // whose the last of these was; only compared
+    int64_t others_ns = 0;                 // when a request of another version was let in
     bool flooded = false;                  // more come than are served: turns are kept short
     Scratch* scratch = nullptr;
     Socket* current = nullptr;             // whose front end is being called

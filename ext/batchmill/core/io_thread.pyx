@@ -61,8 +61,11 @@ cdef int64_t TICK_NS = 100000000    # how often timeouts are looked at
 # Who is turned away while models run costs several times what he does among others: the core is taken from the run and given back for
 # one request, and runs cold. So they are let collect for a moment. (Of networks: interrupt moderation; Mogul and Ramakrishnan,
 # Eliminating receive livelock, 1997.)
+# Longer where nobody else is kept waiting: where callers of another version have come of late, they are not to pay for it.
 cdef unsigned int COLLECT_US = 500
-cdef int FEW_REQUESTS = 32
+cdef unsigned int COLLECT_ALONE_US = 2000
+cdef int64_t ALONE_NS = 100000000
+cdef int FEW_REQUESTS = 64
 cdef uint64_t LISTENER = 1          # tag in the low bit of a listener's event data
 
 
@@ -312,7 +315,7 @@ cdef void* run(void* argument) noexcept nogil:
             tick(thread)
         flush(thread)
         if crowded:
-            usleep(COLLECT_US)
+            usleep(COLLECT_ALONE_US if thread.sink.now_ns - thread.others_ns > ALONE_NS else COLLECT_US)
     end_pacing(&thread.pacer)
     while thread.sockets != NULL:
         close_at_end(thread, thread.sockets)

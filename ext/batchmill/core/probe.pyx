@@ -43,16 +43,16 @@ def behind(int64_t behind_ns, int64_t now_ns, int64_t deadline_ns, int64_t max_w
     return (<bytes> request.status.reason).decode() if is_behind(&version, &request, 0, now_ns) else ""
 
 
-def inline_runs(runs) -> list:
-    """Of runs on an I/O thread that want to begin, ns: (now, what each would take by the clock, what it would take of the thread's own time).
+def inline_runs(runs, bint busy=False) -> list:
+    """Of runs on an I/O thread that want to begin, ns: (now, what is predicted, what each would take by the clock, and of the thread's own time).
 
-    "executor" where it may not, else whether its own time was looked at: "watched" or "unwatched".
+    busy: all executors are. "executor" where it may not, else whether its own time was looked at: "watched" or "unwatched".
     """
     cdef InlineRuns state
     cdef bint watched
     told = []
-    for now, took, own in runs:
-        if not may_run(state, now):
+    for now, predicted, took, own in runs:
+        if not may_run(&state, predicted, busy, now):
             told.append("executor")
             continue
         watched = is_watched(state, now)

@@ -29,6 +29,7 @@ constexpr int32_t kNoFeedback = -3, kNoOutput = -2, kAnyOutput = -1;  // of Vers
 struct InlineRuns {
     std::atomic<int64_t> again_ns{0};          // none until then
     std::atomic<int64_t> watched_until_ns{0};  // the thread's own time in them is taken until then
+    std::atomic<int64_t> tried_ns{0};          // when one that seems too long was tried last
 };
 
 // One version of one model, while it serves. Owned by Python's Version object; requests hold leases.

@@ -87,6 +87,7 @@ cdef extern from "router.hpp" namespace "batchmill" nogil:
     cdef cppclass InlineRuns:
         atomic[int64_t] again_ns
         atomic[int64_t] watched_until_ns
+        atomic[int64_t] tried_ns
 
     cdef cppclass ModelVersion "batchmill::Version":
         string name, version
