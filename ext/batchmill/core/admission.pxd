@@ -30,8 +30,8 @@ cdef struct Entry:
     double latest_start_ns, latest_end_ns   # that it hardly exceeds: what those are promised who have a deadline
     double alone_ns             # a run of its rows alone
 
-# Predicts the wait of so many rows and the run of the batch they will be in. timed: they have a deadline or an objective; else only the wait
-# is told, and the other times are 0.
+# Predicts the wait of so many rows and the run of the batch they will be in. timed: they have a deadline or an objective; else only the
+# wait is told, and the other times are 0.
 cdef Entry predict(int64_t rows, Ahead ahead, const Terms& terms, bint timed) noexcept nogil
 
 # Whether what is predicted fits. start_by_ns, finish_by_ns, budget of an objective: durations from now; 0: none.

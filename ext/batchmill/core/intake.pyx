@@ -38,7 +38,7 @@ cdef InferRequest* take_request(void* self) noexcept nogil:
 
 
 cdef InferRequest* take_returned(IoThread* thread) noexcept nogil:
-    """One that shadows have done with, the last one first, or a new one. Made ready only now: who does so early reads it twice from afar."""
+    """One that shadows have done with, the last one first, or a new one. Made ready only now: to do so early reads it twice from afar."""
     cdef InferRequest* request = thread.returned if thread.returned != NULL else thread.home.take()
     if request == NULL:
         return new InferRequest()

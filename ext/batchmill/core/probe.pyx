@@ -44,7 +44,7 @@ def behind(int64_t behind_ns, int64_t now_ns, int64_t deadline_ns, int64_t max_w
 
 
 def inline_runs(runs, bint busy=False) -> list:
-    """Of runs on an I/O thread that want to begin, ns: (now, what is predicted, what each would take by the clock, and of the thread's own time).
+    """Of runs on an I/O thread that want to begin, ns: (now, what is predicted, what it would take by the clock, of the thread's own time).
 
     busy: all executors are. "executor" where it may not, else whether its own time was looked at: "watched" or "unwatched".
     """
