@@ -4,8 +4,8 @@ Where every executor is busy, a run of a few times that is better done here, too
 executor says too much: it wakes up for a run, on a core that has gone cold or that others want. So such runs are also tried every now and
 then, and stay if they are short here: else a model once slow would be slow for ever.
 
-One that has held up an I/O thread for too long ends them for a while. By the clock that may have been the kernel's doing, which had given
-the core to somebody else; an executor on the same core would make that worse. The thread's own time tells, but to ask for it costs more than
+One that has held up an I/O thread for too long ends them for a while. By the clock that may have been the kernel's doing, which gave the
+core to somebody else; an executor on the same core would make that worse. The thread's own time tells, but to ask for it costs more than
 a small run. So a long run only has those after it watched, and of these one that took long of its own moves the version to the executors.
 """
 
