@@ -23,11 +23,15 @@ from batchmill.app import make_server
 from batchmill.audit import Audit
 from batchmill.config import ServerConfig
 from batchmill.core.histogram import CODE_NAMES
-from batchmill.endpoints import feedback, rest
+from batchmill.endpoints import rest
+from batchmill.endpoints.assembly import routed
 from batchmill.endpoints.calls import CALLS
 from batchmill.endpoints.catalog import Catalog
 from batchmill.endpoints.feedback import Assessor
 from batchmill.endpoints.repository import Repository
+from batchmill.endpoints.rollouts import Rollouts
+from batchmill.endpoints.routes import Switchboard
+from batchmill.endpoints.shadows import Shadows
 from batchmill.errors import DATA_PLANE, BatchmillError, ConfigError, RemoteError, StartError
 from batchmill.observe.changes import Changes
 from batchmill.observe.metrics import FeedbackCollector, Metrics
@@ -140,8 +144,9 @@ def wanted(key: str) -> str:
 
 def paths() -> str:
     catalog = SimpleNamespace(metadata=None, config=None, latency=None, statuses=None)
-    routes = rest.application(cast(Catalog, catalog), cast(Metrics, None), cast(Repository, None), feedback.routes(cast(Assessor, None))).routes
-    served = {PATH_OF.get(route.path, route.path) for route in routes if isinstance(route, Route)}
+    more = routed(cast(Switchboard, None), cast(Shadows, None), cast(Rollouts, None), cast(Assessor, None))
+    known = rest.application(cast(Catalog, catalog), cast(Metrics, None), cast(Repository, None), more).routes
+    served = {PATH_OF.get(route.path, route.path) for route in known if isinstance(route, Route)}
     if served != PATHS.keys():
         raise SystemExit(f"paths that only one side knows: {sorted(served ^ PATHS.keys())}")
     return table(["path", ""], [[f"`{path}`", text] for path, text in PATHS.items()])

@@ -14,7 +14,8 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from starlette.routing import Route
 
-from batchmill.endpoints import docs_page, feedback, openapi, rest, signature_schema
+from batchmill.endpoints import docs_page, openapi, rest, signature_schema
+from batchmill.endpoints.assembly import routed
 from batchmill.endpoints.calls import CALLS
 from batchmill.endpoints.catalog import Catalog
 from batchmill.errors import InvalidRequest, NotFound
@@ -129,7 +130,7 @@ def test_two_names_never_share_a_component():
 
 
 def test_every_path_of_the_application_is_in_the_document_and_no_other():
-    routes = {route.path for route in rest.application(Catalog(lambda: {}), None, None, feedback.routes(None)).routes if isinstance(route, Route)}
+    routes = {route.path for route in rest.application(Catalog(lambda: {}), None, None, routed(*[None] * 4)).routes if isinstance(route, Route)}
     assert routes == {path for call in CALLS for path in call.paths()}
     assert set(document({})["paths"]) == routes
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from starlette.routing import Route
+
 from batchmill.config import MIB, ServerConfig
 from batchmill.core.reactor import Server
 from batchmill.endpoints import feedback
@@ -45,6 +47,11 @@ class Endpoints:
     conductor: Conductor
 
 
+def routed(switchboard: Switchboard, shadowing: Shadows, stepping: Rollouts, assessor: Assessor) -> list[Route]:
+    """REST's calls about versions in live traffic."""
+    return [*routes(switchboard), *shadows(shadowing), *rollouts(stepping), *feedback.routes(assessor)]
+
+
 def assemble(
     registry: Path, config: ServerConfig, guard: Guard, data_plane: Server, keeper: Keeper, changes: Changes, recorder: Recorder, *,
     store: Store, book: Book, quality: Quality, models: Callable[[], Mapping[str, ModelStatus]], is_complete: Callable[[], bool],
@@ -61,8 +68,7 @@ def assemble(
     switchboard = Switchboard(catalog, repository, book, keeper.change)
     assessor = Assessor(catalog, quality)
     shadowing, stepping = Shadows(catalog, repository, book, switchboard), Rollouts(catalog, repository, conductor)
-    routed = [*routes(switchboard), *shadows(shadowing), *rollouts(stepping), *feedback.routes(assessor)]
-    cold = application(catalog, metrics, repository, routed)
+    cold = application(catalog, metrics, repository, routed(switchboard, shadowing, stepping, assessor))
     dispatcher = Dispatcher(data_plane.bridge, cold, server, config.max_body_mib * MIB)
     admin = AdminServicer(assessor, switchboard, stepping, shadowing, Trail(lambda: repository.recorder.audit))
     services = Services(server, catalog, repository, admin)

@@ -36,9 +36,11 @@ class Call:
 
 _MODEL = "/v2/models/{model}"
 _TFS = "/v1/models/{model}"
-_TUNING = "/admin/models/{model}/tuning"
+_ADMIN = "/admin/models/{model}"
+_TUNING = f"{_ADMIN}/tuning"
 _INFER = (400, 404, 408, 413, 415, 429, 500, 503, 504)
 _GUARDED = (400, 401, 403, 404, 501, 503)
+_MOVES = (400, 401, 403, 404, 409, 503)
 CALLS = (
     Call("get", "/v2", "name, version and extensions of the server", "Server"),
     Call("get", "/v2/health/{which}", "`live`: 200 while the process answers; `ready`: 200 or 503. Answered without Python", "", (503,)),
@@ -77,6 +79,29 @@ CALLS = (
     Call("patch", _TUNING, "sets some of these keys, from the next batch on, before what the model's file says; null takes one back (PATCH; guarded)",
          "Tuning", (400, 401, 403, 404, 503), "TuneRequest", guarded=True),
     Call("delete", _TUNING, "takes back all that calls have set (DELETE; guarded)", "Tuning", (401, 403, 404, 503), guarded=True),
+    Call("get", f"{_ADMIN}/route", "what `batchmill route` shows: weights, rules, labels, and the share of the traffic that each version has had",
+         "Route", (404, 503)),
+    Call("put", f"{_ADMIN}/route", "sets weights over versions, and rules that go before them (PUT; guarded)", "Route", _MOVES, "RouteRequest",
+         guarded=True),
+    Call("delete", f"{_ADMIN}/route", "takes the route back: the newest version that serves gets the traffic (DELETE; guarded)", "Route", _MOVES,
+         guarded=True),
+    Call("put", f"{_ADMIN}/labels/{{label}}", "moves a label to a version, in one swap (PUT; guarded)", "Route", _MOVES, "VersionRequest",
+         guarded=True),
+    Call("delete", f"{_ADMIN}/labels/{{label}}", "removes a label (DELETE; guarded)", "Route", _MOVES, guarded=True),
+    Call("post", f"{_ADMIN}/promote", "gives all traffic to a version (POST; guarded)", "Route", _MOVES, "VersionRequest", guarded=True),
+    Call("post", f"{_ADMIN}/rollback", "takes the last move of the traffic back (POST; guarded)", "Route", _MOVES, guarded=True),
+    Call("get", f"{_ADMIN}/rollout", "how the last rollout stands: its step, the gates, what is missing, what waits", "Rollout", (404, 503)),
+    Call("post", f"{_ADMIN}/rollout", "starts one: a version, and a plan or the usual one (POST; guarded)", "Rollout", _MOVES, "RolloutRequest",
+         guarded=True),
+    Call("post", f"{_ADMIN}/rollout/approve", "lets a step that waits for it go on (POST; guarded)", "Rollout", _MOVES, guarded=True),
+    Call("post", f"{_ADMIN}/rollout/abort", "ends it; the traffic goes back (POST; guarded)", "Rollout", _MOVES, guarded=True),
+    Call("get", f"{_ADMIN}/shadow", "what `batchmill shadow` shows: how far the answers of candidates are from those that callers got", "Shadows",
+         (404, 503)),
+    Call("put", f"{_ADMIN}/shadow", "mirrors a share of the requests to a version (PUT; guarded)", "Shadows", _MOVES, "ShadowRequest", guarded=True),
+    Call("delete", f"{_ADMIN}/shadow", "ends it, of all versions or of `?version=NUMBER` (DELETE; guarded)", "Shadows", _MOVES,
+         query=(("version", ("2",)),), guarded=True),
+    Call("get", f"{_ADMIN}/shadow/worst", "the worst disagreements with their tensors, in base64 (guarded, as callers' data is in it)", "Worst",
+         (401, 403, 404, 503), guarded=True),
     Call("get", "/admin/audit",
          "what `batchmill audit` shows: who has changed what, newest first (`?model=`, `action=`, `since=2h` or a time, `before=SEQ`, `limit=100`), "
          "the head, and whether all of it can be written", "Audit", (400, 503),
@@ -120,6 +145,8 @@ _CONFIG_SPECS = listed(record({"name": TEXT, "data_type": TEXT, "dims": listed(W
 _HEAD = record({"seq": WHOLE, "hash": TEXT})
 _AUDIT_STATE = record({"kept": {"enum": ["file", "memory"]}, "waiting": WHOLE, "lost": WHOLE, "problem": TEXT,
                        "verified": {"type": ["object", "null"]}})
+_SHARES = {"type": "object", "description": "by version", "additionalProperties": {"type": "number", "minimum": 0}}
+_RULE = record({"equals": TEXT, "version": TEXT}, {"header": TEXT, "parameter": TEXT})
 _DURATION = record({"count": WHOLE, "ns": WHOLE})
 _STAGES = ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output", "cache_hit", "cache_miss")
 
@@ -160,6 +187,20 @@ SCHEMAS: dict[str, dict[str, Any]] = {
     "TuneRequest": {
         "type": "object", "additionalProperties": False, "description": "keys and values of model.yaml, nested as there, or dotted",
         "properties": {key: {} for key in (*dict.fromkeys(key.partition(".")[0] for key in TUNABLE if "." in key), *TUNABLE)}},
+    "Route": record({"model": TEXT, "weights": _SHARES, "generation": WHOLE, "rules": listed(_RULE), "default": {"type": ["string", "null"]},
+                     "shares": ANY, "labels": {"type": "object", "additionalProperties": TEXT}, "before": {"type": ["object", "null"]}}),
+    "RouteRequest": record({}, {"weights": _SHARES, "rules": {"type": "array", "maxItems": 32, "items": _RULE}}),
+    "VersionRequest": record({"version": TEXT}),
+    "Rollout": record({"model": TEXT, "status": TEXT, "incumbent": TEXT, "candidate": TEXT, "step": TEXT, "steps": listed(TEXT),
+                       "reasons": listed(TEXT), "approved": FLAG, "decision": {"type": ["object", "null"]}, "plan": {"type": ["object", "null"]},
+                       "by": TEXT, "waiting": listed(ANY)}),
+    "RolloutRequest": record({"version": TEXT}, {"plan": {"type": "object", "description": "as in model.yaml's `rollout`: docs/rollouts.md"}}),
+    "Shadows": record({"model": TEXT, "shadows": listed(ANY)}),
+    "ShadowRequest": record({"version": TEXT}, {
+        "share": {"type": "number", "minimum": 0.0001, "maximum": 1}, "max_cpu": {"type": "number", "minimum": 0, "maximum": 1},
+        "max_pending_mib": {"type": "number", "exclusiveMinimum": 0}, "rtol": NUMBER, "atol": NUMBER, "agree_by": {"enum": ["tolerance", "argmax"]},
+        "keep": {"type": "integer", "minimum": 0, "maximum": 64}, "redact": FLAG}),
+    "Worst": record({"model": TEXT, "worst": ANY}),
     "Audit": record({"entries": listed(record({
         "seq": WHOLE, "at": TEXT, "actor": TEXT, "key": FLAG, "action": TEXT, "model": TEXT, "version": TEXT, "before": {}, "after": {}, "files": ANY,
         "outcome": {"enum": ["ok", "refused", "failed"]}, "reason": TEXT, "hash": TEXT})), "head": _HEAD, "state": _AUDIT_STATE}),
