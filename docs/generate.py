@@ -93,7 +93,7 @@ def commands() -> str:
     for name, command in listed.choices.items():
         rows.append([f"`batchmill {name}`", "", helps[name]])
         if name != "serve":
-            rows += [["", f"`{' '.join(action.option_strings) or action.metavar}`", action.help or ""]
+            rows += [["", f"`{' '.join(action.option_strings) or action.metavar or ' | '.join(action.choices or [action.dest])}`", (action.help or "").replace("%%", "%")]
                      for action in command._actions if action.dest != "help" and action.metavar != "MODEL"]
     return table(["command", "flag", ""], rows)
 

@@ -94,8 +94,8 @@ COMMANDS = (
     Command("rollout", "bring a version into service step by step", "stepwise:run", (
         Argument("action", choices=("start", "status", "approve", "abort")),
         MODEL,
-        Argument("version", metavar="VERSION", nargs="?", help="to start with"),
-        Argument("--plan", type=Path, metavar="FILE", help="steps and gates, YAML or JSON; none: shadow, 1%%, 5%%, 25%%, 100%%"),
+        Argument("version", metavar="VERSION", nargs="?", help="of start: the candidate"),
+        Argument("--plan", type=Path, metavar="FILE", help="steps and gates, YAML or JSON; none: shadow, 1, 5, 25, 100 percent"),
         *GUARDED,
     )),
     Command("shadow", "let a version run what others answer, and compare the answers", "shadowing:act", (
@@ -107,6 +107,7 @@ COMMANDS = (
         Argument("--rtol", type=float, help="relative difference that is no disagreement. Default: 0.001"),
         Argument("--atol", type=float, help="absolute difference that is none. Default: 0.00001"),
         Argument("--agree-by", choices=("tolerance", "argmax"), help="what agreement is. Default: tolerance"),
+        Argument("--keep", type=int, metavar="COUNT", help="of the worst disagreements, up to 64. Default: 8"),
         Argument("--redact", action="store_true", default=None, help="keep scores and shapes of the worst disagreements alone"),
         Argument("--stop", action="store_true", help="end it; without a version, all of the model's"),
         Argument("--worst", dest="show_worst", action="store_true", help="show the worst disagreements"),

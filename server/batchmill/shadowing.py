@@ -53,7 +53,7 @@ def worst(model: str, version: str | None, folder: Path | None, url: str, key_fi
         print(json.dumps(answer))
         return 0
     rows = [[candidate, str(number), one["output"] or "-", number_of(one["max_abs"]), number_of(one["max_rel"]), f"{one['cosine']:.6f}",
-             "shapes differ" if one["shapes_differ"] else times_of(one["excess"]), one["id"] or "-"] for candidate, number, one in found]  # fmt: skip
+             "shapes differ" if one["shapes_differ"] else "differs" if one["excess"] is None else times_of(one["excess"]), one["id"] or "-"] for candidate, number, one in found]  # fmt: skip
     print(table(["CANDIDATE", "NUMBER", "OUTPUT", "MAX ABS", "MAX REL", "COSINE", "OVER TOLERANCE", "REQUEST ID"], rows))
     return 0
 

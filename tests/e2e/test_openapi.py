@@ -119,7 +119,7 @@ def test_the_commands_of_the_page_work_as_they_stand(server, tmp_path):
     status, headers, body = server.ask("/docs")
     assert (status, headers["content-type"]) == (200, "text/html; charset=utf-8")
     commands = [html.unescape(text) for text in re.findall(r"<pre>(.*?)</pre>", body.decode(), re.S)]
-    inferences = [command for command in commands if " -d '{" in command or "/example |" in command]
+    inferences = [command for command in commands if "/infer -d '{" in command or "/example |" in command]
     assert len(inferences) == len({path for path in concrete(document(server)) if "/versions/" in path})
     for command in inferences:
         answer = tmp_path / "answer"

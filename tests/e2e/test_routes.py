@@ -165,6 +165,8 @@ def test_a_routed_version_whose_folder_vanishes_serves_on_and_says_so(server, re
     ("/route", "PUT", {"wieghts": {"1": 1}}, 400, "wieghts: unknown key; did you mean 'weights'?"),
     ("/route", "PUT", {"rules": [{"equals": "x", "version": "1"}]}, 400, "a header or a parameter wanted"),
     ("/route", "PUT", {"rules": [{"header": "a b", "equals": "x", "version": "1"}]}, 400, "rules.0.header"),
+    ("/route", "PUT", {}, 400, "weights or rules wanted"),
+    ("/route", "PUT", None, 400, "weights or rules wanted"),
     ("/promote", "POST", {}, 400, "version"),
     ("/promote", "POST", {"version": "9"}, 400, "no version 9"),
     ("/rollback", "POST", None, 400, "nothing to go back to"),

@@ -233,3 +233,16 @@ def test_an_example_that_nobody_could_send_is_refused():
     with pytest.raises(NotFound):
         openapi.OpenApi(lambda: of).example("m", "")
     document(of)
+
+
+def test_the_page_shows_a_body_for_each_call_that_takes_one_and_the_document_accepts_it():
+    found = document({})
+    page = openapi.OpenApi(lambda: {}).page("http://localhost:8000").decode()
+    for path, item in found["paths"].items():
+        for operation in item.values():
+            kind = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
+            if "example" in kind:
+                resolved(found, kind["schema"]).validate(kind["example"])
+            elif kind and not path.endswith(("/infer", ":predict", ":classify", ":regress", "/load", "/unload")):
+                raise AssertionError(path)
+    assert """admin/models/digits/route -X PUT -d &#x27;{&quot;weights&quot;""" in page

@@ -156,6 +156,16 @@ def data(leaf: dict[str, Any]) -> dict[str, Any]:
     return listed({"anyOf": [leaf, {"type": "array"}]})
 
 
+EXAMPLES: dict[str, Any] = {  # bodies, by schema
+    "RouteRequest": {"weights": {"1": 90, "2": 10}, "rules": [{"header": "x-tenant", "equals": "acme", "version": "2"}]},
+    "VersionRequest": {"version": "1"},
+    "RolloutRequest": {"version": "2", "plan": {"steps": [{"share": 5, "min_samples": 500}, {"share": 100}]}},
+    "ShadowRequest": {"version": "2", "share": 0.5},
+    "TuneRequest": {"batching.max_batch_size": 32},
+    "FeedbackRequest": {"feedback": [{"token": "x-feedback-token of an answer", "label": 3}]},
+    "IndexRequest": {"ready": True},
+}
+
 SCHEMAS: dict[str, dict[str, Any]] = {
     "Error": record({"error": {"type": "string", "description": "what was given, and what is wanted"}}),
     "Nothing": {"type": "object", "maxProperties": 0},

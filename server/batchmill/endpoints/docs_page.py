@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 import shlex
 from collections.abc import Sequence
@@ -86,7 +87,7 @@ def call(path: str, method: str, operation: dict[str, Any]) -> str:
     how = "" if method == "get" else f" -X {method.upper()}"
     if path.endswith(("/infer", ":predict")):
         how = " -d @request.json"
-    elif method == "patch":
-        how += " -d @request.json"
+    elif example := operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("example"):
+        how = f"{'' if method == 'post' else how} -d {shlex.quote(json.dumps(example))}"
     command = f"curl -s {shlex.quote(target) if query else target}{how}"
     return f"<h3><span class=m>{method}</span> <code>{escape(path)}</code></h3><p>{escape(operation['summary'])}</p><pre>{escape(command)}</pre>"

@@ -17,7 +17,7 @@ import orjson
 import batchmill
 from batchmill.backends import Signature
 from batchmill.endpoints import docs_page, signature_schema
-from batchmill.endpoints.calls import CALLS, JSON, SCHEMAS, Call, ref
+from batchmill.endpoints.calls import CALLS, EXAMPLES, JSON, SCHEMAS, Call, ref
 from batchmill.errors import DATA_PLANE, BatchmillError, InvalidRequest, NotFound
 from batchmill.registry.status import ModelStatus
 
@@ -247,7 +247,9 @@ def operation(call: Call, path: str, examples: dict[str, str]) -> dict[str, Any]
         content = {"description": call.text, "content": {JSON: {"schema": ref(call.answer)}}}
     else:
         content = {"description": call.text, **({"content": {call.answer: {"schema": {"type": "string"}}}} if call.answer else {})}
-    body = {} if not call.body else {"requestBody": request_body(call.body, None) if is_infer else {"content": {JSON: {"schema": ref(call.body)}}}}
+    example = {"example": EXAMPLES[call.body]} if call.body in EXAMPLES else {}
+    given = request_body(call.body, None) if is_infer else {"content": {JSON: {"schema": ref(call.body), **example}}}
+    body = {"requestBody": given} if call.body else {}
     return {
         "operationId": f"{call.method} {path}",
         "summary": call.text,

@@ -72,6 +72,12 @@ class GivenRoute(Strict):
     ] = {}
     rules: Annotated[list[GivenRule], Field(max_length=RULES_MOST)] = []
 
+    @model_validator(mode="after")
+    def check(self) -> GivenRoute:
+        if not self.model_fields_set:  # a call that was sent without its body must not take a route away
+            raise ValueError("weights or rules")
+        return self
+
 
 class GivenVersion(Strict):
     version: Version

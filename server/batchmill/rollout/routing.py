@@ -74,7 +74,7 @@ def promoted(version: str) -> Change:
 def rolled_back(routing: Routing, standard: str) -> Routing:
     """The traffic before the last change, slot by slot. Raises InvalidRequest when there is none."""
     if routing.before is None:
-        raise InvalidRequest("there is nothing to go back to: the traffic of this model was not moved by a call")
+        raise InvalidRequest("there is nothing to go back to: no call has moved the traffic of this model since it was cleared or a rollout ended")
     return by_call(given(routing, routing.before, in_force(routing, standard)))
 
 
