@@ -38,7 +38,7 @@ def paced(account):
     """A pacer that has seen its thread wait: (it, when it was made, the pacing thread)."""
     before, start = threads(), time.monotonic_ns()
     pacer = Pacer(account(0), start)
-    account(waited_ns=2 * MS, ran_ns=11 * MS)
+    account(waited_ns=2 * MS, ran_ns=40 * MS)
     assert pacer.look(start + 100 * MS)
     (made,) = threads() - before
     return pacer, start, made
@@ -92,7 +92,7 @@ def test_a_thread_that_is_woken_often_may_wait_a_microsecond_each_time(account):
 def test_a_thread_that_sleeps_most_of_the_time_gets_none_however_long_it_waits(account):
     before, pacer = threads(), Pacer(account(0), 0)
     for turn in range(1, 20):
-        account(waited_ns=turn * 50 * MS, ran_ns=turn * 10 * MS)
+        account(waited_ns=turn * 50 * MS, ran_ns=turn * 33 * MS)
         assert not pacer.look(turn * 100 * MS)
     assert threads() == before
 

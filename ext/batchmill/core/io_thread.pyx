@@ -33,8 +33,17 @@ from batchmill.core.shadow_run cimport end_overdue_shadow
 
 cdef extern from * nogil:
     """
+    #include <poll.h>
     #include "io_thread.hpp"
+    // Until something is to be delivered, or so long.
+    static inline void batchmill_rest(int wake_fd, int64_t ns) {
+        pollfd one{wake_fd, POLLIN, 0};
+        timespec time{0, static_cast<long>(ns)};
+        ppoll(&one, 1, &time, nullptr);
+    }
     """
+    void rest_for "batchmill_rest"(int wake_fd, int64_t ns)
+
     ctypedef union epoll_data_t:
         void* ptr
     ctypedef struct epoll_event:
@@ -44,9 +53,6 @@ cdef extern from * nogil:
     int accept_socket "batchmill::accept_socket"(int listener, char* peer, size_t size)
     int close(int fd)
     int eventfd_read(int fd, uint64_t* value)
-
-cdef extern from "unistd.h" nogil:
-    int usleep(unsigned int microseconds)
 
 cdef enum:
     EVENTS = 256                    # one epoll_wait returns at most so many sockets
@@ -62,8 +68,8 @@ cdef int64_t TICK_NS = 100000000    # how often timeouts are looked at
 # one request, and runs cold. So they are let collect for a moment. (Of networks: interrupt moderation; Mogul and Ramakrishnan,
 # Eliminating receive livelock, 1997.)
 # Longer where nobody else is kept waiting: where callers of another version have come of late, they are not to pay for it.
-cdef unsigned int COLLECT_US = 500
-cdef unsigned int COLLECT_ALONE_US = 2000
+cdef int64_t COLLECT_NS = 500000
+cdef int64_t COLLECT_ALONE_NS = 2000000
 cdef int64_t ALONE_NS = 100000000
 cdef int FEW_REQUESTS = 64
 cdef uint64_t LISTENER = 1          # tag in the low bit of a listener's event data
@@ -315,7 +321,7 @@ cdef void* run(void* argument) noexcept nogil:
             tick(thread)
         flush(thread)
         if crowded:
-            usleep(COLLECT_ALONE_US if thread.sink.now_ns - thread.others_ns > ALONE_NS else COLLECT_US)
+            rest_for(thread.wake_fd, COLLECT_ALONE_NS if thread.sink.now_ns - thread.others_ns > ALONE_NS else COLLECT_NS)
     end_pacing(&thread.pacer)
     while thread.sockets != NULL:
         close_at_end(thread, thread.sockets)

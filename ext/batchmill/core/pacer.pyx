@@ -8,7 +8,8 @@ shorter slice (EEVDF with slices of one's own: Linux 6.12; before it this does l
 Such a wake costs 3 µs, on some virtual machines 30. So there is a pacing thread only once the kernel's own account says
 that the I/O thread waited for its core 1% of the time, and it rests when that has not been so for a second. What the
 pacing thread itself took is not counted, nor is a microsecond for each time that the I/O thread was woken: else a paced
-thread would be paced for ever.
+thread would be paced for ever. Beside a large model's executor, which each wake would interrupt, the I/O thread runs for little of
+the time, and is owed the core when it wakes: its waits are many and short, and no pacing would make them shorter.
 """
 
 from libc.stdint cimport int64_t, uint64_t
@@ -37,7 +38,7 @@ cdef enum:
     PERIOD_US = 500             # between two wakes
     WAITED_PART = 100           # paced when the I/O thread waited for more than a hundredth of the time ...
     WAKE_NS = 1000              # ... beside what a wake-up takes ...
-    BUSY_PART = 10              # ... and ran for more than a tenth of it: one that sleeps now and then gets the core as it wakes
+    BUSY_PART = 3               # ... and ran for more than a third of it: who has had less than his share gets the core as he wakes
 cdef int64_t PACED_NS = 1000000000
 
 
