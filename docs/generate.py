@@ -24,10 +24,10 @@ from batchmill.audit import Audit
 from batchmill.config import ServerConfig
 from batchmill.core.histogram import CODE_NAMES
 from batchmill.endpoints import rest
-from batchmill.endpoints.assembly import routed
 from batchmill.endpoints.calls import CALLS
 from batchmill.endpoints.catalog import Catalog
 from batchmill.endpoints.feedback import Assessor
+from batchmill.endpoints.live_traffic import routed
 from batchmill.endpoints.repository import Repository
 from batchmill.endpoints.rollouts import Rollouts
 from batchmill.endpoints.routes import Switchboard

@@ -15,9 +15,9 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from starlette.routing import Route
 
 from batchmill.endpoints import docs_page, openapi, rest, signature_schema
-from batchmill.endpoints.assembly import routed
 from batchmill.endpoints.calls import CALLS
 from batchmill.endpoints.catalog import Catalog
+from batchmill.endpoints.live_traffic import routed
 from batchmill.errors import InvalidRequest, NotFound
 from batchmill.registry.status import ModelStatus, VersionStatus
 

@@ -6,11 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from starlette.routing import Route
-
 from batchmill.config import MIB, ServerConfig
 from batchmill.core.reactor import Server
-from batchmill.endpoints import feedback
 from batchmill.endpoints.audited import Trail
 from batchmill.endpoints.catalog import Catalog
 from batchmill.endpoints.dispatch import Dispatcher
@@ -18,11 +15,12 @@ from batchmill.endpoints.feedback import Assessor
 from batchmill.endpoints.grpc_admin import AdminServicer
 from batchmill.endpoints.grpc_server import GrpcServer
 from batchmill.endpoints.grpc_services import Services
+from batchmill.endpoints.live_traffic import routed
 from batchmill.endpoints.repository import Guard, Repository
 from batchmill.endpoints.rest import application
-from batchmill.endpoints.rollouts import Rollouts, rollouts
-from batchmill.endpoints.routes import Switchboard, routes
-from batchmill.endpoints.shadows import Shadows, shadows
+from batchmill.endpoints.rollouts import Rollouts
+from batchmill.endpoints.routes import Switchboard
+from batchmill.endpoints.shadows import Shadows
 from batchmill.endpoints.uploads import Uploads
 from batchmill.observe.changes import Changes
 from batchmill.observe.metrics import FeedbackCollector, Metrics
@@ -45,11 +43,6 @@ class Endpoints:
     dispatcher: Dispatcher
     windows: Windows
     conductor: Conductor
-
-
-def routed(switchboard: Switchboard, shadowing: Shadows, stepping: Rollouts, assessor: Assessor) -> list[Route]:
-    """REST's calls about versions in live traffic."""
-    return [*routes(switchboard), *shadows(shadowing), *rollouts(stepping), *feedback.routes(assessor)]
 
 
 def assemble(
