@@ -86,6 +86,10 @@ def texts_of(source: str) -> dict[str, dict[str, str]]:
     return found
 
 
+def name_of(action: argparse.Action) -> str:
+    return " ".join(action.option_strings) or str(action.metavar or " | ".join(action.choices or [action.dest]))
+
+
 def commands() -> str:
     (listed,) = (action for action in cli.parser()._actions if isinstance(action, argparse._SubParsersAction))
     helps = {choice.dest: choice.help or "" for choice in listed._choices_actions}
@@ -93,7 +97,7 @@ def commands() -> str:
     for name, command in listed.choices.items():
         rows.append([f"`batchmill {name}`", "", helps[name]])
         if name != "serve":
-            rows += [["", f"`{' '.join(action.option_strings) or action.metavar or ' | '.join(action.choices or [action.dest])}`", (action.help or "").replace("%%", "%")]
+            rows += [["", f"`{name_of(action)}`", (action.help or "").replace("%%", "%")]
                      for action in command._actions if action.dest != "help" and action.metavar != "MODEL"]
     return table(["command", "flag", ""], rows)
 

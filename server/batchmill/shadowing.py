@@ -53,9 +53,15 @@ def worst(model: str, version: str | None, folder: Path | None, url: str, key_fi
         print(json.dumps(answer))
         return 0
     rows = [[candidate, str(number), one["output"] or "-", number_of(one["max_abs"]), number_of(one["max_rel"]), f"{one['cosine']:.6f}",
-             "shapes differ" if one["shapes_differ"] else "differs" if one["excess"] is None else times_of(one["excess"]), one["id"] or "-"] for candidate, number, one in found]  # fmt: skip
+             how_far(one), one["id"] or "-"] for candidate, number, one in found]  # fmt: skip
     print(table(["CANDIDATE", "NUMBER", "OUTPUT", "MAX ABS", "MAX REL", "COSINE", "OVER TOLERANCE", "REQUEST ID"], rows))
     return 0
+
+
+def how_far(one: dict[str, Any]) -> str:
+    if one["shapes_differ"]:
+        return "shapes differ"
+    return "differs" if one["excess"] is None else times_of(one["excess"])  # None: there is no distance between integers, or texts
 
 
 def save(folder: Path, name: str, one: dict[str, Any]) -> None:
