@@ -163,7 +163,7 @@ def schema() -> Any:
         alpha: Annotated[float, number(1e-6, 0.5)] = Plan().alpha
         """With what probability at most a version that breaks no gate is rolled back, over the whole rollout."""
         keep_warm_secs: Secs = Plan().keep_warm_secs
-        """How long the old version stays loaded after the last step, so that it can be back at once. The next rollout or move of the traffic ends it."""
+        """How long the old version stays loaded after the last step, so that it can be back at once. The next rollout or move of traffic ends it."""
 
         @model_validator(mode="after")
         def check(self) -> WholePlan:
