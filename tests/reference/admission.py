@@ -24,11 +24,13 @@ class Terms:
 
 
 def judge(
-    curve: Curve, rows: int, ahead_rows: int, ahead_ns: float, most_rows: int, parallel: int, busy_ns: float, drift: float,
+    curve: Curve, rows: int, ahead_rows: int, alike_rows: int, ahead_ns: float, most_rows: int, parallel: int, busy_ns: float, drift: float,
     max_wait_ns: int, start_by_ns: int, finish_by_ns: int, objective_ns: int, fresh: bool, row_ns: float,
 ) -> tuple[str, float, float]:
-    """(verdict, predicted wait, predicted run). row_ns: what a row ahead costs. Whole batches run before it; the rest of those ahead are in its own."""
-    rest = ahead_rows % most_rows
+    """(verdict, predicted wait, predicted run). row_ns: what a row ahead costs. Whole batches run before it; the rest of those ahead that are
+    of its shape are in its own.
+    """
+    rest = alike_rows % most_rows
     wait_ns = (max(0.0, ahead_ns - rest * row_ns) / parallel + busy_ns) * drift
     together = min(rest + rows, max(rows, most_rows))
     run_ns = curve.guarded_ns(together) if wait_ns else curve.expected_ns(together)

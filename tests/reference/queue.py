@@ -142,10 +142,11 @@ class Queue:
         for other in self.waiting:
             other.cost_ns = other.cost_ns or int(terms.row_ns * other.counted)
         ahead = [other for other in self.waiting if other.urgency_ns <= one.urgency_ns]
+        alike = sum(other.counted for other in ahead if other.is_like(one))
         rows_ahead, most_rows, row_ns = sum(other.counted for other in ahead), *self.narrowed(ahead, one, terms, now_ns)
         ahead_ns = sum(other.cost_ns for other in ahead) * (row_ns / terms.row_ns if terms.row_ns else 1)
         verdict, wait_ns, run_ns = admission.judge(
-            terms.curve, one.counted, rows_ahead, ahead_ns, most_rows, terms.parallel,
+            terms.curve, one.counted, rows_ahead, alike, ahead_ns, most_rows, terms.parallel,
             terms.busy_ns, terms.drift, terms.max_wait_ns, 0 if self.delays else left(one.deadline_ns, now_ns), left(one.answer_by_ns, now_ns),
             left(one.objective_ns, now_ns), terms.curve.is_fresh(now_ns), row_ns,
         )  # fmt: skip

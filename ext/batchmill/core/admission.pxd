@@ -17,6 +17,7 @@ cdef struct Terms:
 # What waits before it.
 cdef struct Ahead:
     int64_t rows
+    int64_t alike               # of them, those of its shape: only they can be in one batch with it
     double work_ns              # each at its price when it came
 
 cdef enum Verdict:

@@ -11,10 +11,10 @@ cdef double MARGIN = 1.25
 
 
 cdef Entry predict(int64_t rows, Ahead ahead, const Terms& terms, bint timed) noexcept nogil:
-    """Full batches run before it; what is left of those ahead runs with it."""
+    """Full batches run before it; what is left of those ahead that are of its shape runs with it."""
     cdef Entry entry
-    cdef int64_t with_it = ahead.rows % terms.most_rows + rows
-    cdef double before = ahead.work_ns - <double> (ahead.rows % terms.most_rows) * terms.row_ns
+    cdef int64_t rest = ahead.alike % terms.most_rows, with_it = min(rest + rows, max(rows, terms.most_rows))
+    cdef double before = ahead.work_ns - <double> rest * terms.row_ns
     entry.verdict = kTaken
     entry.rows_ahead = ahead.rows
     entry.behind_a_run = terms.busy_ns > 0
@@ -23,7 +23,6 @@ cdef Entry predict(int64_t rows, Ahead ahead, const Terms& terms, bint timed) no
     if not timed:
         return entry
     entry.alone_ns = expected_ns(terms.known, rows)
-    with_it = min(with_it, max(rows, terms.most_rows))
     entry.run_ns = guarded_ns(terms.known, with_it) if entry.wait_ns > 0 else expected_ns(terms.known, with_it)
     entry.latest_start_ns = entry.wait_ns * MARGIN
     entry.latest_end_ns = entry.latest_start_ns + entry.run_ns

@@ -79,6 +79,7 @@ cdef void append_ahead(string& text, const Entry& entry) noexcept nogil:
 cdef void refuse_entry(InferRequest* request, ModelVersion* version, const Entry& entry, int64_t now) noexcept nogil:
     cdef string text
     cdef double budget = <double> version.max_wait_ns.load(), over = entry.wait_ns / 2
+    request.predicted_wait_ns = <int64_t> entry.wait_ns
     if entry.verdict == kHopeless:
         text.append(b"the deadline cannot be met: the run alone takes ")
         append_ms(text, entry.alone_ns)

@@ -89,6 +89,7 @@ struct ExecutorPool {
     size_t max_body_bytes = 0;             // of a body that was compressed
     MemoryBudget* budget = nullptr;
 
+    bool is_busy() const { return idle.load() == 0; }
     void lock() { mutex.lock(); }
     void unlock() { mutex.unlock(); }
     void notify() { work.notify_one(); }

@@ -1,7 +1,6 @@
 # The shared pool: takes a batch, runs it, completes it.
 from libc.stdint cimport int32_t, int64_t
 from libcpp cimport bool as cpp_bool
-from libcpp.atomic cimport atomic
 from libcpp.deque cimport deque
 from libcpp.vector cimport vector
 
@@ -30,10 +29,10 @@ cdef extern from "executor.hpp" namespace "batchmill" nogil:
         vector[Scratch*] scratches
         vector[pthread_t] threads
         vector[CompletionQueue*] completions
-        atomic[int] idle
         cpp_bool stopping
         size_t max_body_bytes
         MemoryBudget* budget
+        cpp_bool is_busy()
         void lock()
         void unlock()
         void notify()

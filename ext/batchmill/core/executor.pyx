@@ -182,7 +182,7 @@ cdef bint runs_inline(ExecutorPool* pool, ModelVersion* version, int64_t now) no
         return False
     known = find(&version.times, 0)
     return is_confirmed(known) and may_run(
-        &version.inline_runs, expected_ns(known, min(version.queue.rows.load(), version.max_batch_size.load())), pool.idle.load() == 0, now)
+        &version.inline_runs, expected_ns(known, min(version.queue.rows.load(), version.max_batch_size.load())), pool.is_busy(), now)
 
 
 cdef InferRequest* run_inline(ExecutorPool* pool, ModelVersion* version, Scratch* scratch) noexcept nogil:

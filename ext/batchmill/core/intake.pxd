@@ -26,6 +26,13 @@ cdef extern from "io_thread.hpp" namespace "batchmill" nogil:
         int64_t drained_ns
         int64_t age_ns(int64_t read, int64_t waiting, int64_t now_ns)
 
+    cdef cppclass Collecting:
+        int64_t until_ns, rested_ns
+        void turn_away(const void* version, int64_t predicted_wait_ns)
+        void let_in(const void* version, int64_t left_ns, int64_t now_ns)
+        void begin_reading(int64_t now_ns)
+        void end_turn(int64_t requests, cpp_bool busy, int64_t now_ns)
+
     cdef cppclass Socket:
         Backlog backlog
         int fd
@@ -78,9 +85,8 @@ cdef extern from "io_thread.hpp" namespace "batchmill" nogil:
         RequestStack home
         InferRequest* answered
         InferRequest* answered_last
-        int taken_in, turned_away
-        const ModelVersion* full
-        int64_t others_ns
+        int taken_in
+        Collecting collecting
         cpp_bool flooded
         Scratch* scratch
         Socket* current

@@ -19,6 +19,7 @@ from batchmill.core.histogram cimport VersionStats, add
 from batchmill.core.message cimport Encoding, Errand
 from batchmill.core.mirror cimport hand_in, look_for_pressure
 from batchmill.core.notes cimport Coding
+from batchmill.core.queue cimport earlier
 from batchmill.core.router cimport pick, ready
 from batchmill.core.signature cimport check
 from batchmill.core.status cimport Status, http_status_of, kDeadlineExceeded, kInvalidArgument, kOk, kResourceExhausted, kUnavailable
@@ -172,7 +173,7 @@ cdef bint keeps_away(ModelVersion* version, InferRequest* request, int64_t now) 
 cdef bint enters_version(IoThread* thread, InferRequest* request) noexcept nogil:
     """The queue of its version, which it has a lease on."""
     cdef ModelVersion* version = <ModelVersion*> request.version
-    cdef int64_t now
+    cdef int64_t due, now
     if not check(version, request):
         return False
     set_deadline(version, request)
@@ -181,7 +182,7 @@ cdef bint enters_version(IoThread* thread, InferRequest* request) noexcept nogil
         return False
     if keeps_away(version, request, thread.sink.now_ns):
         return False
-    if is_behind(version, request, thread.shared.limits.busy_status, thread.sink.now_ns):
+    if thread.flooded and is_behind(version, request, thread.shared.limits.busy_status, thread.sink.now_ns):
         return False
     now = now_ns()
     request.times.queued = now
@@ -191,11 +192,10 @@ cdef bint enters_version(IoThread* thread, InferRequest* request) noexcept nogil
     thread.busy_since_ns = now
     if not enters(&thread.shared.pool, version, request, thread.shared.limits.busy_status, now):
         if request.status.code == kResourceExhausted:
-            thread.turned_away += 1
-            thread.full = version
+            thread.collecting.turn_away(version, request.predicted_wait_ns)
         return False
-    if thread.full != NULL and thread.full != version:
-        thread.others_ns = now
+    due = earlier(request.deadline_ns, request.answer_by_ns)
+    thread.collecting.let_in(version, due - now if due else 0, now)
     if thread.touched.size() == 0 or thread.touched.back() != version:
         thread.touched.push_back(version)
     return True

@@ -156,7 +156,7 @@ cdef void on_readable(IoThread* thread, Socket* socket) noexcept nogil:
     if got == 0:
         on_end(thread, socket)
         return
-    thread.sink.behind_ns = look_behind(thread, socket, got) if thread.flooded else 0
+    thread.sink.behind_ns = look_behind(thread, socket, got) if thread.flooded else thread.collecting.rested_ns
     if not take_bytes(thread, socket, thread.buffer, got):
         socket.reading = False
         arm(thread, socket)

@@ -13,6 +13,7 @@
 
 #include "access_log.hpp"
 #include "bridge.hpp"
+#include "collecting.hpp"
 #include "executor.hpp"
 #include "front.hpp"
 #include "pacer.hpp"
@@ -114,9 +115,7 @@ struct IoThread {
     InferRequest* answered = nullptr;      // by this very thread, not yet delivered
     InferRequest* answered_last = nullptr;
     int taken_in = 0;                      // requests of this turn
-    int turned_away = 0;                   // of them, for load
-    const Version* full = nullptr;         // whose the last of these was; only compared
-    int64_t others_ns = 0;                 // when a request of another version was let in
+    Collecting collecting;
     bool flooded = false;                  // more come than are served: turns are kept short
     Scratch* scratch = nullptr;
     Socket* current = nullptr;             // whose front end is being called

@@ -35,14 +35,14 @@ cdef extern from * nogil:
     """
     #include <poll.h>
     #include "io_thread.hpp"
-    // Until something is to be delivered, or so long.
-    static inline void batchmill_rest(int wake_fd, int64_t ns) {
+    // Until something is to be delivered (true), or so long.
+    static inline bool batchmill_rest(int wake_fd, int64_t ns) {
         pollfd one{wake_fd, POLLIN, 0};
-        timespec time{0, static_cast<long>(ns)};
-        ppoll(&one, 1, &time, nullptr);
+        timespec time{0, static_cast<long>(ns > 0 ? ns : 0)};
+        return ppoll(&one, 1, &time, nullptr) > 0;
     }
     """
-    void rest_for "batchmill_rest"(int wake_fd, int64_t ns)
+    bint rest_for "batchmill_rest"(int wake_fd, int64_t ns)
 
     ctypedef union epoll_data_t:
         void* ptr
@@ -64,14 +64,6 @@ cdef enum:
 cdef int FLOOD_REQUESTS = 512
 cdef int CALM_REQUESTS = 64
 cdef int64_t TICK_NS = 100000000    # how often timeouts are looked at
-# Who is turned away while models run costs several times what he does among others: the core is taken from the run and given back for
-# one request, and runs cold. So they are let collect for a moment. (Of networks: interrupt moderation; Mogul and Ramakrishnan,
-# Eliminating receive livelock, 1997.)
-# Longer where nobody else is kept waiting: where callers of another version have come of late, they are not to pay for it.
-cdef int64_t COLLECT_NS = 500000
-cdef int64_t COLLECT_ALONE_NS = 2000000
-cdef int64_t ALONE_NS = 100000000
-cdef int FEW_REQUESTS = 64
 cdef uint64_t LISTENER = 1          # tag in the low bit of a listener's event data
 
 
@@ -289,15 +281,23 @@ cdef void* run(void* argument) noexcept nogil:
     cdef InferRequest* answered
     cdef InferRequest* completed
     cdef int ready, index
-    cdef bint crowded
+    cdef uint64_t wakes
+    cdef bint reads                     # in this turn, sockets
     begin_pacing(&thread.pacer, now_ns())
     watch(thread.epoll_fd, EPOLL_CTL_ADD, thread.wake_fd, EPOLLIN, NULL)
     for index in range(<int> shared.listeners.size()):
         watch_listener(thread, index)
     while not shared.stopping.load():
-        ready = epoll_wait(thread.epoll_fd, events, FLOOD_EVENTS if thread.flooded else EVENTS,
-                           100 if thread.sockets != NULL or not thread.accepting else 1000)
+        reads = not (thread.collecting.until_ns and rest_for(thread.wake_fd, thread.collecting.until_ns - now_ns()) and shared.pool.is_busy())
+        if reads:
+            ready = epoll_wait(thread.epoll_fd, events, FLOOD_EVENTS if thread.flooded else EVENTS,
+                               100 if thread.sockets != NULL or not thread.accepting else 1000)
+        else:
+            ready = 0
+            eventfd_read(thread.wake_fd, &wakes)
         thread.sink.now_ns = thread.busy_since_ns = now_ns()
+        if reads:
+            thread.collecting.begin_reading(thread.sink.now_ns)
         thread.seen_generation.store(shared.generation.load())
         thread.table = shared.table.load()
         thread.sink.watched = &thread.table.watched if thread.table != NULL and thread.table.watched.names.size() else NULL
@@ -313,15 +313,14 @@ cdef void* run(void* argument) noexcept nogil:
         thread.answered = NULL
         deliver(thread, answered)
         deliver(thread, completed)
-        thread.flooded = thread.taken_in > (CALM_REQUESTS if thread.flooded else FLOOD_REQUESTS)
-        crowded = thread.turned_away > 0 and thread.taken_in < FEW_REQUESTS
-        thread.taken_in = thread.turned_away = 0
+        if reads:
+            thread.flooded = thread.taken_in > (CALM_REQUESTS if thread.flooded else FLOOD_REQUESTS)
+            thread.collecting.end_turn(thread.taken_in, shared.pool.is_busy(), thread.sink.now_ns)
+            thread.taken_in = 0
         follow_drain(thread)
         if thread.sink.now_ns >= thread.next_tick_ns:
             tick(thread)
         flush(thread)
-        if crowded:
-            rest_for(thread.wake_fd, COLLECT_ALONE_NS if thread.sink.now_ns - thread.others_ns > ALONE_NS else COLLECT_NS)
     end_pacing(&thread.pacer)
     while thread.sockets != NULL:
         close_at_end(thread, thread.sockets)

@@ -18,6 +18,7 @@ class Curve:
         self,
         rows: int,
         ahead_rows: int,
+        alike_rows: int,
         ahead_ns: float,
         most_rows: int,
         parallel: int,

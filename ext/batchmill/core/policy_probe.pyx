@@ -59,15 +59,15 @@ cdef class Curve:
         cdef Size size = size_of(rows, limits_of(max_batch_size, 0, preferred, False), self.known(1), slack_ns, turn_ns)
         return size.rows, CLOSE_REASONS[<int> size.reason]
 
-    def judge(self, int64_t rows, int64_t ahead_rows, double ahead_ns, int64_t most_rows, int32_t parallel, double busy_ns, double drift,
-              int64_t max_wait_ns, int64_t start_by_ns, int64_t finish_by_ns, int64_t objective_ns, bint fresh) -> tuple:
+    def judge(self, int64_t rows, int64_t ahead_rows, int64_t alike_rows, double ahead_ns, int64_t most_rows, int32_t parallel,
+              double busy_ns, double drift, int64_t max_wait_ns, int64_t start_by_ns, int64_t finish_by_ns, int64_t objective_ns, bint fresh) -> tuple:
         """admission.predict() and judge(): (verdict, wait_ns, run_ns)."""
         cdef Terms terms
         cdef Ahead ahead
         cdef Entry entry
         terms.known, terms.most_rows, terms.parallel, terms.busy_ns = self.known(1), most_rows, parallel, busy_ns
         terms.drift, terms.max_wait_ns, terms.row_ns = drift, max_wait_ns, row_ns(terms.known)
-        ahead.rows, ahead.work_ns = ahead_rows, ahead_ns
+        ahead.rows, ahead.alike, ahead.work_ns = ahead_rows, alike_rows, ahead_ns
         entry = predict(rows, ahead, terms, True)
         return VERDICTS[<int> judge(entry, ahead, terms, start_by_ns, finish_by_ns, objective_ns, fresh)], entry.wait_ns, entry.run_ns
 

@@ -58,9 +58,8 @@ cdef SubQueue* new_sub_queue(RequestQueue* queue, uint64_t shape, bint alone) no
     return &queue.shapes.back()
 
 
-cdef SubQueue* sub_queue_of(RequestQueue* queue, const InferRequest* request) noexcept nogil:
-    """Equal hashes are not enough: callers choose their shapes. Those who wait are compared."""
-    cdef uint64_t shape = shape_hash(request)
+cdef SubQueue* find_sub_queue(RequestQueue* queue, const InferRequest* request, uint64_t shape) noexcept nogil:
+    """Equal hashes are not enough: callers choose their shapes. Those who wait are compared. NULL: there is none."""
     cdef bint alone = request.rows == 0
     cdef SubQueue* one
     cdef size_t index
@@ -68,7 +67,7 @@ cdef SubQueue* sub_queue_of(RequestQueue* queue, const InferRequest* request) no
         one = &queue.shapes[index]
         if one.shape == shape and one.alone == alone and (alone or one.size() == 0 or same_shape(one.top().request, request)):
             return one
-    return new_sub_queue(queue, shape, alone)
+    return NULL
 
 
 cdef void forget_empty(RequestQueue* queue) noexcept nogil:
@@ -117,19 +116,24 @@ cdef void look_again(RequestQueue* queue) noexcept nogil:
 
 
 # In.
-cdef Ahead ahead_of(RequestQueue* queue, int64_t urgency_ns) noexcept nogil:
-    """The rows that are served before one that comes now, and their work. Of many requests only some are looked at, evenly spread."""
-    cdef Ahead ahead = Ahead(0, 0)
+cdef Ahead ahead_of(RequestQueue* queue, const SubQueue* own, int64_t urgency_ns) noexcept nogil:
+    """The rows that are served before one that comes now, and their work. own: of its shape; NULL: nobody is.
+
+    Of many requests only some are looked at, evenly spread.
+    """
+    cdef Ahead ahead = Ahead(0, 0, 0)
     cdef int64_t step = queue.requests.load() // SAMPLES + 1, at = 0
     cdef const Waiting* one
     cdef size_t index
     if urgency_ns >= queue.latest_ns:
-        return Ahead(queue.rows.load(), <double> queue.work_ns.load())
+        return Ahead(queue.rows.load(), own.rows if own != NULL else 0, <double> queue.work_ns.load())
     for index in range(queue.shapes.size()):
         while at < <int64_t> queue.shapes[index].size():
             one = &queue.shapes[index].at(<size_t> at)
             if one.urgency_ns <= urgency_ns:
                 ahead.rows += rows_of(one.request) * step
+                if own == &queue.shapes[index]:
+                    ahead.alike += rows_of(one.request) * step
                 ahead.work_ns += <double> (one.cost_ns * step)
             at += step
         at -= <int64_t> queue.shapes[index].size()
@@ -149,8 +153,7 @@ cdef void price(RequestQueue* queue, double each_ns) noexcept nogil:
                 queue.count(0, 0, one.cost_ns)
 
 
-cdef void enter(RequestQueue* queue, const Waiting& one) noexcept nogil:
-    cdef SubQueue* sub = sub_queue_of(queue, one.request)
+cdef void enter(RequestQueue* queue, SubQueue* sub, const Waiting& one) noexcept nogil:
     cdef bint first = queue.requests.load() == 0
     one.request.next = NULL
     sub.push(one)
@@ -169,7 +172,7 @@ cdef void enter(RequestQueue* queue, const Waiting& one) noexcept nogil:
         queue.urgent_ns.store(one.urgency_ns)
 
 
-cdef void enter_parts(RequestQueue* queue, const Waiting& whole, double each_ns) noexcept nogil:
+cdef void enter_parts(RequestQueue* queue, SubQueue* sub, const Waiting& whole, double each_ns) noexcept nogil:
     """As if they had come one right after the other."""
     cdef Waiting one = whole
     cdef InferRequest* part = whole.request.parts
@@ -177,7 +180,7 @@ cdef void enter_parts(RequestQueue* queue, const Waiting& whole, double each_ns)
         queue.arrivals += 1
         one.number, one.request = queue.arrivals, part
         one.cost_ns = <int64_t> (each_ns * <double> part.rows)
-        enter(queue, one)
+        enter(queue, sub, one)
         part = part.next_part
 
 
@@ -216,6 +219,8 @@ cdef void narrow(RequestQueue* queue, Ahead* ahead, Terms* terms, int64_t rows, 
 cdef Entry put(RequestQueue* queue, InferRequest* request, const Terms& given, int64_t now_ns) noexcept nogil:
     """An empty queue takes one request of any size: what is larger than the bound would otherwise never be served."""
     cdef int64_t rows = rows_of(request), start_by_ns
+    cdef uint64_t shape
+    cdef SubQueue* sub
     cdef Entry entry
     cdef Ahead ahead
     cdef Terms terms
@@ -227,7 +232,9 @@ cdef Entry put(RequestQueue* queue, InferRequest* request, const Terms& given, i
         sweep_locked(queue, now_ns)
     if queue.has_unpriced and given.row_ns > 0:
         price(queue, given.row_ns)
-    ahead = ahead_of(queue, one.urgency_ns)
+    shape = shape_hash(request)
+    sub = find_sub_queue(queue, request, shape)
+    ahead = ahead_of(queue, sub, one.urgency_ns)
     terms = given
     if terms.row_ns > 0:
         narrow(queue, &ahead, &terms, rows, now_ns)
@@ -241,11 +248,13 @@ cdef Entry put(RequestQueue* queue, InferRequest* request, const Terms& given, i
                               left(request.objective_ns, now_ns), is_fresh(terms.known, now_ns))
     if entry.verdict == kTaken:     # from here on an executor may have it
         request.predicted_wait_ns = <int64_t> (entry.wait_ns / terms.drift + 0.5)
-    if entry.verdict == kTaken and request.parts == NULL:
-        queue.arrivals += 1
-        enter(queue, one)
-    elif entry.verdict == kTaken:
-        enter_parts(queue, one, given.row_ns)
+        if sub == NULL:
+            sub = new_sub_queue(queue, shape, request.rows == 0)
+        if request.parts == NULL:
+            queue.arrivals += 1
+            enter(queue, sub, one)
+        else:
+            enter_parts(queue, sub, one, given.row_ns)
     unlock(queue)
     return entry
 
@@ -289,7 +298,7 @@ cdef void drop_top(RequestQueue* queue, SubQueue* sub, int64_t now_ns) noexcept 
         one.request.status.clear()
         one.request.deadline_ns = one.request.answer_by_ns
         one.urgency_ns = earlier(one.request.answer_by_ns, now_ns + HORIZON_NS)
-        enter(queue, one)
+        enter(queue, sub, one)
         return
     one.request.next = queue.swept.load()
     queue.swept.store(one.request)
