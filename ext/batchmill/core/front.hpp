@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "message.hpp"
+#include "piece_pool.hpp"
 
 namespace batchmill {
 
@@ -75,6 +76,7 @@ struct Sink {
     int64_t behind_ns = 0;                                             // how long what is read now has waited in its socket
     const WatchedHeaders* watched = nullptr;                           // null: no rule asks for any
     int32_t io_thread = 0;
+    PiecePool pieces;                                                  // of what its HTTP/2 sessions allocate; outlives them
 };
 
 }  // namespace batchmill

@@ -43,6 +43,13 @@ cdef extern from "front.hpp" namespace "batchmill" nogil:
         string model, version, label
         int64_t json_size, deadline_ns
 
+    cdef cppclass PiecePool:
+        size_t kept()
+        void* take(size_t bytes)
+        void* take_zeroed(size_t count, size_t bytes)
+        void give(void* piece)
+        void* grow(void* piece, size_t bytes)
+
     cdef cppclass Sink:
         void* self
         InferRequest* (*take)(void* self) noexcept nogil
@@ -59,3 +66,4 @@ cdef extern from "front.hpp" namespace "batchmill" nogil:
         int64_t now_ns, behind_ns
         const WatchedHeaders* watched
         int32_t io_thread
+        PiecePool pieces

@@ -13,6 +13,9 @@ cdef extern from * nogil:
     """
     string to_string "std::to_string"(long)
 
+cdef enum:
+    kDetailsMost = 512      # hardly any are larger
+
 cdef const char* HEX = b"0123456789ABCDEF"
 cdef const char* BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
@@ -44,17 +47,22 @@ cdef int64_t parse_timeout(string_view value) noexcept nogil:
     return -1
 
 
+cdef inline bint is_plain(char byte) noexcept nogil:
+    return 0x20 <= byte <= 0x7E and byte != 0x25
+
+
 cdef void percent_encode(string& target, string_view text) noexcept nogil:
-    cdef size_t index
+    cdef size_t index, begun = 0
     cdef uint8_t byte
     for index in range(text.size()):
+        if is_plain(text.data()[index]):
+            continue
         byte = <uint8_t> text.data()[index]
-        if byte < 0x20 or byte > 0x7E or byte == 0x25:
-            target.append(b"%")
-            target.push_back(HEX[byte >> 4])
-            target.push_back(HEX[byte & 15])
-        else:
-            target.push_back(<char> byte)
+        target.append(text.data() + begun, index - begun).push_back(b"%")
+        target.push_back(HEX[byte >> 4])
+        target.push_back(HEX[byte & 15])
+        begun = index + 1
+    target.append(text.data() + begun, text.size() - begun)
 
 
 cdef void put_varint(string& target, size_t value) noexcept nogil:
@@ -75,24 +83,22 @@ cdef inline string_view whole(const string& text) noexcept nogil:
 
 
 cdef void base64(string& target, string_view data) noexcept nogil:
-    """Without padding, as gRPC wants -bin metadata."""
-    cdef size_t index = 0, left
-    cdef uint32_t bits
+    """Without padding, as gRPC wants -bin metadata. Replaces what is there."""
     cdef const uint8_t* at = <const uint8_t*> data.data()
-    while index < data.size():
-        left = data.size() - index
-        bits = at[index] << 16
+    cdef size_t left = data.size()
+    cdef char* to
+    cdef uint32_t bits
+    target.resize((4 * left + 2) // 3)
+    to = target.data()
+    while left:
+        bits = at[0] << 16 | (at[1] << 8 if left > 1 else 0) | (at[2] if left > 2 else 0)
+        to[0], to[1] = BASE64[bits >> 18], BASE64[(bits >> 12) & 63]
         if left > 1:
-            bits |= at[index + 1] << 8
-        if left > 2:
-            bits |= at[index + 2]
-        target.push_back(BASE64[bits >> 18])
-        target.push_back(BASE64[(bits >> 12) & 63])
-        if left > 1:
-            target.push_back(BASE64[(bits >> 6) & 63])
-        if left > 2:
-            target.push_back(BASE64[bits & 63])
-        index += 3
+            to[2] = BASE64[(bits >> 6) & 63]
+        if left < 3:
+            return
+        to[3] = BASE64[bits & 63]
+        at, to, left = at + 3, to + 4, left - 3
 
 
 cdef void put_detail(string& target, string_view type_url, const string& message) noexcept nogil:
@@ -132,7 +138,7 @@ cdef void tell(ToldStatus& told, const Status& status) noexcept nogil:
     told.status = status
     told.code, told.retry = to_string(<long> status.code), to_string(<long> retry_after_ms(status))
     told.message.clear()
-    told.details.clear()
+    details.reserve(kDetailsMost)
     percent_encode(told.message, whole(status.message))
     put_status(details, status)
     base64(told.details, whole(details))

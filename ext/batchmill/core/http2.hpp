@@ -21,6 +21,19 @@ inline void set_max_continuations(nghttp2_option* option, size_t frames) {
   if (nghttp2_option_set_max_continuations) nghttp2_option_set_max_continuations(option, frames);
 }
 
+// Allocates from the pool, which outlives the session.
+inline int new_session(nghttp2_session** session, const nghttp2_session_callbacks* callbacks, void* user, const nghttp2_option* option,
+                       PiecePool* pool) {
+    nghttp2_mem memory{
+        pool,
+        [](size_t bytes, void* pool) { return static_cast<PiecePool*>(pool)->take(bytes); },
+        [](void* piece, void* pool) { static_cast<PiecePool*>(pool)->give(piece); },
+        [](size_t count, size_t bytes, void* pool) { return static_cast<PiecePool*>(pool)->take_zeroed(count, bytes); },
+        [](void* piece, size_t bytes, void* pool) { return static_cast<PiecePool*>(pool)->grow(piece, bytes); },
+    };
+    return nghttp2_session_server_new3(session, callbacks, user, option, &memory);
+}
+
 enum class StreamKind : uint8_t {
     kNew,          // headers not complete
     kInfer,        // gRPC ModelInfer

@@ -9,6 +9,7 @@ from libcpp.string cimport string
 from libcpp.string_view cimport string_view
 from libcpp.utility cimport pair
 
+from batchmill.core.front cimport PiecePool
 from batchmill.core.grpc cimport parse_timeout
 from batchmill.core.http2_exchange cimport begin_call, end_input, kInferPath, kStreamInferPath, take_data
 from batchmill.core.http2_stream cimport Http2Stream, StreamKind, close_stream, new_stream
@@ -30,6 +31,7 @@ cdef extern from * nogil:
     #include "http2.hpp"
     """
     void set_max_continuations "batchmill::set_max_continuations"(nghttp2_option* option, size_t frames)
+    int new_session "batchmill::new_session"(nghttp2_session**, const nghttp2_session_callbacks*, void* user, const nghttp2_option*, PiecePool*)
 
 
 cdef inline bint equal(const uint8_t* data, size_t size, const char* text, size_t text_size) noexcept nogil:
@@ -172,7 +174,7 @@ cdef Http2Connection* open_connection(Sink* sink, string_view peer, bint metrics
     nghttp2_option_set_stream_reset_rate_limit(option, sink.limits.max_resets, sink.limits.max_resets_per_s)
     # By default 8: a client with too much metadata would take the other calls of its connection with it.
     set_max_continuations(option, sink.limits.max_header_bytes // FRAME_BYTES + CONTINUATIONS_MAX)
-    nghttp2_session_server_new2(&connection.session, shared_callbacks(), connection, option)
+    new_session(&connection.session, shared_callbacks(), connection, option, &sink.pieces)
     nghttp2_option_del(option)
     if connection.session == NULL:
         del connection

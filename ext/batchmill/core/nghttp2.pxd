@@ -59,7 +59,6 @@ cdef extern from "<nghttp2/nghttp2.h>" nogil:
     void nghttp2_option_set_no_auto_window_update(nghttp2_option*, int)
     void nghttp2_option_set_no_closed_streams(nghttp2_option*, int)
     void nghttp2_option_set_stream_reset_rate_limit(nghttp2_option*, unsigned long long, unsigned long long)
-    int nghttp2_session_server_new2(nghttp2_session**, const nghttp2_session_callbacks*, void*, const nghttp2_option*)
     void nghttp2_session_del(nghttp2_session*)
     Py_ssize_t nghttp2_session_mem_recv(nghttp2_session*, const uint8_t*, size_t)
     Py_ssize_t nghttp2_session_mem_send(nghttp2_session*, const uint8_t**)

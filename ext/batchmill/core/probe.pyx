@@ -3,6 +3,7 @@
 import os
 
 from libc.stdint cimport int64_t, uint8_t
+from libc.string cimport memcmp, memcpy
 from libcpp.string cimport string
 from libcpp.string_view cimport string_view
 from libcpp.utility cimport pair
@@ -11,7 +12,8 @@ from libcpp.vector cimport vector
 from batchmill.core.clock cimport now_ns as clock_ns
 from batchmill.core.exposition cimport text_of
 from batchmill.core.entrance cimport is_behind
-from batchmill.core.intake cimport Backlog, IoThread, Shared, count
+from batchmill.core.front cimport PiecePool
+from batchmill.core.intake cimport Backlog, Collecting, IoThread, Shared, count
 from batchmill.core.histogram cimport CloseReason, VersionStats, add
 from batchmill.core.inline_runs cimport is_watched, may_run, note_run
 from batchmill.core.message cimport InferRequest, NativeVersion
@@ -41,6 +43,63 @@ def behind(int64_t behind_ns, int64_t now_ns, int64_t deadline_ns, int64_t max_w
     request.behind_ns, request.deadline_ns = behind_ns, deadline_ns
     version.max_wait_ns.store(max_wait_ns)
     return (<bytes> request.status.reason).decode() if is_behind(&version, &request, 0, now_ns) else ""
+
+
+def rests(turns) -> list:
+    """For how long an I/O thread leaves its sockets alone after each of its turns, ns.
+
+    turns: (when it began to read, when the turn was over, requests read, whether all executors are busy, what became of them). Of that, for
+    each: (a version's number, the predicted wait that it was turned away for, or None, the time it has left, or 0).
+    """
+    cdef Collecting collecting
+    told = []
+    for began, over, requests, busy, asked in turns:
+        collecting.begin_reading(began)
+        for version, wait, left in asked:
+            if wait is None:
+                collecting.let_in(<void*> <size_t> version, left, over)
+            else:
+                collecting.turn_away(<void*> <size_t> version, wait)
+        collecting.end_turn(requests, busy, over)
+        told.append((max(0, collecting.until_ns - over), collecting.rested_ns))
+    return told
+
+
+cdef class Pieces:
+    """A pool of pieces; of each the caller knows the number, and the bytes that it wrote into it."""
+
+    cdef PiecePool pool
+    cdef dict places
+
+    def __cinit__(self):
+        self.places = {}
+
+    def __dealloc__(self):
+        for place in self.places.values():
+            self.pool.give(<void*> <size_t> place)
+
+    @property
+    def kept(self) -> int:
+        return self.pool.kept()
+
+    def take(self, number, size_t count, size_t size, bint zeroed) -> bool:
+        """False: there is no memory."""
+        cdef void* piece = self.pool.take_zeroed(count, size) if zeroed else self.pool.take(count * size)
+        if piece != NULL:
+            self.places[number] = <size_t> piece
+        return piece != NULL
+
+    def grow(self, number, size_t size) -> None:
+        self.places[number] = <size_t> self.pool.grow(<void*> <size_t> self.places[number], size)
+
+    def give(self, number) -> None:
+        self.pool.give(<void*> <size_t> self.places.pop(number))
+
+    def write(self, number, bytes data) -> None:
+        memcpy(<void*> <size_t> self.places[number], <const char*> data, len(data))
+
+    def holds(self, number, bytes data) -> bool:
+        return memcmp(<void*> <size_t> self.places[number], <const char*> data, len(data)) == 0
 
 
 def inline_runs(runs, bint busy=False) -> list:
