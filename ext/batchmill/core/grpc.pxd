@@ -12,4 +12,4 @@ cdef extern from "grpc.hpp" namespace "batchmill" nogil:
 
 cdef int64_t parse_timeout(string_view value) noexcept nogil        # ns; -1: malformed
 cdef void percent_encode(string& target, string_view text) noexcept nogil
-cdef void tell(ToldStatus& told, const Status& status) noexcept nogil                  # written anew only when it is another status
+cdef bint tell(ToldStatus& told, const Status& status) noexcept nogil                  # written anew only when it is another status: False

@@ -129,12 +129,12 @@ cdef void put_status(string& target, const Status& status) noexcept nogil:
         put_detail(target, string_view(b"type.googleapis.com/google.rpc.RetryInfo"), retry)
 
 
-cdef void tell(ToldStatus& told, const Status& status) noexcept nogil:
+cdef bint tell(ToldStatus& told, const Status& status) noexcept nogil:
     cdef string details
     if (told.code.size() and told.status.code == status.code and told.status.reason == status.reason
             and told.status.retry_ms == status.retry_ms and told.status.http_status == status.http_status
             and told.status.message == status.message):
-        return
+        return True
     told.status = status
     told.code, told.retry = to_string(<long> status.code), to_string(<long> retry_after_ms(status))
     told.message.clear()
@@ -142,6 +142,7 @@ cdef void tell(ToldStatus& told, const Status& status) noexcept nogil:
     percent_encode(told.message, whole(status.message))
     put_status(details, status)
     base64(told.details, whole(details))
+    return False
 
 
 def status_details(int code, str message, bytes reason) -> bytes:

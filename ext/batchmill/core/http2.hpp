@@ -134,7 +134,7 @@ struct Http2Connection {
     bool abandoned = false;
     bool draining = false;
     bool metrics_only = false;
-    int64_t last_active_ns = 0;
+    int64_t looked_ns = 0;        // when bodies that come too slowly were last looked for
     ToldStatus told;
 
     ~Http2Connection() {

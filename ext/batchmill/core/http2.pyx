@@ -166,7 +166,6 @@ cdef Http2Connection* open_connection(Sink* sink, string_view peer, bint metrics
     connection.sink = sink
     connection.metrics_only = metrics_only
     connection.peer.assign(peer.data(), peer.size())
-    connection.last_active_ns = sink.now_ns
     nghttp2_option_new(&option)
     nghttp2_option_set_no_auto_window_update(option, 1)
     nghttp2_option_set_no_closed_streams(option, 1)
@@ -191,7 +190,6 @@ cdef Http2Connection* open_connection(Sink* sink, string_view peer, bint metrics
 
 
 cdef bint feed(Http2Connection* connection, const uint8_t* data, size_t size) noexcept nogil:
-    connection.last_active_ns = connection.sink.now_ns
     if nghttp2_session_mem_recv(connection.session, data, size) >= 0:
         return True
     # A flood: the library says nothing to its sender. Without a GOAWAY a client might begin more calls on this connection.

@@ -18,6 +18,7 @@ from batchmill.core.status cimport (
 )
 from batchmill.core.tensor cimport Buffer
 
+cdef int64_t SLOW_EACH_NS = 1000000000  # a connection with many calls that wait is not searched for slow ones more often
 cdef size_t NATIVE_BYTES = 4 << 10      # of a message that asks for liveness or readiness, when it is compressed
 
 
@@ -278,6 +279,9 @@ cdef bint refuse_slow(Http2Connection* connection) noexcept nogil:
     cdef Http2Stream* stream = connection.streams
     cdef int64_t size, rate = connection.sink.limits.min_body_rate + 1
     cdef bint any = False
+    if connection.sink.now_ns - connection.looked_ns < SLOW_EACH_NS:
+        return False
+    connection.looked_ns = connection.sink.now_ns
     while stream != NULL:
         if not stream.closed and not stream.input_ended and collects(stream.kind):
             size = <int64_t> (stream.request.body.size if stream.request != NULL else stream.message.size)

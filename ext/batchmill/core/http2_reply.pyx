@@ -1,6 +1,6 @@
 """The answering half of the HTTP/2 front end: headers, data providers, trailers."""
 
-from libc.stdint cimport int32_t, uint32_t
+from libc.stdint cimport int32_t, uint8_t, uint32_t
 from libc.string cimport memcpy
 from libcpp.string cimport string
 from libcpp.string_view cimport string_view
@@ -10,7 +10,7 @@ from libcpp.vector cimport vector
 from batchmill.core cimport pb_response
 from batchmill.core.front cimport ColdReplyKind, HeaderList
 from batchmill.core.grpc cimport tell, ToldStatus
-from batchmill.core.http2_headers cimport NO_COPY, ONCE, coding_pair, echo_id, pair_of, put_remarks, put_timing
+from batchmill.core.http2_headers cimport NAME_STAYS, NO_COPY, ONCE, coding_pair, echo_id, pair_of, put_remarks, put_timing
 from batchmill.core.http2_stream cimport StreamKind, drop_message, recycle, release_if_done
 from batchmill.core.nghttp2 cimport *
 from batchmill.core.notes cimport Coding
@@ -56,14 +56,15 @@ cdef void submit_status(Http2Stream* stream, const Status& status, bint begun) n
     cdef ToldStatus* told = &stream.connection.told
     cdef nghttp2_nv block[8]
     cdef size_t count = 5
-    tell(told[0], status)
+    # A text that comes again may have a place in the connection's table; most refusals for load say other numbers each time.
+    cdef uint8_t flags = NAME_STAYS if tell(told[0], status) else ONCE
     block[0] = pair_of(b":status", 7, b"200", 3, NO_COPY)
     block[1] = pair_of(b"content-type", 12, b"application/grpc", 16, NO_COPY)
-    block[2] = pair_of(b"grpc-status", 11, told.code.data(), told.code.size(), 0)
-    block[3] = pair_of(b"grpc-message", 12, told.message.data(), told.message.size(), ONCE)
-    block[4] = pair_of(b"grpc-status-details-bin", 23, told.details.data(), told.details.size(), ONCE)
+    block[2] = pair_of(b"grpc-status", 11, told.code.data(), told.code.size(), NAME_STAYS)
+    block[3] = pair_of(b"grpc-message", 12, told.message.data(), told.message.size(), flags)
+    block[4] = pair_of(b"grpc-status-details-bin", 23, told.details.data(), told.details.size(), flags)
     if retry_after_ms(status):
-        block[count] = pair_of(b"grpc-retry-pushback-ms", 22, told.retry.data(), told.retry.size(), ONCE)
+        block[count] = pair_of(b"grpc-retry-pushback-ms", 22, told.retry.data(), told.retry.size(), flags)
         count += 1
     if begun:
         nghttp2_submit_trailer(stream.connection.session, stream.id, block + 2, count - 2)

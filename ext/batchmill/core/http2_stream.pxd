@@ -56,7 +56,7 @@ cdef extern from "http2.hpp" namespace "batchmill" nogil:
         Http2Stream* free_streams
         int32_t open_streams, outstanding
         cpp_bool abandoned, draining, metrics_only
-        int64_t last_active_ns
+        int64_t looked_ns
         ToldStatus told
 
 cdef Http2Stream* new_stream(Http2Connection* connection, int32_t id) noexcept nogil
