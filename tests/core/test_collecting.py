@@ -25,10 +25,10 @@ def rest_ms(asked, requests=1, busy=True, period_ms=1000):
     ([], 0),
     ([let_in()], 0),                            # nobody is turned away
     ([turned_away(2000)], 5),
-    ([turned_away(48)], 2),                     # short beside the queue, which must not run empty
-    ([turned_away(48), turned_away(24)], 1),    # the shorter one
-    ([turned_away(48), let_in(24)], 1),         # who is in a hurry
-    ([turned_away(48), let_in(0)], 2),          # has no deadline
+    ([turned_away(32)], 2),                     # short beside the queue, which must not run empty
+    ([turned_away(32), turned_away(16)], 1),    # the shorter one
+    ([turned_away(32), let_in(16)], 1),         # who is in a hurry
+    ([turned_away(32), let_in(0)], 2),          # has no deadline
 ])
 def test_the_rest_is_short_beside_the_wait_and_the_time_that_others_have(asked, expected):
     assert rest_ms(asked) == expected

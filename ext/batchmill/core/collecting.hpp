@@ -13,7 +13,7 @@ namespace batchmill {
 // (Of networks: interrupt moderation; Mogul and Ramakrishnan, Eliminating receive livelock, 1997.)
 struct Collecting {
     static constexpr int64_t kMostNs = 5'000'000, kMostBesideOthersNs = 500'000, kOthersNs = 100'000'000;
-    static constexpr int64_t kShare = 24, kRequests = 128;
+    static constexpr int64_t kShare = 16, kRequests = 128;
 
     const void* full = nullptr;   // version of the last who was turned away; only compared
     int64_t others_ns = 0;        // when somebody was let in for another one
