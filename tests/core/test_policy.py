@@ -17,7 +17,7 @@ VERSIONS = st.lists(st.fixed_dictionaries({}, optional={
     "instances": st.integers(1, 3), "weight": st.sampled_from([0.5, 2.0]), "max_wait_ns": st.sampled_from([10 * MS, 50 * MS]),
     "objective_ns": st.sampled_from([15 * MS, 40 * MS]), "target": st.sampled_from([0.5, 1.0]), "max_rows": st.integers(1, 40),
     "default_timeout_ns": st.sampled_from([20 * MS, 100 * MS]),
-    "unbatched_until_ns": st.just(START_NS + 50 * MS), "priority_levels": st.integers(1, 3), "default_priority": st.integers(1, 3), "delays": st.booleans(),
+    "careful_rows": st.sampled_from([0, 1, 4]), "priority_levels": st.integers(1, 3), "default_priority": st.integers(1, 3), "delays": st.booleans(),
 }), min_size=1, max_size=3)  # fmt: skip
 LEFT_US = st.sampled_from([0, 0, 0, 1, 5_000, 20_000, 60_000])
 COMING = st.lists(st.tuples(

@@ -15,7 +15,7 @@ MS, SECOND = 1_000_000, 1_000_000_000
 VERSIONS = st.integers(0, 2)
 LIMITS = st.fixed_dictionaries({
     "max_batch_size": st.sampled_from([1, 4, 64]), "max_queue_delay_ns": st.sampled_from([0, 0, 2 * MS]), "preferred": st.sampled_from([(), (2, 8)]),
-    "instances": st.integers(1, 2), "weight": st.sampled_from([0.5, 1.0, 3.0]), "unbatched_until_ns": st.sampled_from([0, START_NS + 100 * MS]),
+    "instances": st.integers(1, 2), "weight": st.sampled_from([0.5, 1.0, 3.0]), "careful_rows": st.sampled_from([0, 1, 4]),
     "objective_ns": st.sampled_from([0, 50 * MS]), "target": st.sampled_from([0.5, 0.99]),
 })  # fmt: skip
 

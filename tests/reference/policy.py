@@ -61,8 +61,8 @@ class Policy:
     def terms_of(self, version: Version, one: Waiting, now_ns: int) -> Terms:
         curve, limits = version.curve_of(one), version.limits
         parallel = max(1, min(limits.instances, self.executors))
-        most = most_rows(curve, version.queue.rows, limits.batch_at(now_ns), limits.preferred)
-        return Terms(curve, most, price_ns(curve, limits.batch_at(now_ns), limits.preferred), parallel, max(0, version.busy_until_ns - now_ns) / parallel, version.slack_share,
+        most = most_rows(curve, version.queue.rows, limits.batch, limits.preferred)
+        return Terms(curve, most, price_ns(curve, limits.batch, limits.preferred), parallel, max(0, version.busy_until_ns - now_ns) / parallel, version.slack_share,
                      version.drift, limits.max_wait_ns)
 
     def offer(self, place: int) -> None:

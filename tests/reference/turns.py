@@ -24,14 +24,15 @@ class Limits:
     objective_ns: int = 0
     target: float = 0.99
     default_timeout_ns: int = 0
-    unbatched_until_ns: int = 0
+    careful_rows: int = 0  # of a batch while some requests make it fail; 0: any
     max_rows: int = 4096
     priority_levels: int = 0
     default_priority: int = 0
     delays: bool = False
 
-    def batch_at(self, now_ns: int) -> int:
-        return 1 if now_ns < self.unbatched_until_ns else self.max_batch_size
+    @property
+    def batch(self) -> int:
+        return min(self.max_batch_size, self.careful_rows) if self.careful_rows else self.max_batch_size
 
 
 @dataclass(eq=False)  # two that know the same are still two
@@ -83,7 +84,7 @@ class Turns:
     def plan_of(self, version: Version, now_ns: int) -> tuple[bool, str, int]:
         limits, rows = version.limits, version.queue.rows
         curve = find(version.times, version.last_width)
-        most = batcher.most_rows(curve, rows, limits.batch_at(now_ns), limits.preferred)
+        most = batcher.most_rows(curve, rows, limits.batch, limits.preferred)
         run_ns = int(curve.expected_ns(min(version.expected_rows, most))) if version.expected_rows > 1 else 0
         start_by_ns = version.queue.urgent_ns - (int(curve.guarded_ns(min(rows, most))) if limits.max_queue_delay_ns else 0)
         return batcher.decide(rows, version.queue.oldest_ns, start_by_ns, now_ns, most, limits.max_queue_delay_ns, limits.preferred, self.draining,
@@ -108,7 +109,7 @@ class Turns:
 
     def rules_of(self, version: Version, shares: bool, now_ns: int) -> Rules:
         turn_ns = self.turn_ns if shares and self.turn_ns and self.has_company(version, now_ns) else -1
-        return Rules(version.limits.batch_at(now_ns), version.curve_of, version.limits.preferred, version.slack_share, turn_ns)
+        return Rules(version.limits.batch, version.curve_of, version.limits.preferred, version.slack_share, turn_ns)
 
     def started(self, version: Version, taken: Taken, now_ns: int) -> None:
         if self.last is not version:

@@ -31,7 +31,7 @@ cdef void set_deadline(ModelVersion* version, InferRequest* request) noexcept no
 
 cdef Terms terms_of(ExecutorPool* pool, ModelVersion* version, const InferRequest* request, int64_t now) noexcept nogil:
     cdef Terms terms
-    cdef BatchLimits limits = limits_of(&pool.turns, version, now)
+    cdef BatchLimits limits = limits_of(&pool.turns, version)
     terms.known = find(&version.times, width_of(request.inputs, version.first_axis()))
     if not is_confirmed(terms.known):
         terms.known.curve = NULL        # what is only recalled may be wrong, and refuses nobody

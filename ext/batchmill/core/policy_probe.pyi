@@ -5,6 +5,7 @@ from typing_extensions import disjoint_base
 
 VERDICTS: tuple[str, ...]
 
+def culprits(runs: Iterable[tuple[int, int, Sequence[float]]]) -> tuple[float, float]: ...
 @disjoint_base
 class Curve:
     def learn(self, rows: int, run_ns: float, now_ns: int = 0) -> None: ...
@@ -14,6 +15,7 @@ class Curve:
     def guarded_ns(self, rows: int, scale: float = 1) -> float: ...
     def state(self) -> tuple[list[float], float, float, int, int, int]: ...
     def size_of(self, rows: int, max_batch_size: int, preferred: Sequence[int], slack_ns: float, turn_ns: float) -> tuple[int, str]: ...
+    def cheapest_rows(self, max_rows: int, share: float, cost: float) -> int: ...
     def judge(
         self,
         rows: int,
@@ -76,7 +78,7 @@ class Policy:
         objective_ns: int = 0,
         target: float = 0.99,
         default_timeout_ns: int = 0,
-        unbatched_until_ns: int = 0,
+        careful_rows: int = 0,
         max_rows: int = 4096,
         priority_levels: int = 0,
         default_priority: int = 0,

@@ -6,6 +6,7 @@ from libcpp.vector cimport vector
 
 from batchmill.core.admission cimport Ahead, Entry, Terms, judge, kTaken, predict
 from batchmill.core.batcher cimport Size, limits_of, size_of
+from batchmill.core.culprits cimport cheapest_rows, note_failed_run, note_rows
 from batchmill.core.entrance cimport enters, set_deadline
 from batchmill.core.executor cimport ExecutorPool
 from batchmill.core.histogram import CLOSE_REASONS
@@ -16,12 +17,22 @@ from batchmill.core.predictor cimport (
 )
 from batchmill.core.queue cimport RequestQueue, Rules, Taken, put, sweep, take
 from batchmill.core.rehearsal cimport fill
-from batchmill.core.router cimport ModelVersion, VersionPointer
+from batchmill.core.router cimport Culprits, ModelVersion, VersionPointer
 from batchmill.core.runner cimport correct_drift, correct_slack, stamp
 from batchmill.core.tensor cimport TensorView
 from batchmill.core.turns cimport ended, line_up, next_turn, rules_of, started
 
 ctypedef InferRequest* RequestPointer   # Cython takes no '*' inside a nested template
+
+
+def culprits(runs) -> tuple:
+    """(share of rows that is guilty, cost of a failed run) after these: (rows, guilty of them, how far each failed run got)."""
+    cdef Culprits state
+    for rows, guilty, failed in runs:
+        note_rows(&state, rows, guilty)
+        for part in failed:
+            note_failed_run(&state, part * 1000.0, 1000.0)
+    return state.share.load(), state.cost.load()
 
 
 cdef class Curve:
@@ -58,6 +69,10 @@ cdef class Curve:
         """batcher.size_of(): (rows, reason)."""
         cdef Size size = size_of(rows, limits_of(max_batch_size, 0, preferred, False), self.known(1), slack_ns, turn_ns)
         return size.rows, CLOSE_REASONS[<int> size.reason]
+
+    def cheapest_rows(self, int64_t max_rows, double share, double cost) -> int:
+        """culprits.cheapest_rows()."""
+        return cheapest_rows(self.known(1), max_rows, share, cost)
 
     def judge(self, int64_t rows, int64_t ahead_rows, int64_t alike_rows, double ahead_ns, int64_t most_rows, int32_t parallel,
               double busy_ns, double drift, int64_t max_wait_ns, int64_t start_by_ns, int64_t finish_by_ns, int64_t objective_ns, bint fresh) -> tuple:
@@ -221,7 +236,7 @@ cdef class Policy:
 
     def set(self, int version, *, int64_t max_batch_size=64, int64_t max_queue_delay_ns=0, preferred=(), int32_t instances=1,
             double weight=1, int64_t max_wait_ns=0, int64_t objective_ns=0, double target=0.99, int64_t default_timeout_ns=0,
-            int64_t unbatched_until_ns=0, int64_t max_rows=4096, int32_t priority_levels=0, int32_t default_priority=0,
+            int64_t careful_rows=0, int64_t max_rows=4096, int32_t priority_levels=0, int32_t default_priority=0,
             bint delays=False) -> None:
         cdef ModelVersion* one = self.versions[version]
         cdef int at
@@ -235,7 +250,7 @@ cdef class Policy:
         one.objective_ns.store(objective_ns)
         one.target.store(target)
         one.default_timeout_ns.store(default_timeout_ns)
-        one.unbatched_until_ns.store(unbatched_until_ns)
+        one.culprits.most_rows.store(careful_rows)
         one.queue.max_rows.store(max_rows)
         one.queue.priority_levels.store(priority_levels)
         one.queue.default_priority.store(default_priority)

@@ -32,6 +32,13 @@ struct InlineRuns {
     std::atomic<int64_t> tried_ns{0};          // when one that seems too long was tried last
 };
 
+// Who makes batches fail, of late: culprits.pyx. Threads may overwrite each other's figures: they need not be exact.
+struct Culprits {
+    Relaxed<double> share{0};          // of rows
+    Relaxed<double> cost{1};           // of a run that fails, by what one of its size takes that does not
+    Relaxed<int64_t> most_rows{0};     // of a batch meanwhile; 0: as many as ever
+};
+
 // One version of one model, while it serves. Owned by Python's Version object; requests hold leases.
 struct Version {
     std::string name, version;
@@ -66,9 +73,8 @@ struct Version {
     Relaxed<double> slack_share{1};               // of the time the most urgent has, what its batch may take
     Relaxed<int64_t> busy_until_ns{0};            // when the batch that was started last is expected to end
     InlineRuns inline_runs;
-    std::atomic<int32_t> batch_failures{0};           // up with each batch that fails, down with each that does not
+    Culprits culprits;
     std::atomic<bool> shrinks{false};                 // the runtime's arena, after the next run
-    std::atomic<int64_t> unbatched_until_ns{0};       // its batches kept failing: until then requests run alone
     std::atomic<VersionStats*> stats[kMaxThreads] = {};
     std::vector<std::shared_ptr<Shadow>> shadows;     // as a candidate: the last is in force, if it is active. Touched by publish() and those who look on
 

@@ -89,6 +89,10 @@ cdef extern from "router.hpp" namespace "batchmill" nogil:
         atomic[int64_t] watched_until_ns
         atomic[int64_t] tried_ns
 
+    cdef cppclass Culprits:
+        atomic[double] share, cost
+        atomic[int64_t] most_rows
+
     cdef cppclass ModelVersion "batchmill::Version":
         string name, version
         uint64_t number
@@ -115,8 +119,7 @@ cdef extern from "router.hpp" namespace "batchmill" nogil:
         atomic[double] waited_ns, predicted_ns, slack_share
         atomic[int64_t] busy_until_ns
         InlineRuns inline_runs
-        atomic[int32_t] batch_failures
-        atomic[int64_t] unbatched_until_ns
+        Culprits culprits
         atomic[cpp_bool] shrinks
         atomic[VersionStats*]* stats
         int64_t expected_rows, last_ended_ns

@@ -1,6 +1,6 @@
 """Runs one batch. One that fails is run again by halves, so that only the guilty request fails.
 
-A version whose batches keep failing runs its requests alone for a while: else one bad caller would cost several runs a batch.
+While that happens, batches are as large as is cheapest then: see culprits.
 A request leaves here with its answer or its status set.
 """
 
@@ -11,18 +11,16 @@ from libcpp.string_view cimport string_view
 from batchmill.core.batch cimport gather, scatter
 from batchmill.core.batcher cimport moved_share
 from batchmill.core.clock cimport now_ns
+from batchmill.core.culprits cimport limit_rows, note_failed_run, note_rows
 from batchmill.core.histogram cimport VersionStats, add
 from batchmill.core.ort cimport OrtModel, OrtRunOptions, new_run_options, run, set_terminate, shrink_arena_after
-from batchmill.core.predictor cimport learn, width_of
+from batchmill.core.predictor cimport expected_ns, find, learn, width_of
 from batchmill.core.queue cimport earlier, is_dead
 from batchmill.core.status cimport Status, kDeadlineExceeded, kInternal, kResourceExhausted
 
 cdef extern from * nogil:
     string to_string "std::to_string"(int64_t)
 
-cdef int32_t FAILURE_WEIGHT = 4             # one failed batch weighs as much as so many good ones
-cdef int32_t FAILURES_MAX = 16
-cdef int64_t UNBATCHED_NS = 1000000000
 cdef int64_t DRIFT_FROM_NS = 1000000        # shorter waits say nothing about the predictor
 cdef double DRIFT_KEPT = 0.9375
 
@@ -106,6 +104,8 @@ cdef bint run_once(ModelVersion* version, InferRequest* batch, int64_t rows, int
     options = begin_run(version, scratch, gathered)
     done = run(<OrtModel*> version.model, scratch.inputs.data(), all_of_them(scratch, version.inputs.size()), version.inputs.size(),
                all_of_them(scratch, version.outputs.size()), version.outputs.size(), &scratch.outputs, status, options)
+    if not done:
+        note_failed_run(&version.culprits, <double> (now_ns() - gathered), expected_ns(find(&version.times, width), rows))
     if options != NULL and end_run(scratch) and not done:
         status.set(kDeadlineExceeded, b"RUN_TIMEOUT", string(b"the run took longer than run_timeout_ms, "))
         status.message.append(to_string(version.run_timeout_ns.load() // 1000000))
@@ -126,17 +126,12 @@ cdef bint run_once(ModelVersion* version, InferRequest* batch, int64_t rows, int
     return done
 
 
-cdef void judge(ModelVersion* version, bint failed, int64_t now) noexcept nogil:
-    """Counts batches that fail against those that do not. Threads may overwrite each other's count: it need not be exact."""
-    cdef int32_t failures = version.batch_failures.load()
-    if not failed:
-        if failures:
-            version.batch_failures.store(failures - 1)
-    elif failures + FAILURE_WEIGHT < FAILURES_MAX:
-        version.batch_failures.store(failures + FAILURE_WEIGHT)
-    else:
-        version.batch_failures.store(0)
-        version.unbatched_until_ns.store(now + UNBATCHED_NS)
+# So many rows have run, of which so many requests are guilty.
+cdef void look_for_culprits(ModelVersion* version, InferRequest* batch, int64_t rows, int64_t guilty) noexcept nogil:
+    if guilty == 0 and version.culprits.share.load() == 0:
+        return
+    note_rows(&version.culprits, rows, guilty)
+    limit_rows(&version.culprits, find(&version.times, width_of(batch.inputs, version.first_axis())), version.max_batch_size.load())
 
 
 # What predictions turned out to be. Threads may overwrite each other's corrections: another follows.
@@ -185,11 +180,10 @@ cdef InferRequest* run_batch(ModelVersion* version, Taken taken, Scratch* scratc
         add(stats.inline_batches, 1)
     correct_drift(version, taken.batch)
     done = run_once(version, taken.batch, taken.rows, taken.count, scratch, &status)
-    if taken.count > 1:
-        judge(version, not done, now)
     if done:
         correct_slack(version, taken, now)
     if done or taken.count == 1 or status.code == kDeadlineExceeded:
+        look_for_culprits(version, taken.batch, taken.rows, 0 if done else taken.count)
         if not done:
             fail(version, taken.batch, status)
         last.next = taken.dropped
@@ -242,6 +236,7 @@ cdef InferRequest* rerun(ModelVersion* version, InferRequest* batch, Scratch* sc
     cdef InferRequest** end = &alive
     cdef int64_t rows = 0, count = 0, now = now_ns()
     cdef Status status
+    cdef bint done
     while request != NULL:
         following = request.next
         if is_dead(request, now):
@@ -254,12 +249,15 @@ cdef InferRequest* rerun(ModelVersion* version, InferRequest* batch, Scratch* sc
             count += 1
         request = following
     end[0] = NULL
-    if alive != NULL and not run_once(version, alive, rows, count, scratch, &status):
-        if count > 1 and status.code != kDeadlineExceeded:
-            alive = rerun_halves(version, alive, scratch)
-        else:
+    if alive == NULL:
+        return dead
+    done = run_once(version, alive, rows, count, scratch, &status)
+    if done or count == 1 or status.code == kDeadlineExceeded:
+        look_for_culprits(version, alive, rows, 0 if done else count)
+        if not done:
             fail(version, alive, status)
-    return joined(alive, dead)
+        return joined(alive, dead)
+    return joined(rerun_halves(version, alive, scratch), dead)
 
 
 cdef InferRequest* rerun_halves(ModelVersion* version, InferRequest* batch, Scratch* scratch) noexcept nogil:

@@ -20,7 +20,7 @@ cdef extern from "turns.hpp" namespace "batchmill" nogil:
         atomic[int32_t] due_count
 
 # What the version's settings say of its batches now.
-cdef BatchLimits limits_of(Turns* turns, ModelVersion* version, int64_t now) noexcept nogil
+cdef BatchLimits limits_of(Turns* turns, ModelVersion* version) noexcept nogil
 
 # A version that has rows and a free instance waits for its turn.
 cdef void line_up(Turns* turns, ModelVersion* version) noexcept nogil

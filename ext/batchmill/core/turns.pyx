@@ -15,10 +15,12 @@ cdef double EQUAL_NS = 200000               # run time that makes no difference 
 cdef int64_t COMPANY_NS = 1000000000        # for so long after another was served, a version is not alone
 
 
-cdef BatchLimits limits_of(Turns* turns, ModelVersion* version, int64_t now) noexcept nogil:
+cdef BatchLimits limits_of(Turns* turns, ModelVersion* version) noexcept nogil:
     cdef BatchLimits limits
     cdef int at
-    limits.max_batch_size = 1 if now < version.unbatched_until_ns.load() else version.max_batch_size.load()
+    limits.max_batch_size = version.max_batch_size.load()
+    if version.culprits.most_rows.load():
+        limits.max_batch_size = min(limits.max_batch_size, version.culprits.most_rows.load())
     limits.max_queue_delay_ns = version.max_queue_delay_ns.load()
     limits.draining = turns.draining.load()
     for at in range(kPreferredSizes):
@@ -29,7 +31,7 @@ cdef BatchLimits limits_of(Turns* turns, ModelVersion* version, int64_t now) noe
 
 
 cdef Plan plan_of(Turns* turns, ModelVersion* version, int64_t now) noexcept nogil:
-    cdef BatchLimits limits = limits_of(turns, version, now)
+    cdef BatchLimits limits = limits_of(turns, version)
     cdef Estimate known = find(&version.times, version.last_width)
     cdef LastBatch last
     cdef int64_t rows = version.queue.rows.load(), urgent = version.queue.urgent_ns.load()
@@ -100,7 +102,7 @@ cdef ModelVersion* next_turn(Turns* turns, int64_t now, int64_t* wait_until, Clo
 
 cdef Rules rules_of(Turns* turns, ModelVersion* version, bint shares, int64_t now) noexcept nogil:
     cdef Rules rules
-    rules.limits = limits_of(turns, version, now)
+    rules.limits = limits_of(turns, version)
     rules.times = &version.times
     rules.first_axis = version.first_axis()
     rules.slack_share = version.slack_share.load()

@@ -1,0 +1,17 @@
+# How large batches are while some requests make those fail that they are in.
+from libc.stdint cimport int64_t
+
+from batchmill.core.predictor cimport Estimate
+from batchmill.core.router cimport Culprits
+
+# What has become of so many rows, of which so many requests were guilty.
+cdef void note_rows(Culprits* culprits, int64_t rows, int64_t guilty) noexcept nogil
+
+# For how long a batch ran that failed, and what was expected of it; 0: nothing was.
+cdef void note_failed_run(Culprits* culprits, double took_ns, double expected_ns) noexcept nogil
+
+# Sets what the next batches of such rows may have at most.
+cdef void limit_rows(Culprits* culprits, const Estimate& known, int64_t max_batch_size) noexcept nogil
+
+# Of up to max_rows, those in a batch that serve a row in the least time, if such a share of rows is guilty and a run that fails takes so much of its time.
+cdef int64_t cheapest_rows(const Estimate& known, int64_t max_rows, double share, double cost) noexcept nogil

@@ -1,0 +1,52 @@
+"""How large batches are while some requests make those fail that they are in.
+
+A batch that fails is run again by halves until the guilty are alone. Large batches then fail often, and cost several runs a request; single
+requests never do, and cost what no batching costs. Which size is cheapest follows from the share of rows that are guilty, from how far a run
+gets before it fails, and from the run times by size: all three are measured. (Of testing blood in groups: Dorfman, The detection of
+defective members of large populations, 1943; by halves: Sobel and Groll, 1959.)
+"""
+
+from batchmill.core.predictor cimport expected_ns
+
+cdef double MEMORY_ROWS = 256           # the share is that of about so many rows of late
+cdef double NONE_BELOW = 0.0005
+cdef double COST_WEIGHT = 0.125
+cdef double GAIN_LEAST = 0.999          # a larger batch must be better, not as good
+
+
+cdef void note_rows(Culprits* culprits, int64_t rows, int64_t guilty) noexcept nogil:
+    cdef double share = culprits.share.load()
+    if share == 0 and guilty == 0:
+        return
+    share = share / (1 + <double> rows / MEMORY_ROWS) + <double> guilty / MEMORY_ROWS
+    culprits.share.store(min(1.0, share) if share > NONE_BELOW else 0)
+
+
+cdef void note_failed_run(Culprits* culprits, double took_ns, double expected_ns) noexcept nogil:
+    if expected_ns > 0:
+        culprits.cost.store(culprits.cost.load() + (min(1.0, took_ns / expected_ns) - culprits.cost.load()) * COST_WEIGHT)
+
+
+cdef void limit_rows(Culprits* culprits, const Estimate& known, int64_t max_batch_size) noexcept nogil:
+    cdef double share = culprits.share.load()
+    if share > 0:
+        culprits.most_rows.store(cheapest_rows(known, max_batch_size, share, culprits.cost.load()))
+    elif culprits.most_rows.load():
+        culprits.most_rows.store(0)
+
+
+cdef int64_t cheapest_rows(const Estimate& known, int64_t max_rows, double share, double cost) noexcept nogil:
+    """Half of what is left to do is known of a batch that failed: that not both of its halves are clean. By induction over the size."""
+    cdef int64_t size = 1, best_rows = 1
+    cdef double clean = 1 - share, run_ns = max(1.0, expected_ns(known, 1)), half_run_ns
+    cdef double all_ns = run_ns * (clean + share * cost), best_ns = all_ns
+    while 2 * size <= max_rows:
+        size *= 2
+        half_run_ns, run_ns = run_ns, expected_ns(known, size)
+        if run_ns <= 0:
+            run_ns = 2 * half_run_ns
+        clean *= clean
+        all_ns = run_ns * (clean + (1 - clean) * cost) + 2 * all_ns - 2 * clean * half_run_ns
+        if all_ns / <double> size < best_ns * GAIN_LEAST:
+            best_ns, best_rows = all_ns / <double> size, size
+    return best_rows if 2 * best_rows <= max_rows else max_rows
