@@ -19,10 +19,13 @@ _SHOWN = 8  # elements of an output that are printed
 Array = np.ndarray[Any, Any]
 
 
-def run(model: str, files: list[str], version: str, url: str, as_json: bool) -> int:
+def run(model: str, files: list[str], version: str, label: str, url: str, as_json: bool) -> int:
     """Asks and prints; the exit code."""
+    if version and label:
+        raise UsageError("--model-version or --label, not both")
     base = f"{url.rstrip('/')}/v2/models/{quote(model, safe='')}" + (f"/versions/{quote(version, safe='')}" if version else "")
     inputs = inputs_of(call(base), base)
+    base += f"/labels/{quote(label, safe='')}" if label else ""
     given = read_files(files, [one["name"] for one in inputs])
     arrays = {one["name"]: shaped(one, given) for one in inputs}
     started = time.perf_counter()

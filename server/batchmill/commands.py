@@ -66,6 +66,7 @@ COMMANDS = (
         MODEL,
         Argument("--input", dest="files", action="append", default=[], metavar="[NAME=]FILE", help=".npy, .npz or .json; none: generated"),
         Argument("--model-version", dest="version", metavar="MODEL_VERSION", default="", help="a version number"),
+        Argument("--label", metavar="LABEL", default="", help="in place of a number, such as canary"),
         *REMOTE,
     )),
     Command("models", "list what a running server serves", "listing:run", REMOTE),

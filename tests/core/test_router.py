@@ -28,6 +28,14 @@ def test_pick_equals_its_obvious_twin(routes, model, version, label):
     assert got == reference.pick(routes, model, version, label)
 
 
+def test_a_label_whose_version_is_not_ready_says_so():
+    routes = [(b"m", [b"2"], b"2", {b"blue": b"1"})]
+    with pytest.raises(LookupError, match='label "blue" of model "m" names version 1, which is not ready'):
+        probe.pick(routes, b"m", b"", b"blue")
+    with pytest.raises(LookupError, match='model "m" has no label "c"'):
+        probe.pick(routes, b"m", b"", b"c")
+
+
 SIGNATURE = st.lists(
     st.tuples(st.sampled_from([b"x", b"y", b"z"]), st.sampled_from(sorted(reference.SIZES)), st.lists(st.sampled_from([-1, 1, 2, 3]), min_size=1, max_size=3)),
     min_size=1, max_size=3, unique_by=lambda spec: spec[0],

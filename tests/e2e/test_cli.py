@@ -56,6 +56,7 @@ def test_a_port_that_is_taken_says_so(server, flags):
 @pytest.mark.parametrize(("arguments", "code", "wanted"), [
     (["linear"], 0, "linear version 2"), (["linear", "--model-version", "1", "--json"], 0, '"version": "1"'),
     (["no body"], 1, "404: Request for unknown model 'no body'"), (["linear", "--model-version", "9"], 1, "404: "),
+    (["linear", "--label", "old"], 1, "404: "), (["linear", "--label", "old", "--model-version", "1"], 2, "--model-version or --label, not both"),
     (["linear", "--input", "/no/such.npy"], 2, "/no/such.npy: No such file"), (["linear", "--input", f"z={HERE}/conftest.py"], 2, "conftest.py: no JSON: "),
     (["linear", "--input", sys.executable], 2, ": .npy, .npz or JSON wanted"), (["linear", "--input", "{tmp}/a.json"], 2, "input 'x': FP32 wanted: could not convert"),
     (["linear", "--input", "{tmp}/b.json"], 2, "b.json: an input without 'data'"), (["linear", "--input", "{tmp}/c.json"], 2, "input 'x': FP32 wanted: float() argument"),

@@ -101,8 +101,9 @@ def test_a_good_version_goes_through_all_steps_and_no_request_fails(registry):
         assert started(server, registry)["steps"] == ["10%", "50%", "100%"]
         ended(server, "completed")
         assert server.call(f"{BASE}/route")[1]["weights"] == {"2": 100}
-        actions = [one["action"] for one in reversed(server.call("/admin/audit?model=linear")[1]["entries"]) if one["action"].startswith("rollout.")]
-        assert actions == ["rollout.started", "rollout.start", "rollout.promoted", "rollout.promoted", "rollout.completed"]
+        entries = [one for one in reversed(server.call("/admin/audit?model=linear")[1]["entries"]) if one["action"].startswith("rollout.")]
+        assert [one["action"] for one in entries] == ["rollout.started", "rollout.start", "rollout.promoted", "rollout.promoted", "rollout.completed"]
+        assert (entries[1]["version"], [step["share"] for step in entries[1]["after"]["plan"]["steps"]]) == ("2", [10, 50, 100])
         wait_for(lambda: server.call(f"{BASE}/route")[1]["before"] is None)    # the old version was kept warm for a second
         assert not crowd.failures
 

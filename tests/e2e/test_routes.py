@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections import Counter
 
 import grpc
@@ -103,6 +105,10 @@ def test_labels_move_at_once_and_what_is_set_goes_before_the_file(server):
     assert server.call(f"{BASE}/labels/stable", "PUT", {"version": "2"})[0] == 200
     assert [version_of(server, path=by_label), version_of(server, {"label": "stable"}), version_of(server, path="/v2/models/linear@stable/infer")] == ["2"] * 3
     assert server.call(f"{BASE}/labels/canary", "PUT", {"version": "1"})[1]["labels"] == {"stable": "2", "canary": "1"}
+    # Version 1, which nothing named any more, is being loaded again.
+    wait_for(lambda: server.call("/v2/models/linear/labels/canary/infer", "POST", {"inputs": ROW})[0] == 200)
+    asked = subprocess.run([sys.executable, "-m", "batchmill", "infer", "linear", "--label", "canary", "--json", "--url", server.url], capture_output=True)
+    assert (asked.returncode, json.loads(asked.stdout or "{}").get("version")) == (0, "1"), asked.stderr
     assert server.call(f"{BASE}/labels/stable", "DELETE")[1]["labels"] == {"canary": "1"}
     assert server.call(by_label, "POST", {"inputs": ROW})[0] == 404
 

@@ -23,7 +23,7 @@ from batchmill.core.reactor cimport Server
 from batchmill.core.rehearsal cimport view
 from batchmill.core.runner cimport stamp
 from batchmill.core.router cimport (
-    InlineRuns, ModelRoute, ModelVersion, RouteTable, Shadow, Version, VersionPointer, pick as pick_version,
+    InlineRuns, ModelRoute, ModelVersion, RouteLabel, RouteTable, Shadow, Version, VersionPointer, pick as pick_version,
 )
 
 cdef extern from "trap.hpp" namespace "batchmill" nogil:
@@ -128,6 +128,7 @@ def pick(routes, bytes model, bytes version, bytes label) -> bytes:
     cdef ModelRoute* route
     cdef InferRequest* request = new InferRequest()
     cdef pair[string, VersionPointer] entry
+    cdef RouteLabel named
     try:
         for name, versions, standard, labels in routes:
             route = new ModelRoute()
@@ -139,10 +140,12 @@ def pick(routes, bytes model, bytes version, bytes label) -> bytes:
                 route.versions.push_back(entry)
                 if number == standard:
                     route.standard = entry.second
-                for key, wanted in labels.items():
-                    if wanted == number:
-                        entry.first = key
-                        route.labels.push_back(entry)
+            for named.name, named.number in labels.items():
+                named.version = NULL
+                for entry in route.versions:
+                    if entry.first == named.number:
+                        named.version = entry.second
+                route.labels.push_back(named)
             table.insert(route)
         request.model_name, request.model_version, request.label = view(model), view(version), view(label)
         if not pick_version(table, request):

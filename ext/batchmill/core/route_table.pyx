@@ -8,7 +8,7 @@ from libcpp.utility cimport pair
 from batchmill.core.message cimport kMostShadows
 from batchmill.core.notes cimport header_key
 from batchmill.core.router cimport (
-    ConstantOutput, FallbackStep, ModelRoute, RouteRule, RouteShadow, RouteShare, Version, VersionPointer,
+    ConstantOutput, FallbackStep, ModelRoute, RouteLabel, RouteRule, RouteShadow, RouteShare, Version, VersionPointer,
     kOnError, kOnInvalid, kOnUnavailable,
 )
 from batchmill.core.shadow_figures cimport shadow_in_force
@@ -30,16 +30,18 @@ cdef class RouteEntry:
         self.shares, self.rules, self.shadows, self.generation, self.fallbacks = shares, rules, shadows, generation, fallbacks
 
 
-cdef add_versions(ModelRoute* route, RouteEntry entry):
+cdef add_versions(ModelRoute* route, RouteEntry entry, dict versions):
     cdef pair[string, VersionPointer] named
+    cdef RouteLabel label
     cdef Version version
     for version in entry.versions:
         named.first, named.second = version.native.version, version.native
         route.versions.push_back(named)
-        for label, number in entry.labels.items():
-            if number == version.version:
-                named.first = label.encode()
-                route.labels.push_back(named)
+    for name, number in entry.labels.items():
+        version = versions.get(number)
+        label.name, label.number = name.encode(), number.encode()
+        label.version = version.native if version is not None else NULL
+        route.labels.push_back(label)
     if entry.standard is not None:
         version = entry.standard
         route.standard = version.native
@@ -112,7 +114,7 @@ cdef RouteTable* new_table(entries, bint complete, set versions, dict epochs) ex
         table.get().insert(route)
         versions.update(entry.versions)
         by_number = {version.version: version for version in entry.versions}
-        add_versions(route, entry)
+        add_versions(route, entry, by_number)
         add_shares(route, by_number, entry.shares)
         add_rules(route, by_number, entry.rules)
         add_shadows(route, by_number, entry.shadows, epochs)

@@ -126,6 +126,11 @@ struct RouteRule {
     }
 };
 
+struct RouteLabel {
+    std::string name, number;
+    Version* version = nullptr;        // null: not ready
+};
+
 // The slots from the end of the share before it up to `end` are the version's.
 struct RouteShare {
     uint32_t end = 0;
@@ -158,7 +163,8 @@ struct FallbackStep {
 
 struct ModelRoute {
     std::string name;
-    std::vector<std::pair<std::string, Version*>> versions, labels;
+    std::vector<std::pair<std::string, Version*>> versions;
+    std::vector<RouteLabel> labels;
     Version* standard = nullptr;       // who gets a request that names no version, where neither rule nor share says
     std::vector<RouteRule> rules;      // the first that fits
     std::vector<RouteShare> shares;    // ascending, the last ends at kSlots; empty: there are none

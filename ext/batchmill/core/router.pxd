@@ -138,6 +138,10 @@ cdef extern from "router.hpp" namespace "batchmill" nogil:
         string name, value, number
         ModelVersion* version
 
+    cdef cppclass RouteLabel:
+        string name, number
+        ModelVersion* version
+
     cdef cppclass RouteShare:
         uint32_t end
         ModelVersion* version
@@ -160,7 +164,8 @@ cdef extern from "router.hpp" namespace "batchmill" nogil:
 
     cdef cppclass ModelRoute:
         string name
-        vector[pair[string, VersionPointer]] versions, labels
+        vector[pair[string, VersionPointer]] versions
+        vector[RouteLabel] labels
         ModelVersion* standard
         vector[RouteRule] rules
         vector[RouteShare] shares

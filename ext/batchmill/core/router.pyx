@@ -62,6 +62,23 @@ cdef bint bad_version(InferRequest* request) noexcept nogil:
     return False
 
 
+cdef ModelVersion* labelled_version(const RouteTable* table, const ModelRoute* route, InferRequest* request) noexcept nogil:
+    """NULL: request.status says why there is none."""
+    cdef const RouteLabel* label
+    cdef string text
+    cdef size_t index
+    for index in range(route.labels.size()):
+        label = &route.labels[index]
+        if string_view(label.name.data(), label.name.size()) != request.label:
+            continue
+        if label.version == NULL:
+            text = string(b"label \"").append(label.name).append(b"\" of model \"").append(route.name).append(b"\" names version ")
+            request.status.set(kUnavailable, b"NOT_READY", text.append(label.number).append(b", which is not ready"))
+        return label.version
+    not_found(table, request, route, b"has no label \"", request.label)
+    return NULL
+
+
 cdef ModelVersion* routed_version(const ModelRoute* route, InferRequest* request) noexcept nogil:
     """Of a request that names no version. NULL: request.status says why there is none."""
     cdef const RouteRule* rule = route.fitting_rule(request)
@@ -103,9 +120,9 @@ cdef bint pick(const RouteTable* table, InferRequest* request) noexcept nogil:
                 return bad_version(request)
             return not_found(table, request, route, b"has no version \"", request.model_version)
     elif request.label.size():
-        version = named(route.labels, request.label)
+        version = labelled_version(table, route, request)
         if version == NULL:
-            return not_found(table, request, route, b"has no label \"", request.label)
+            return False
     else:
         version = routed_version(route, request)
         if version == NULL:

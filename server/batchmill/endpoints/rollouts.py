@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from starlette.requests import Request
@@ -43,9 +44,12 @@ class Rollouts:
             version = str(given.get("version", ""))
             if not version.isdecimal():
                 raise InvalidRequest("version: the number of a version wanted")
-            await asyncio.wrap_future(self._conductor.start(model, version, plan_schema.parsed(given.get("plan") or {})))
+            plan = plan_schema.parsed(given.get("plan") or {})
+            noted.update(version=version, after={"plan": plan.as_dict()})
+            await asyncio.wrap_future(self._conductor.start(model, version, plan))
 
-        return await self._acted("rollout.start", name, peer, headers, start)
+        noted = dict[str, Any]()
+        return await self._acted("rollout.start", name, peer, headers, start, noted)
 
     async def approve(self, name: str, peer: str, headers: Mapping[str, str]) -> dict[str, Any]:
         async def approve(model: ModelStatus) -> None:
@@ -60,14 +64,16 @@ class Rollouts:
         return await self._acted("rollout.abort", name, peer, headers, abort)
 
     async def _acted(
-        self, action: str, name: str, peer: str, headers: Mapping[str, str], act: Callable[[ModelStatus], Awaitable[None]]
-    ) -> dict[str, Any]:
+        self, action: str, name: str, peer: str, headers: Mapping[str, str], act: Callable[[ModelStatus], Awaitable[None]],
+        noted: Mapping[str, Any] = MappingProxyType({}),
+    ) -> dict[str, Any]:  # fmt: skip
+        """noted: fields of the audit entry that the call itself tells."""
         event = self._repository.admit(action, name, peer, headers)
 
         async def work() -> None:
             await act(self._catalog.model(name))
 
-        await self._repository.recorder.call(event, work())
+        await self._repository.recorder.call(event, work(), lambda: dict(noted))
         return self._conductor.told(name)
 
 
