@@ -118,6 +118,10 @@ def echo_secs(work: Workload, generator: Generator, core: str, folder: Path) -> 
         return (cpu_secs(server.pid) - before) / len(due)
 
 
+def at_one_pace(goodput_and_pace: tuple[float, float]) -> float:
+    return goodput_and_pace[0] * goodput_and_pace[1]
+
+
 def overload(model: str, options: argparse.Namespace, folder: Path, figures: Figures) -> list[Promise]:
     """Callers with a deadline, then without one; the capacity is that with the deadline as objective.
 
@@ -139,7 +143,7 @@ def overload(model: str, options: argparse.Namespace, folder: Path, figures: Fig
             return cell
 
         found = cells.search(cell_at, 0.4 / (work.row_secs() + 8e-6), options.steps)
-        best, best_pace = max(((cell.outcome.goodput, paces[id(cell)]) for cell in found), key=lambda one: one[0] * one[1])
+        best, best_pace = max(((cell.outcome.goodput, paces[id(cell)]) for cell in found), key=at_one_pace)
         capacity = cells.carried(found) or best
         factors = list(dict.fromkeys(min(factor, cells.RATE_MOST / capacity) for factor in options.factors))
         figures[f"overload, {model}, capacity"] = found
@@ -152,7 +156,7 @@ def overload(model: str, options: argparse.Namespace, folder: Path, figures: Fig
                 return paced(work, options.server_core, lambda: overloaded(server, work, asked, capacity, factor, options.seed))
 
             if not deadline_ms:  # nobody is refused for being long: another mix of lengths, whose best is another
-                best, best_pace = max(((run[0].goodput, pace) for run, pace in map(at, EDGES)), key=lambda one: one[0] * one[1])
+                best, best_pace = max(((run[0].goodput, pace) for run, pace in map(at, EDGES)), key=at_one_pace)
             for factor in [*factors, factors[-1]]:  # the last one again: what memory it needs, and no more, the server has by then
                 case = f"{model}, {factor:.3g}x, {f'deadline {deadline_ms} ms' if deadline_ms else 'no deadline'}"
                 (outcome, measured, mark), pace = at(factor)
@@ -169,7 +173,8 @@ def overload(model: str, options: argparse.Namespace, folder: Path, figures: Fig
                              f"{outcome.expired:.1%}", *(f"{value:.2f}" for value in measured.values()), f"{resident[-1]:,.0f}", mark])
     promises.append(bounds.overload_memory(f"{model}, overload", resident[-1] - resident[-2]))
     head = ["load", "offered/s", "good/s", "of the best at this pace", "pace", "refused", "expired", *bounds.OVERLOAD, "MiB", ""]
-    print(f"{model}: carries {capacity:,.0f}/s, to read and answer them takes {reading:.1%}, {resident[0]:,.0f} MiB before\n\n" + report.table(head, rows, options.markdown) + "\n", flush=True)
+    print(f"{model}: carries {capacity:,.0f}/s, to read and answer them takes {reading:.1%}, {resident[0]:,.0f} MiB before\n")
+    print(report.table(head, rows, options.markdown) + "\n", flush=True)
     return promises
 
 

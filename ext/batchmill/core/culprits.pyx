@@ -1,9 +1,9 @@
 """How large batches are while some requests make those fail that they are in.
 
-A batch that fails is run again by halves until the guilty are alone. Large batches then fail often, and cost several runs a request; single
-requests never do, and cost what no batching costs. Which size is cheapest follows from the share of rows that are guilty, from how far a run
-gets before it fails, and from the run times by size: all three are measured. (Of testing blood in groups: Dorfman, The detection of
-defective members of large populations, 1943; by halves: Sobel and Groll, 1959.)
+A batch that fails is run again by halves until the guilty are alone. Large batches then fail often, and cost several runs a request;
+single requests never do, and cost what no batching costs. Which size is cheapest follows from the share of rows that are guilty, from how
+far a run gets before it fails, and from the run times by size: all three are measured. (Of testing blood in groups: Dorfman, The
+detection of defective members of large populations, 1943; by halves: Sobel and Groll, 1959.)
 """
 
 from batchmill.core.predictor cimport expected_ns
@@ -22,9 +22,9 @@ cdef void note_rows(Culprits* culprits, int64_t rows, int64_t guilty) noexcept n
     culprits.share.store(min(1.0, share) if share > NONE_BELOW else 0)
 
 
-cdef void note_failed_run(Culprits* culprits, double took_ns, double expected_ns) noexcept nogil:
-    if expected_ns > 0:
-        culprits.cost.store(culprits.cost.load() + (min(1.0, took_ns / expected_ns) - culprits.cost.load()) * COST_WEIGHT)
+cdef void note_failed_run(Culprits* culprits, double took_ns, double usual_ns) noexcept nogil:
+    if usual_ns > 0:
+        culprits.cost.store(culprits.cost.load() + (min(1.0, took_ns / usual_ns) - culprits.cost.load()) * COST_WEIGHT)
 
 
 cdef void limit_rows(Culprits* culprits, const Estimate& known, int64_t max_batch_size) noexcept nogil:

@@ -31,7 +31,8 @@ cdef extern from * nogil:
     #include "http2.hpp"
     """
     void set_max_continuations "batchmill::set_max_continuations"(nghttp2_option* option, size_t frames)
-    int new_session "batchmill::new_session"(nghttp2_session**, const nghttp2_session_callbacks*, void* user, const nghttp2_option*, PiecePool*)
+    int new_session "batchmill::new_session"(
+        nghttp2_session**, const nghttp2_session_callbacks*, void* user, const nghttp2_option*, PiecePool*)
 
 
 cdef inline bint equal(const uint8_t* data, size_t size, const char* text, size_t text_size) noexcept nogil:

@@ -288,7 +288,9 @@ cdef void* run(void* argument) noexcept nogil:
     for index in range(<int> shared.listeners.size()):
         watch_listener(thread, index)
     while not shared.stopping.load():
-        reads = not (thread.collecting.until_ns and rest_for(thread.wake_fd, thread.collecting.until_ns - now_ns()) and shared.pool.is_busy())
+        # Of a rest that answers end only these are seen to, as long as there is work for the executors.
+        reads = (thread.collecting.until_ns == 0 or not rest_for(thread.wake_fd, thread.collecting.until_ns - now_ns())
+                 or not shared.pool.is_busy())
         if reads:
             ready = epoll_wait(thread.epoll_fd, events, FLOOD_EVENTS if thread.flooded else EVENTS,
                                100 if thread.sockets != NULL or not thread.accepting else 1000)

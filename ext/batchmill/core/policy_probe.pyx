@@ -75,7 +75,8 @@ cdef class Curve:
         return cheapest_rows(self.known(1), max_rows, share, cost)
 
     def judge(self, int64_t rows, int64_t ahead_rows, int64_t alike_rows, double ahead_ns, int64_t most_rows, int32_t parallel,
-              double busy_ns, double drift, int64_t max_wait_ns, int64_t start_by_ns, int64_t finish_by_ns, int64_t objective_ns, bint fresh) -> tuple:
+              double busy_ns, double drift, int64_t max_wait_ns, int64_t start_by_ns, int64_t finish_by_ns, int64_t objective_ns,
+              bint fresh) -> tuple:
         """admission.predict() and judge(): (verdict, wait_ns, run_ns)."""
         cdef Terms terms
         cdef Ahead ahead

@@ -82,9 +82,9 @@ cdef class Pieces:
     def kept(self) -> int:
         return self.pool.kept()
 
-    def take(self, number, size_t count, size_t size, bint zeroed) -> bool:
+    def take(self, number, size_t pieces, size_t size, bint zeroed) -> bool:
         """False: there is no memory."""
-        cdef void* piece = self.pool.take_zeroed(count, size) if zeroed else self.pool.take(count * size)
+        cdef void* piece = self.pool.take_zeroed(pieces, size) if zeroed else self.pool.take(pieces * size)
         if piece != NULL:
             self.places[number] = <size_t> piece
         return piece != NULL
