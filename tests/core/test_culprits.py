@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchmill.core.policy_probe import culprits
+from batchmill.core.policy_probe import culprits, sizes
 from reference.culprits import row_cost_ns
 from reference.predictor import curves
 
@@ -58,3 +58,9 @@ def test_how_far_runs_get_before_they_fail_is_learned():
     assert culprits([])[1] == 1
     assert culprits([(16, 1, [0.1, 0.2, 0.1])] * 20)[1] == pytest.approx(0.13, abs=0.02)
     assert culprits([(16, 1, [7.0])])[1] == 1       # it was the machine that took so long
+
+
+def test_where_only_large_batches_fail_they_are_smaller_for_a_while():
+    second = 10**9
+    assert sizes([(second, 0), (2 * second, 64), (3 * second, 32), (12 * second, 0), (14 * second, 0)], 64) == [0, 32, 16, 16, 0]
+    assert sizes([(second, 1)], 64) == [1]

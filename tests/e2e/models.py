@@ -57,6 +57,18 @@ def lookup(registry: Path) -> Path:
                  [value("y", "FP32", ["n", 1])], [numpy_helper.from_array(table, "table")])
 
 
+def bounded(registry: Path, rows: int) -> Path:
+    """y = x of FP32 [-1,8]: a run of more rows than that fails."""
+    constants = {"numbers": np.zeros(rows, np.float32), "first": np.array([0], np.int64), "one": np.array([1], np.int64)}
+    nodes = [
+        helper.make_node("Shape", ["x"], ["shape"]), helper.make_node("Gather", ["shape", "first"], ["rows"]),
+        helper.make_node("Sub", ["rows", "one"], ["last"]), helper.make_node("Gather", ["numbers", "last"], ["nothing"]),
+        helper.make_node("Add", ["x", "nothing"], ["y"]),
+    ]  # fmt: skip
+    return write(registry, "bounded", nodes, [value("x", "FP32", ["n", 8])], [value("y", "FP32", ["n", 8])],
+                 [numpy_helper.from_array(array, name) for name, array in constants.items()])
+
+
 def table(registry: Path, name: str, version: str, size: int, shape: list | None = None) -> Path:
     """y = i, looked up in a table of that size: an index outside of it fails the run."""
     numbers = numpy_helper.from_array(np.arange(size, dtype=np.float32).reshape(size, 1), "table")

@@ -27,6 +27,7 @@ def server(tmp_path_factory):
     models.linear(registry, "patient")
     (registry / "patient" / "model.yaml").write_text("batching: {max_queue_delay_us: 300000, max_batch_size: 4}\n")
     models.lookup(registry)
+    models.bounded(registry, 8)
     models.endless(registry)
     (registry / "endless" / "model.yaml").write_text("run_timeout_ms: 200\n")
     with ServerProcess(registry) as running:
@@ -106,6 +107,16 @@ def test_a_caller_whose_requests_fail_costs_less_than_if_all_ran_alone(server):
     failed, ran = (counter(server, what, "lookup") - had for what, had in zip(("failed_batches", "batches"), before, strict=True))
     assert failed > 0
     assert failed + ran < 1000, "in place of 1,500"
+
+
+def test_a_model_that_fails_in_large_batches_alone_gets_smaller_ones(server):
+    body = json.dumps({"inputs": row(1)}).encode()
+    call = b"POST /v2/models/bounded/infer HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client, client.makefile("rb") as answers:
+        for _ in range(100):
+            client.sendall(call * 16)
+            assert [read_answer(answers) for _ in range(16)] == [200] * 16
+    assert 0 < counter(server, "failed_batches", "bounded") < 10
 
 
 def read_answer(stream):

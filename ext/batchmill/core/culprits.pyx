@@ -4,6 +4,8 @@ A batch that fails is run again by halves until the guilty are alone. Large batc
 single requests never do, and cost what no batching costs. Which size is cheapest follows from the share of rows that are guilty, from how
 far a run gets before it fails, and from the run times by size: all three are measured. (Of testing blood in groups: Dorfman, The
 detection of defective members of large populations, 1943; by halves: Sobel and Groll, 1959.)
+
+Where a batch fails and none of its parts does, it was its size: a graph with a fixed bound, or memory. Batches are smaller for a while.
 """
 
 from batchmill.core.predictor cimport expected_ns
@@ -11,6 +13,7 @@ from batchmill.core.predictor cimport expected_ns
 cdef double MEMORY_ROWS = 256           # the share is that of about so many rows of late
 cdef double NONE_BELOW = 0.0005
 cdef double COST_WEIGHT = 0.125
+cdef int64_t SMALL_NS = 10000000000
 cdef double GAIN_LEAST = 0.999          # a larger batch must be better, not as good
 
 
@@ -27,12 +30,21 @@ cdef void note_failed_run(Culprits* culprits, double took_ns, double usual_ns) n
         culprits.cost.store(culprits.cost.load() + (min(1.0, took_ns / usual_ns) - culprits.cost.load()) * COST_WEIGHT)
 
 
-cdef void limit_rows(Culprits* culprits, const Estimate& known, int64_t max_batch_size) noexcept nogil:
+cdef void note_too_large(Culprits* culprits, int64_t rows, int64_t now) noexcept nogil:
+    culprits.small_rows.store(max(1, rows // 2))
+    culprits.small_until_ns.store(now + SMALL_NS)
+
+
+cdef void limit_rows(Culprits* culprits, const Estimate& known, int64_t max_batch_size, int64_t now) noexcept nogil:
     cdef double share = culprits.share.load()
+    cdef int64_t most = max_batch_size
     if share > 0:
-        culprits.most_rows.store(cheapest_rows(known, max_batch_size, share, culprits.cost.load()))
-    elif culprits.most_rows.load():
-        culprits.most_rows.store(0)
+        most = cheapest_rows(known, most, share, culprits.cost.load())
+    if now < culprits.small_until_ns.load():
+        most = min(most, culprits.small_rows.load())
+    else:
+        culprits.small_until_ns.store(0)
+    culprits.most_rows.store(most if most < max_batch_size else 0)
 
 
 cdef int64_t cheapest_rows(const Estimate& known, int64_t max_rows, double share, double cost) noexcept nogil:

@@ -19,7 +19,7 @@ from batchmill.core.parts cimport join
 from batchmill.core.predictor cimport Estimate, expected_ns, find, is_confirmed
 from batchmill.core.queue cimport Rules, Taken, sweep, take
 from batchmill.core.router cimport Place
-from batchmill.core.runner cimport end_overdue, rerun_halves, run_batch
+from batchmill.core.runner cimport end_overdue, rerun_failed, run_batch
 from batchmill.core.threads cimport pthread_join, pthread_t, start_thread
 from batchmill.core.turns cimport ended, line_up, next_turn, rules_of, started, step_out
 
@@ -89,7 +89,7 @@ cdef bint do_odd_job(ExecutorPool* pool, Scratch* scratch) noexcept nogil:
         failed = pool.failed.front()
         pool.failed.pop_front()
         pool.unlock()
-        complete(pool, rerun_halves(failed.version, failed.requests, scratch))
+        complete(pool, rerun_failed(failed.version, failed.requests, scratch))
     else:
         return False
     pool.lock()

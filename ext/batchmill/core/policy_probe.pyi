@@ -5,6 +5,7 @@ from typing_extensions import disjoint_base
 
 VERDICTS: tuple[str, ...]
 
+def sizes(runs: Iterable[tuple[int, int]], max_batch_size: int) -> list[int]: ...
 def culprits(runs: Iterable[tuple[int, int, Sequence[float]]]) -> tuple[float, float]: ...
 @disjoint_base
 class Curve:

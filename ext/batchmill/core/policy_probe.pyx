@@ -6,7 +6,7 @@ from libcpp.vector cimport vector
 
 from batchmill.core.admission cimport Ahead, Entry, Terms, judge, kTaken, predict
 from batchmill.core.batcher cimport Size, limits_of, size_of
-from batchmill.core.culprits cimport cheapest_rows, note_failed_run, note_rows
+from batchmill.core.culprits cimport cheapest_rows, limit_rows, note_failed_run, note_rows, note_too_large
 from batchmill.core.entrance cimport enters, set_deadline
 from batchmill.core.executor cimport ExecutorPool
 from batchmill.core.histogram import CLOSE_REASONS
@@ -33,6 +33,20 @@ def culprits(runs) -> tuple:
         for part in failed:
             note_failed_run(&state, part * 1000.0, 1000.0)
     return state.share.load(), state.cost.load()
+
+
+def sizes(runs, int64_t max_batch_size) -> list:
+    """What batches may have at most after each of these, 0: any: (now, rows that failed together and not in parts, or 0)."""
+    cdef Culprits state
+    cdef Estimate unknown = Curve().known(1)
+    told = []
+    for now, rows in runs:
+        if rows:
+            note_too_large(&state, rows, now)
+        if state.any():
+            limit_rows(&state, unknown, max_batch_size, now)
+        told.append(state.most_rows.load())
+    return told
 
 
 cdef class Curve:

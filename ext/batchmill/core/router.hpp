@@ -36,7 +36,11 @@ struct InlineRuns {
 struct Culprits {
     Relaxed<double> share{0};          // of rows
     Relaxed<double> cost{1};           // of a run that fails, by what one of its size takes that does not
+    Relaxed<int64_t> small_rows{0};    // what fails only in large batches gets no more than that ...
+    Relaxed<int64_t> small_until_ns{0};  // ... until then; 0: nothing does
     Relaxed<int64_t> most_rows{0};     // of a batch meanwhile; 0: as many as ever
+
+    bool any() const { return share.load() > 0 || small_until_ns.load(); }
 };
 
 // One version of one model, while it serves. Owned by Python's Version object; requests hold leases.

@@ -91,7 +91,8 @@ cdef extern from "router.hpp" namespace "batchmill" nogil:
 
     cdef cppclass Culprits:
         atomic[double] share, cost
-        atomic[int64_t] most_rows
+        atomic[int64_t] small_rows, small_until_ns, most_rows
+        bint any()
 
     cdef cppclass ModelVersion "batchmill::Version":
         string name, version

@@ -11,7 +11,7 @@ from batchmill.core.router cimport ModelVersion
 cdef InferRequest* run_batch(ModelVersion* version, Taken taken, Scratch* scratch, InferRequest** failed) noexcept nogil
 
 # Runs the requests of a failed batch again by halves. All of them, answered or failed, linked by next.
-cdef InferRequest* rerun_halves(ModelVersion* version, InferRequest* batch, Scratch* scratch) noexcept nogil
+cdef InferRequest* rerun_failed(ModelVersion* version, InferRequest* batch, Scratch* scratch) noexcept nogil
 
 # Tells the run that a thread has in hand to end, if it has taken too long. From any thread.
 cdef void end_overdue(Scratch* scratch, int64_t now) noexcept nogil

@@ -11,7 +11,7 @@ from libcpp.string_view cimport string_view
 from batchmill.core.batch cimport gather, scatter
 from batchmill.core.batcher cimport moved_share
 from batchmill.core.clock cimport now_ns
-from batchmill.core.culprits cimport limit_rows, note_failed_run, note_rows
+from batchmill.core.culprits cimport limit_rows, note_failed_run, note_rows, note_too_large
 from batchmill.core.histogram cimport VersionStats, add
 from batchmill.core.ort cimport OrtModel, OrtRunOptions, new_run_options, run, set_terminate, shrink_arena_after
 from batchmill.core.predictor cimport expected_ns, find, learn, width_of
@@ -128,10 +128,15 @@ cdef bint run_once(ModelVersion* version, InferRequest* batch, int64_t rows, int
 
 # So many rows have run, of which so many requests are guilty.
 cdef void look_for_culprits(ModelVersion* version, InferRequest* batch, int64_t rows, int64_t guilty) noexcept nogil:
-    if guilty == 0 and version.culprits.share.load() == 0:
+    if guilty == 0 and not version.culprits.any():
         return
     note_rows(&version.culprits, rows, guilty)
-    limit_rows(&version.culprits, find(&version.times, width_of(batch.inputs, version.first_axis())), version.max_batch_size.load())
+    limit_batches(version, batch)
+
+
+cdef void limit_batches(ModelVersion* version, InferRequest* batch) noexcept nogil:
+    limit_rows(&version.culprits, find(&version.times, width_of(batch.inputs, version.first_axis())), version.max_batch_size.load(),
+               now_ns())
 
 
 # What predictions turned out to be. Threads may overwrite each other's corrections: another follows.
@@ -192,7 +197,7 @@ cdef InferRequest* run_batch(ModelVersion* version, Taken taken, Scratch* scratc
     if not scratch.is_executor:
         failed[0] = taken.batch
         return taken.dropped
-    return joined(rerun_halves(version, taken.batch, scratch), taken.dropped)
+    return joined(rerun_failed(version, taken.batch, scratch), taken.dropped)
 
 
 cdef void tell_breaker(ModelVersion* version, int64_t requests, const Status& status, int64_t now) noexcept nogil:
@@ -225,6 +230,19 @@ cdef InferRequest* joined(InferRequest* first, InferRequest* second) noexcept no
         last = last.next
     last.next = second
     return first
+
+
+cdef InferRequest* rerun_failed(ModelVersion* version, InferRequest* batch, Scratch* scratch) noexcept nogil:
+    cdef InferRequest* request = batch
+    cdef int64_t rows = 0
+    while request != NULL:
+        rows += request.rows
+        request = request.next
+    batch = rerun_halves(version, batch, scratch)
+    if not any_refused(batch):
+        note_too_large(&version.culprits, rows, now_ns())
+        limit_batches(version, batch)
+    return batch
 
 
 cdef InferRequest* rerun(ModelVersion* version, InferRequest* batch, Scratch* scratch) noexcept nogil:
