@@ -151,8 +151,7 @@ def schema() -> Any:
         after_max: Literal["hold", "rollback"] = HOLD
         """hold: it waits on, and says so. rollback."""
         approval: Literal["auto", "manual"] = AUTO
-        """manual: when all is passed, somebody has to approve before the next step begins. An approval that comes earlier counts
-        for the step that runs."""
+        """manual: when all is passed, somebody has to approve before the next step begins; he may do so earlier."""
         gates: AllGates = AllGates()
         """Those that are given take the place of the plan's in this step; null: not asked."""
 
