@@ -36,7 +36,7 @@ def test_run_times_are_known_after_a_restart_and_the_first_of_them_by_the_warm_u
         before = predicted(server)
         assert "8" in before
     with ServerProcess(registry) as server:
-        assert predicted(server) == pytest.approx(before, abs=0.01)
+        assert predicted(server) == pytest.approx(before, abs=0.015)     # both are rounded
 
 
 def test_a_memory_that_is_wrong_refuses_nobody(registry):
