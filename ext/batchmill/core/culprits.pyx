@@ -18,10 +18,7 @@ cdef double GAIN_LEAST = 0.999          # a larger batch must be better, not as 
 
 
 cdef void note_rows(Culprits* culprits, int64_t rows, int64_t guilty) noexcept nogil:
-    cdef double share = culprits.share.load()
-    if share == 0 and guilty == 0:
-        return
-    share = share / (1 + <double> rows / MEMORY_ROWS) + <double> guilty / MEMORY_ROWS
+    cdef double share = culprits.share.load() / (1 + <double> rows / MEMORY_ROWS) + <double> guilty / MEMORY_ROWS
     culprits.share.store(min(1.0, share) if share > NONE_BELOW else 0)
 
 

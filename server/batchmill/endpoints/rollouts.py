@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from types import MappingProxyType
 from typing import Any
 
 from starlette.requests import Request
@@ -49,7 +48,7 @@ class Rollouts:
             await asyncio.wrap_future(self._conductor.start(model, version, plan))
 
         noted = dict[str, Any]()
-        return await self._acted("rollout.start", name, peer, headers, start, noted)
+        return await self._acted("rollout.start", name, peer, headers, start, lambda: noted)
 
     async def approve(self, name: str, peer: str, headers: Mapping[str, str]) -> dict[str, Any]:
         async def approve(model: ModelStatus) -> None:
@@ -65,15 +64,15 @@ class Rollouts:
 
     async def _acted(
         self, action: str, name: str, peer: str, headers: Mapping[str, str], act: Callable[[ModelStatus], Awaitable[None]],
-        noted: Mapping[str, Any] = MappingProxyType({}),
+        told: Callable[[], dict[str, Any]] = dict,
     ) -> dict[str, Any]:  # fmt: skip
-        """noted: fields of the audit entry that the call itself tells."""
+        """told: as Recorder.call() has it."""
         event = self._repository.admit(action, name, peer, headers)
 
         async def work() -> None:
             await act(self._catalog.model(name))
 
-        await self._repository.recorder.call(event, work(), lambda: dict(noted))
+        await self._repository.recorder.call(event, work(), told)
         return self._conductor.told(name)
 
 
