@@ -1,12 +1,18 @@
 """By call alone (--model-control explicit): nothing is loaded, changed or let go but what was asked for."""
 
+import itertools
+import os
 import shutil
+import threading
+import time
+from concurrent.futures import Executor
 
 import pytest
 
 from batchmill.core import ort
 from batchmill.errors import InternalError, ModelError, NotFound, RegistryGone
-from batchmill.registry import keeper, layout
+from batchmill.registry import keeper, layout, publication
+from batchmill.registry.loader import load_version
 from batchmill.registry.naming import of_file
 from e2e import models
 from reference.registry import WAIT_SECS, Kept
@@ -124,3 +130,49 @@ def test_a_fault_of_ours_is_told_and_the_registry_is_followed_on(root, caplog, m
         load(kept, "a")
         assert ready(kept) == "a2b1c1"
     assert [record.getMessage() for record in caplog.records].count("registry_fault") == 2
+
+
+def test_a_start_looks_no_more_often_than_files_may_settle_while_its_first_model_loads(root, monkeypatch):
+    """Each look reads all folders, and the load needs the core."""
+    looks, may_end, scan = [], threading.Event(), layout.scan
+    monkeypatch.setattr(layout, "scan", lambda path: (looks.append(time.monotonic()), scan(path))[1])
+
+    def load_slowly(name, number, path, settings):
+        may_end.wait(WAIT_SECS)
+        return load_version(name, str(number), path, settings, 1)
+
+    with Kept(root, load_slowly, watched=False) as kept:
+        time.sleep(0.3)
+        at_once = len(looks)
+        may_end.set()
+        kept.wait(lambda _: kept.complete)
+    assert at_once <= 2     # files that were written just now need a second one
+    assert all(after - before > 0.4 for before, after in itertools.pairwise(looks))
+
+
+class AtOnce(Executor):
+    """Runs what it is given by the thread that gives it."""
+
+    def submit(self, work, /):
+        work()
+
+
+def test_what_is_to_be_published_asks_for_no_look(root, monkeypatch):
+    scan, looks, tables, now = layout.scan, [], [], [1000.0]
+    monkeypatch.setattr(layout, "scan", lambda path: (looks.append(now[0]), scan(path))[1])
+    for file in root.rglob("*"):
+        os.utime(file, (1, 1))
+    kept = keeper.Keeper(root, lambda *given: load_version(given[0], str(given[1]), *given[2:], 1), lambda models, _: tables.append(models),
+                         lambda _: None, adjust=lambda *_: None, poll_secs=100, clock=lambda: now[0], loaders=AtOnce())
+    kept.first_look()
+    while not tables or any(not model.pick() for model in tables[-1].values()):
+        now[0] += 0.5
+        kept.turn(0)
+    looks.clear()
+    for name, left in ("a", "bc"), ("b", "c"):
+        kept.unload(name)
+        for _ in range(3):
+            kept.turn(0)
+            now[0] += publication.PUBLISH_SECS
+        assert "".join(name for name, model in tables[-1].items() if model.pick()) == left
+    assert looks == []

@@ -136,10 +136,10 @@ def test_a_model_whose_folder_cannot_be_read_serves_on_and_says_why(tmp_path, mo
         models.linear(tmp_path, name)
     whole = layout.scan_model
 
-    def locked(folder, registry):
+    def locked(folder, root, *, is_link):
         if folder.name == "b":
             raise PermissionError(13, "Permission denied")
-        return whole(folder, registry)
+        return whole(folder, root, is_link=is_link)
 
     with Kept(tmp_path, poll_secs=0.05) as kept:
         kept.wait(lambda now: all(name in now and now[name].pick() for name in "ab"))

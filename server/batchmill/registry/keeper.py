@@ -140,8 +140,10 @@ class Keeper:
 
     def _due(self) -> float:
         """When to stop waiting for events."""
-        look = self._looked_at + (STILL_SECS + 0.05 if self._is_waiting() else self._poll_secs) if self._is_looking() else math.inf
-        return min(look, self._publication.due(), self._clock() + 3600)
+        return min(self._look_due(), self._publication.due(), self._clock() + 3600)
+
+    def _look_due(self) -> float:
+        return self._looked_at + (STILL_SECS + 0.05 if self._is_waiting() else self._poll_secs) if self._is_looking() else math.inf
 
     def _take_events(self, wait_secs: float) -> bool:
         """Handles what comes until then. Whether to look at the registry: there was a hint, or it is time."""
@@ -156,7 +158,7 @@ class Keeper:
                 else:
                     self._on_call(event)
                 event = self._events.get_nowait()
-        return self._is_looking() and (hinted or self._clock() >= self._due()) and not self._stopped
+        return self._is_looking() and (hinted or self._clock() >= self._look_due()) and not self._stopped
 
     def _is_looking(self) -> bool:
         """Whether it looks by itself: all the time, or until what a start or a call asked for stands still."""

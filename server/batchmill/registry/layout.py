@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import stat
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,25 +50,30 @@ def scan(registry: Path) -> Scan:
         raise StartError(f"{registry}: no such registry directory or file")
     models, notes = [], []
     try:
-        entries = sorted(registry.iterdir())
+        entries, root = listed(registry), os.path.realpath(registry)
     except OSError as error:
         raise StartError(f"{registry}: {error.strerror}") from None
     for entry in entries:
         try:
             if is_passing(entry.name) or not entry.is_dir():
-                if entry.suffix == ".onnx":
-                    notes.append(f"file {entry.name!r} ignored: a model is a folder, such as {entry.stem}/1/model.onnx")
+                if entry.name.endswith(".onnx"):
+                    notes.append(f"file {entry.name!r} ignored: a model is a folder, such as {entry.name.removesuffix('.onnx')}/1/model.onnx")
                 continue
             if is_model_name(entry.name):
-                models.append(scan_model(entry, registry))
+                models.append(scan_model(registry / entry.name, root, is_link=entry.is_symlink()))
             else:
                 wanted = "at most 200 characters, in UTF-8, and no @ and no control characters"
                 notes.append(f"folder {entry.name!r} ignored: a model's name has {wanted}")
         except FileNotFoundError:
             continue  # removed just now
         except OSError as error:
-            models.append(ModelFolder(entry.name, entry, problem=f"its folder cannot be read: {error.strerror}"))
+            models.append(ModelFolder(entry.name, registry / entry.name, problem=f"its folder cannot be read: {error.strerror}"))
     return Scan(models, tuple(notes))
+
+
+def listed(folder: str | Path) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return sorted(entries, key=lambda entry: entry.name)
 
 
 def is_passing(name: str) -> bool:
@@ -96,46 +103,58 @@ def files_of(model: Path) -> Path:
     return model.parent if model.name == "model.onnx" and _VERSION.fullmatch(model.parent.name) else model
 
 
-def scan_model(folder: Path, registry: Path) -> ModelFolder:
+def scan_model(folder: Path, root: str, *, is_link: bool = False) -> ModelFolder:
+    """root: of the registry, without links. is_link: the folder is one. Text in place of Path where it can be: a server with many models and
+    one that is busy spend most of a look here.
+    """
     versions: dict[int, Path] = {}
     stamps: dict[int, Stamp] = {}
     notes: list[str] = []
-    if (folder / "config.pbtxt").is_file() and (folder / "model.yaml").is_file():
+    entries = listed(folder)
+    if {"config.pbtxt", "model.yaml"} <= {entry.name for entry in entries if entry.is_file()}:
         notes.append("config.pbtxt is not read, because there is a model.yaml")
-    root = registry.resolve()
-    for entry in sorted(folder.iterdir()):
+    for entry in entries:
         if entry.name.startswith(".") or not entry.is_dir():
             if entry.name == "model.onnx" and _VERSION.fullmatch(folder.name):
-                notes.append(f"{folder.name!r} looks like a version, and {registry} like a model: a registry is the folder above its models' folders")
-            elif entry.suffix == ".onnx":
+                where = folder.parent
+                notes.append(f"{folder.name!r} looks like a version, and {where} like a model: a registry is the folder above its models' folders")
+            elif entry.name.endswith(".onnx"):
                 notes.append(f"file {entry.name!r} ignored: a version is a folder, such as {folder.name}/1/model.onnx")
             continue
-        model = entry / "model.onnx"
+        model = f"{entry.path}/model.onnx"
         if not _VERSION.fullmatch(entry.name):
             notes.append(f"folder {entry.name!r} ignored: a version is a number without leading zeros")
-        elif not Path(os.path.realpath(model)).is_relative_to(root):  # resolve() raises where links lead in a circle
+        elif (is_link or entry.is_symlink() or os.path.islink(model)) and not is_inside(model, root):
             notes.append(f"version {entry.name} ignored: it points outside of the registry")
         elif not is_there(model):
             notes.append(f"version {entry.name} ignored: no model.onnx in it")
         else:
-            versions[int(entry.name)] = model
-            stamps[int(entry.name)] = stamp_of(entry)
+            versions[int(entry.name)] = folder / entry.name / "model.onnx"
+            stamps[int(entry.name)] = stamp_of(entry.path)
     return ModelFolder(folder.name, folder, versions, tuple(notes), stamps, config_stamp(folder))
 
 
-def is_there(model: Path) -> bool:
+def is_inside(path: str, root: str) -> bool:
+    return Path(os.path.realpath(path)).is_relative_to(root)  # Path.resolve() raises where links lead in a circle
+
+
+def is_there(model: str) -> bool:
     """A file, or what may not be looked at: that says so when it is loaded."""
     try:
-        return model.is_file()
+        return stat.S_ISREG(os.stat(model).st_mode)
     except PermissionError:
         return True
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return False
+        raise
 
 
 def config_stamp(folder: Path) -> Stamp:
-    return stamp_of(folder / "model.yaml") or stamp_of(folder / "config.pbtxt")
+    return stamp_of(f"{folder}/model.yaml") or stamp_of(f"{folder}/config.pbtxt")
 
 
-def stamp_of(path: Path) -> Stamp:
+def stamp_of(path: str | Path) -> Stamp:
     """The stamp of a folder and all below it, or of one file; empty when there is nothing. Links to folders below are not followed."""
     found: list[tuple[str, int, int, int, int]] = []
     waiting = [str(path)]
@@ -155,8 +174,8 @@ def stamp_of(path: Path) -> Stamp:
     return tuple(sorted(found))
 
 
-def line_of(path: str, stat: os.stat_result) -> tuple[str, int, int, int, int]:
-    return path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
+def line_of(path: str, of: os.stat_result) -> tuple[str, int, int, int, int]:
+    return path, of.st_size, of.st_mtime_ns, of.st_ctime_ns, of.st_ino
 
 
 def version_key(name: str, number: str, stamp: Stamp) -> str:

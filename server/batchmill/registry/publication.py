@@ -27,8 +27,8 @@ class Publication:
         self._done: list[Future[None]] = []
 
     def due(self) -> float:
-        """When publish() may have something to do, by the clock."""
-        return self._published_at + PUBLISH_SECS if self.changed else math.inf
+        """When publish() may have something to do, by the clock. The first table waits for no time, but for a version that can answer."""
+        return self._published_at + PUBLISH_SECS if self.changed and self.first.is_set() else math.inf
 
     def let_go(self, version: VersionStatus | None) -> None:
         """It is retired after the next table."""
