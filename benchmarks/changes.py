@@ -200,7 +200,7 @@ class Checker(threading.Thread):
     """Asks all models in turn and keeps what was answered, and when."""
 
     def __init__(self, asker: type[Rest | Grpc], port: int, models: list[Model], core: str) -> None:
-        super().__init__()
+        super().__init__(daemon=True)  # a change that fails ends the measurement
         self.asker, self.port, self.models, self.core, self.done = asker, port, models, core, threading.Event()
         self.answers: list[tuple[Model, float, float, int]] = []
         self.failures: list[str] = []

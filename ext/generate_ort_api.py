@@ -44,6 +44,8 @@ USED = {
     "SetSessionGraphOptimizationLevel": (STATUS, "OrtSessionOptions*, int level"),
     "SetIntraOpNumThreads": (STATUS, "OrtSessionOptions*, int threads"),
     "SetInterOpNumThreads": (STATUS, "OrtSessionOptions*, int threads"),
+    "SessionOptionsSetCustomCreateThreadFn": (STATUS, "OrtSessionOptions*, OrtMakeThread"),
+    "SessionOptionsSetCustomJoinThreadFn": (STATUS, "OrtSessionOptions*, OrtJoinThread"),
     "SessionGetInputCount": (STATUS, "const OrtSession*, size_t*"),
     "SessionGetOutputCount": (STATUS, "const OrtSession*, size_t*"),
     "SessionGetInputTypeInfo": (STATUS, "const OrtSession*, size_t index, OrtTypeInfo**"),
@@ -156,7 +158,9 @@ def render(version: int, entries: list[tuple[str, int]]) -> str:
         f"constexpr uint32_t kApiVersion = {needed};       // the lowest that has all that is needed",
         f"constexpr uint32_t kApiVersionWanted = {wanted};  // ... and all that is used where it is there", "",
         "using OrtLogger = void (*)(void* param, int severity, const char* category, const char* log_id, const char* place, "
-        "const char* message);", "",
+        "const char* message);",
+        "using OrtMakeThread = void* (*)(void* options, void (*work)(void*), void* argument);",
+        "using OrtJoinThread = void (*)(void* thread);", "",
         "struct Index {",
         *(f"    static constexpr size_t {name} = {places[name][0]};" for name in sorted(declared, key=lambda n: places[n][0])),
         "};", "", "struct Api {",
@@ -184,6 +188,8 @@ def render_declarations() -> str:
         "    uint32_t kApiVersion, kApiVersionWanted",
         "    ctypedef void (*OrtLogger)(void* param, int severity, const char* category, const char* log_id, const char* place,",
         "                               const char* message) noexcept nogil",
+        "    ctypedef void* (*OrtMakeThread)(void* options, void (*work)(void*) noexcept nogil, void* argument) noexcept nogil",
+        "    ctypedef void (*OrtJoinThread)(void* thread) noexcept nogil",
         "    cdef cppclass Api:",
         "        void bind(const void* const* table, uint32_t version)"]
     for name, (result, arguments) in (USED | OPTIONAL).items():

@@ -164,9 +164,10 @@ def test_a_network_equals_the_python_package_s_with_one_thread_and_with_a_pool(t
 
 
 WIDE = """
-import os, sys
+import sys
+from pathlib import Path
 from batchmill.core import ort
-count = lambda: len(os.listdir("/proc/self/task"))
+count = lambda: sum((task / "comm").read_text() != "spawner\\n" for task in Path("/proc/self/task").iterdir())
 own = count()
 ort.initialise(wide_threads=int(sys.argv[2]))
 pool = count() - own
@@ -200,6 +201,27 @@ def test_without_a_pool_there_are_no_wide_models(tmp_path: Path) -> None:
     ended = run_wide(mlp(tmp_path / "m.onnx"), 1, x, 1, 0)
     assert ended.stdout.split()[:2] == ["0", "0"]
     assert "without a shared wide pool" in ended.stderr
+
+
+NICE_LOADER = """
+import os, sys, threading
+from pathlib import Path
+from batchmill.core import ort
+ort.initialise()
+nice = lambda: [os.getpriority(os.PRIO_PROCESS, int(task.name)) for task in Path("/proc/self/task").iterdir() if (task / "comm").read_text() == "session\\n"]
+os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+model = ort.Model(sys.argv[1], intra_op_threads=3)
+during = nice()
+del model
+print(during, nice())
+"""
+
+
+@NOT_UNDER_TSAN
+def test_the_threads_of_a_model_s_own_pool_have_the_priority_of_who_opened_the_library_and_end_with_it(tmp_path: Path) -> None:
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    told = subprocess.run([sys.executable, "-c", NICE_LOADER, mlp(tmp_path / "m.onnx")], capture_output=True, text=True, timeout=60)
+    assert told.stdout.strip() == f"{[own] * 2} []", told.stderr
 
 
 @pytest.mark.parametrize(("shape", "elements"), [

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -97,6 +98,21 @@ def test_a_server_whose_state_cannot_be_written_serves_and_says_so(tmp_path):
     with ServerProcess(tmp_path / "registry", "--state-dir", "/proc/state") as server:
         assert server.get("/v2/models/linear/ready")[0] == 200
         assert server.log_path.read_text().count("state_not_kept") == 1
+
+
+def test_python_gives_way_to_the_threads_that_serve(tmp_path):
+    folder = models.linear(tmp_path / "registry")
+    (folder.parents[1] / "model.yaml").write_text("instances: {intra_op_threads: 2}\n")
+    with ServerProcess(tmp_path / "registry") as server:
+        threads: dict[str, set[tuple[int, int]]] = {}
+        for task in Path(f"/proc/{server.process.pid}/task").iterdir():
+            number, name = int(task.name), (task / "comm").read_text().strip().split("-")[0]
+            name = "main" if number == server.process.pid else name
+            threads.setdefault(name, set()).add((os.sched_getscheduler(number), os.getpriority(os.PRIO_PROCESS, number)))
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    serving = {name: threads[name] for name in ("io", "executor", "session")}
+    assert serving == dict.fromkeys(serving, {(os.SCHED_OTHER, own)})
+    assert threads["main"] == {(os.SCHED_OTHER, 13)}
 
 
 def ends_within(server, seconds):

@@ -29,6 +29,8 @@ constexpr uint32_t kApiVersion = 15;       // the lowest that has all that is ne
 constexpr uint32_t kApiVersionWanted = 24;  // ... and all that is used where it is there
 
 using OrtLogger = void (*)(void* param, int severity, const char* category, const char* log_id, const char* place, const char* message);
+using OrtMakeThread = void* (*)(void* options, void (*work)(void*), void* argument);
+using OrtJoinThread = void (*)(void* thread);
 
 struct Index {
     static constexpr size_t GetErrorCode = 1;
@@ -88,6 +90,8 @@ struct Index {
     static constexpr size_t SetGlobalSpinControl = 149;
     static constexpr size_t CreateEnvWithCustomLoggerAndGlobalThreadPools = 151;
     static constexpr size_t AddRunConfigEntry = 165;
+    static constexpr size_t SessionOptionsSetCustomCreateThreadFn = 196;
+    static constexpr size_t SessionOptionsSetCustomJoinThreadFn = 198;
     static constexpr size_t SessionOptionsAppendExecutionProvider_CUDA_V2 = 204;
     static constexpr size_t CreateCUDAProviderOptions = 205;
     static constexpr size_t ReleaseCUDAProviderOptions = 208;
@@ -123,6 +127,8 @@ struct Api {
     OrtStatus* (*SetSessionGraphOptimizationLevel)(OrtSessionOptions*, int level) = nullptr;
     OrtStatus* (*SetIntraOpNumThreads)(OrtSessionOptions*, int threads) = nullptr;
     OrtStatus* (*SetInterOpNumThreads)(OrtSessionOptions*, int threads) = nullptr;
+    OrtStatus* (*SessionOptionsSetCustomCreateThreadFn)(OrtSessionOptions*, OrtMakeThread) = nullptr;
+    OrtStatus* (*SessionOptionsSetCustomJoinThreadFn)(OrtSessionOptions*, OrtJoinThread) = nullptr;
     OrtStatus* (*SessionGetInputCount)(const OrtSession*, size_t*) = nullptr;
     OrtStatus* (*SessionGetOutputCount)(const OrtSession*, size_t*) = nullptr;
     OrtStatus* (*SessionGetInputTypeInfo)(const OrtSession*, size_t index, OrtTypeInfo**) = nullptr;
@@ -195,6 +201,8 @@ struct Api {
         set(SetSessionGraphOptimizationLevel, table[Index::SetSessionGraphOptimizationLevel]);
         set(SetIntraOpNumThreads, table[Index::SetIntraOpNumThreads]);
         set(SetInterOpNumThreads, table[Index::SetInterOpNumThreads]);
+        set(SessionOptionsSetCustomCreateThreadFn, table[Index::SessionOptionsSetCustomCreateThreadFn]);
+        set(SessionOptionsSetCustomJoinThreadFn, table[Index::SessionOptionsSetCustomJoinThreadFn]);
         set(SessionGetInputCount, table[Index::SessionGetInputCount]);
         set(SessionGetOutputCount, table[Index::SessionGetOutputCount]);
         set(SessionGetInputTypeInfo, table[Index::SessionGetInputTypeInfo]);

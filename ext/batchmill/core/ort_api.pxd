@@ -37,6 +37,8 @@ cdef extern from "ort_api.hpp" namespace "batchmill::ort" nogil:
     uint32_t kApiVersion, kApiVersionWanted
     ctypedef void (*OrtLogger)(void* param, int severity, const char* category, const char* log_id, const char* place,
                                const char* message) noexcept nogil
+    ctypedef void* (*OrtMakeThread)(void* options, void (*work)(void*) noexcept nogil, void* argument) noexcept nogil
+    ctypedef void (*OrtJoinThread)(void* thread) noexcept nogil
     cdef cppclass Api:
         void bind(const void* const* table, uint32_t version)
         int (*GetErrorCode)(const OrtStatus*) noexcept nogil
@@ -62,6 +64,8 @@ cdef extern from "ort_api.hpp" namespace "batchmill::ort" nogil:
         OrtStatus* (*SetSessionGraphOptimizationLevel)(OrtSessionOptions*, int level) noexcept nogil
         OrtStatus* (*SetIntraOpNumThreads)(OrtSessionOptions*, int threads) noexcept nogil
         OrtStatus* (*SetInterOpNumThreads)(OrtSessionOptions*, int threads) noexcept nogil
+        OrtStatus* (*SessionOptionsSetCustomCreateThreadFn)(OrtSessionOptions*, OrtMakeThread) noexcept nogil
+        OrtStatus* (*SessionOptionsSetCustomJoinThreadFn)(OrtSessionOptions*, OrtJoinThread) noexcept nogil
         OrtStatus* (*SessionGetInputCount)(const OrtSession*, size_t*) noexcept nogil
         OrtStatus* (*SessionGetOutputCount)(const OrtSession*, size_t*) noexcept nogil
         OrtStatus* (*SessionGetInputTypeInfo)(const OrtSession*, size_t index, OrtTypeInfo**) noexcept nogil

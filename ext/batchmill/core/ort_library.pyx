@@ -4,6 +4,7 @@ import importlib.util
 import os
 import re
 
+from libcpp cimport bool as cpp_bool
 from libcpp.string_view cimport string_view
 
 from batchmill.core.ort_api cimport kApiVersion, kApiVersionWanted, OrtApiBase, OrtCUDAProviderOptionsV2, OrtThreadingOptions
@@ -14,6 +15,13 @@ cdef extern from "<dlfcn.h>" nogil:
     void* dlsym(void* library, const char* name)
     const char* dlerror()
     int RTLD_NOW, RTLD_LOCAL
+
+cdef extern from "spawner.hpp" namespace "batchmill" nogil:
+    cdef cppclass Spawner:
+        cpp_bool start()
+    Spawner& spawner()
+    void* spawn(void* options, void (*work)(void*) noexcept nogil, void* argument) noexcept
+    void join_spawned(void* thread) noexcept
 
 cdef enum:
     LOG_ERROR = 3               # OrtLoggingLevel
@@ -72,13 +80,14 @@ def find_library() -> str:
 
 
 cdef OrtStatus* make_env(Runtime* target, int32_t wide_threads) noexcept nogil:
-    """The pool's threads are made here, at the priority of the calling thread: an environment cannot be replaced once there are sessions.
+    """The pool's threads are made here, at the priority of the calling thread, and who makes those of sessions: an environment cannot be replaced once there are sessions.
 
     One of them costs 60 KiB and, as none spins, no time while there is nothing to do.
     """
     cdef const Api* api = &target.api
     cdef OrtThreadingOptions* options = NULL
     cdef OrtStatus* error
+    spawner().start()
     if wide_threads == 1:
         return api.CreateEnvWithCustomLogger(keep_message, NULL, LOG_ERROR, b"batchmill", &target.env)
     error = api.CreateThreadingOptions(&options)
@@ -186,6 +195,12 @@ cdef OrtStatus* use_provider(OrtSessionOptions* options, const string& provider)
     return opened.api.SessionOptionsAppendExecutionProvider(options, name.c_str(), NULL, NULL, 0)
 
 
+cdef OrtStatus* have_threads_spawned(OrtSessionOptions* target) noexcept nogil:
+    """Those who load give way to all others; the threads that run models must not."""
+    cdef OrtStatus* error = opened.api.SessionOptionsSetCustomCreateThreadFn(target, spawn)
+    return opened.api.SessionOptionsSetCustomJoinThreadFn(target, join_spawned) if error == NULL else error
+
+
 cdef OrtStatus* configure(OrtSessionOptions* target, const LoadOptions& options) noexcept nogil:
     cdef OrtStatus* error = opened.api.SetSessionExecutionMode(target, SEQUENTIAL)
     cdef size_t index
@@ -193,6 +208,8 @@ cdef OrtStatus* configure(OrtSessionOptions* target, const LoadOptions& options)
         error = opened.api.SetInterOpNumThreads(target, 1)
     if error == NULL and options.intra_op_threads:
         error = opened.api.SetIntraOpNumThreads(target, options.intra_op_threads)
+        if error == NULL and options.intra_op_threads > 1:
+            error = have_threads_spawned(target)
     elif error == NULL:
         error = opened.api.DisablePerSessionThreads(target)
     if error == NULL:
