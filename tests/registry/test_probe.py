@@ -180,3 +180,11 @@ class Nested:
 ])
 def test_settings_arrive_as_they_were(given):
     assert revive(type(given), json.loads(json.dumps(dataclasses.asdict(given)))) == given
+
+
+def test_a_child_is_of_this_session_and_not_of_this_group(probe, tmp_path):
+    """A terminal's Ctrl-C goes to the group; the kernel's autogroups give each session its own share of a core, however nice it is."""
+    assert not examine(probe, models.linear(tmp_path)).reason
+    (child,) = probe._all
+    assert os.getsid(child._process.pid) == os.getsid(0)
+    assert os.getpgid(child._process.pid) == child._process.pid
