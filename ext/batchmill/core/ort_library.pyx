@@ -80,9 +80,9 @@ def find_library() -> str:
 
 
 cdef OrtStatus* make_env(Runtime* target, int32_t wide_threads) noexcept nogil:
-    """The pool's threads are made here, at the priority of the calling thread, and who makes those of sessions: an environment cannot be replaced once there are sessions.
+    """The pool's threads are made here, at the priority of the calling thread: an environment cannot be replaced once there are sessions.
 
-    One of them costs 60 KiB and, as none spins, no time while there is nothing to do.
+    One of them costs 60 KiB and, as none spins, no time while there is nothing to do. Who makes the threads of other pools is made too.
     """
     cdef const Api* api = &target.api
     cdef OrtThreadingOptions* options = NULL
