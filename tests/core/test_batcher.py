@@ -36,8 +36,9 @@ def test_an_idle_instance_starts_at_once_and_lingers_only_for_callers_about_to_r
 @pytest.mark.parametrize(("rows", "now_us", "start_by_us", "preferred", "draining", "expected"), [
     (3, 50, 0, [], False, (False, "delay", 100_000)),       # waits for company
     (3, 100, 0, [], False, (True, "delay", 0)),             # as long as it may
-    (3, 50, 60, [], False, (False, "deadline", 60_000)),    # but not so long that the most urgent would be late
-    (3, 60, 60, [], False, (True, "deadline", 0)),
+    (3, 50, 1060, [], False, (False, "deadline", 60_000)),  # but not so long that the most urgent would be late, even if it is woken late
+    (3, 60, 1060, [], False, (True, "deadline", 0)),
+    (3, 60, 500, [], False, (True, "deadline", 0)),
     (4, 50, 0, [4, 8], False, (True, "full", 0)),           # a preferred size is worth no wait
     (3, 50, 0, [4, 8], False, (False, "delay", 100_000)),
     (3, 50, 0, [], True, (True, "drain", 0)),               # nobody comes any more

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchmill.core.policy_probe import culprits, sizes
+from batchmill.core.policy_probe import sizes
+from batchmill.core.probe import culprits
 from reference.culprits import row_cost_ns
 from reference.predictor import curves
 

@@ -23,7 +23,8 @@ def decide(
     times = [(0, "idle")]
     if max_queue_delay_ns:
         delayed = oldest_ns + max_queue_delay_ns
-        times.append((start_by_ns, "deadline") if 0 < start_by_ns < delayed else (delayed, "delay"))
+        start_ns = start_by_ns - 1_000_000  # threads wake late
+        times.append((start_ns, "deadline") if start_by_ns > 0 and start_ns < delayed else (delayed, "delay"))
     if rows < expected_rows and run_ns:
         times.append((last_ended_ns + min(run_ns // 64, 4_000_000), "linger"))
     until, reason = times[0]

@@ -12,6 +12,7 @@ cdef int64_t MANY_ROWS = <int64_t> 1 << 40
 
 cdef int64_t LINGER_SHARE = 64  # 1/64 of the predicted run, 1.6%: what closed-loop callers need to come back
 cdef int64_t LINGER_MAX_NS = 4000000
+cdef int64_t WAKE_NS = 1000000      # what a thread that waits may be late for, and a request that waited for company would be for nothing
 cdef double SHARE_STEP = 0.1
 cdef double SHARE_LEAST = 0.25
 cdef double SHARE_UP_LEAST = 0.0001  # also where no batch may be late: else one stall would make them small for ever
@@ -34,7 +35,7 @@ cdef Plan plan(int64_t rows, int64_t oldest_ns, int64_t start_by_ns, int64_t now
 
     rows: rows waiting, at least 1. oldest_ns: when the first of them was queued.
     max_queue_delay: the oldest row may wait that long for company (Clipper, NSDI 2017, section 4.3: delayed batching), unless the rows make
-    a preferred size, or the most urgent would be late.
+    a preferred size, or the most urgent would be late, a millisecond included.
     Linger: just after a batch, rows wait for at most 1/64 of the predicted run of all that are expected until those of the batch
     are back too: callers in a closed loop return a moment after their answers, and eight of them would lock into batches of 4, 4 or 1, 7.
     """
@@ -52,8 +53,8 @@ cdef Plan plan(int64_t rows, int64_t oldest_ns, int64_t start_by_ns, int64_t now
     if limits.max_queue_delay_ns:
         until = oldest_ns + limits.max_queue_delay_ns
         decision.reason = CloseReason.kDelay
-        if start_by_ns and start_by_ns < until:
-            until = start_by_ns
+        if start_by_ns > 0 and start_by_ns - WAKE_NS < until:
+            until = start_by_ns - WAKE_NS
             decision.reason = CloseReason.kDeadline
     if rows < last.expected_rows and last.run_ns:
         linger = last.run_ns // LINGER_SHARE

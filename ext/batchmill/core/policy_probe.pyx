@@ -6,7 +6,7 @@ from libcpp.vector cimport vector
 
 from batchmill.core.admission cimport Ahead, Entry, Terms, judge, kTaken, predict
 from batchmill.core.batcher cimport Size, limits_of, size_of
-from batchmill.core.culprits cimport cheapest_rows, limit_rows, note_failed_run, note_rows, note_too_large
+from batchmill.core.culprits cimport cheapest_rows, limit_rows, note_too_large
 from batchmill.core.entrance cimport enters, set_deadline
 from batchmill.core.executor cimport ExecutorPool
 from batchmill.core.histogram import CLOSE_REASONS
@@ -23,16 +23,6 @@ from batchmill.core.tensor cimport TensorView
 from batchmill.core.turns cimport ended, line_up, next_turn, rules_of, started
 
 ctypedef InferRequest* RequestPointer   # Cython takes no '*' inside a nested template
-
-
-def culprits(runs) -> tuple:
-    """(share of rows that is guilty, cost of a failed run) after these: (rows, guilty of them, how far each failed run got)."""
-    cdef Culprits state
-    for rows, guilty, failed in runs:
-        note_rows(&state, rows, guilty)
-        for part in failed:
-            note_failed_run(&state, part * 1000.0, 1000.0)
-    return state.share.load(), state.cost.load()
 
 
 def sizes(runs, int64_t max_batch_size) -> list:

@@ -10,6 +10,7 @@ from libcpp.utility cimport pair
 from libcpp.vector cimport vector
 
 from batchmill.core.clock cimport now_ns as clock_ns
+from batchmill.core.culprits cimport note_failed_run, note_rows
 from batchmill.core.exposition cimport text_of
 from batchmill.core.entrance cimport is_behind
 from batchmill.core.front cimport PiecePool
@@ -23,7 +24,7 @@ from batchmill.core.reactor cimport Server
 from batchmill.core.rehearsal cimport view
 from batchmill.core.runner cimport stamp
 from batchmill.core.router cimport (
-    InlineRuns, ModelRoute, ModelVersion, RouteLabel, RouteTable, Shadow, Version, VersionPointer, pick as pick_version,
+    Culprits, InlineRuns, ModelRoute, ModelVersion, RouteLabel, RouteTable, Shadow, Version, VersionPointer, pick as pick_version,
 )
 
 cdef extern from "trap.hpp" namespace "batchmill" nogil:
@@ -118,6 +119,16 @@ def inline_runs(runs, bint busy=False) -> list:
         note_run(&state, now, took, own if watched else 0)
         told.append("watched" if watched else "unwatched")
     return told
+
+
+def culprits(runs) -> tuple:
+    """(share of rows that is guilty, cost of a failed run) after these: (rows, guilty of them, how far each failed run got)."""
+    cdef Culprits state
+    for rows, guilty, failed in runs:
+        note_rows(&state, rows, guilty)
+        for part in failed:
+            note_failed_run(&state, part * 1000.0, 1000.0)
+    return state.share.load(), state.cost.load()
 
 
 def pick(routes, bytes model, bytes version, bytes label) -> bytes:
