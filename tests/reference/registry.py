@@ -16,6 +16,13 @@ from batchmill.registry.status import ModelStatus
 WAIT_SECS = 30
 
 
+class AtOnce(Executor):
+    """Runs what it is given by the thread that gives it."""
+
+    def submit(self, task):
+        task()
+
+
 class Kept:
     """A running keeper; wait() for what it publishes."""
 

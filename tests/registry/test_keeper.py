@@ -5,7 +5,6 @@ import os
 import shutil
 import threading
 import time
-from concurrent.futures import Executor
 
 import pytest
 
@@ -15,7 +14,7 @@ from batchmill.registry import keeper, layout, publication
 from batchmill.registry.loader import load_version
 from batchmill.registry.naming import of_file
 from e2e import models
-from reference.registry import WAIT_SECS, Kept
+from reference.registry import WAIT_SECS, AtOnce, Kept
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -148,13 +147,6 @@ def test_a_start_looks_no_more_often_than_files_may_settle_while_its_first_model
         kept.wait(lambda _: kept.complete)
     assert at_once <= 2     # files that were written just now need a second one
     assert all(after - before > 0.4 for before, after in itertools.pairwise(looks))
-
-
-class AtOnce(Executor):
-    """Runs what it is given by the thread that gives it."""
-
-    def submit(self, work, /):
-        work()
 
 
 def test_what_is_to_be_published_asks_for_no_look(root, monkeypatch):

@@ -157,3 +157,11 @@ def test_the_folder_of_a_model_in_the_place_of_a_registry_is_told(tmp_path):
     models.linear(tmp_path, "digits")
     (found,) = layout.scan(tmp_path / "digits").models
     assert found.notes == (f"'1' looks like a version, and {tmp_path}/digits like a model: a registry is the folder above its models' folders",)
+
+
+def test_a_link_in_a_circle_is_no_folder_and_harms_no_other(tmp_path):
+    models.linear(tmp_path, "a")
+    for loop in tmp_path / "loop", tmp_path / "a" / "2", tmp_path / "a" / "config.pbtxt":
+        loop.symlink_to(loop)
+    ((found,), _) = layout.scan(tmp_path)
+    assert (found.name, [*found.versions], found.problem) == ("a", [1], "")

@@ -3,7 +3,6 @@
 Time is passed in; a "model" is a line of text that says its one input, and whether it can be loaded.
 """
 
-from concurrent.futures import Executor
 from types import SimpleNamespace
 
 from batchmill.registry import layout
@@ -15,15 +14,11 @@ from batchmill.rollout.evidence import Arm, Moments
 from batchmill.rollout.evidence import Shadow as Compared
 from batchmill.rollout.table import entry_of
 from batchmill.store import Store
+from reference.registry import AtOnce
 
 STEP = "min_samples: 100, min_secs: 1"
 TRAFFIC = f"rollout: {{steps: [{{share: 10, {STEP}}}, {{share: 100, {STEP}}}], keep_warm_secs: 5}}\n"
 SHADOW = f"rollout: {{steps: [{{share: 100, shadow: true, {STEP}}}, {{share: 100, {STEP}}}], keep_warm_secs: 5}}\n"
-
-
-class AtOnce(Executor):
-    def submit(self, task):
-        task()
 
 
 class Mill:

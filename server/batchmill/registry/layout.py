@@ -55,7 +55,7 @@ def scan(registry: Path) -> Scan:
         raise StartError(f"{registry}: {error.strerror}") from None
     for entry in entries:
         try:
-            if is_passing(entry.name) or not entry.is_dir():
+            if is_passing(entry.name) or not is_folder(entry):
                 if entry.name.endswith(".onnx"):
                     notes.append(f"file {entry.name!r} ignored: a model is a folder, such as {entry.name.removesuffix('.onnx')}/1/model.onnx")
                 continue
@@ -110,11 +110,10 @@ def scan_model(folder: Path, root: str, *, is_link: bool = False) -> ModelFolder
     versions: dict[int, Path] = {}
     stamps: dict[int, Stamp] = {}
     notes: list[str] = []
-    entries = listed(folder)
-    if {"config.pbtxt", "model.yaml"} <= {entry.name for entry in entries if entry.is_file()}:
+    if os.path.isfile(f"{folder}/config.pbtxt") and os.path.isfile(f"{folder}/model.yaml"):
         notes.append("config.pbtxt is not read, because there is a model.yaml")
-    for entry in entries:
-        if entry.name.startswith(".") or not entry.is_dir():
+    for entry in listed(folder):
+        if entry.name.startswith(".") or not is_folder(entry):
             if entry.name == "model.onnx" and _VERSION.fullmatch(folder.name):
                 where = folder.parent
                 notes.append(f"{folder.name!r} looks like a version, and {where} like a model: a registry is the folder above its models' folders")
@@ -132,6 +131,16 @@ def scan_model(folder: Path, root: str, *, is_link: bool = False) -> ModelFolder
             versions[int(entry.name)] = folder / entry.name / "model.onnx"
             stamps[int(entry.name)] = stamp_of(entry.path)
     return ModelFolder(folder.name, folder, versions, tuple(notes), stamps, config_stamp(folder))
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Or a link to one; one that leads in a circle is none."""
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return False
+        raise
 
 
 def is_inside(path: str, root: str) -> bool:
