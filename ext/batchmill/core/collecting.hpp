@@ -7,13 +7,14 @@
 namespace batchmill {
 
 // Who is turned away while models run costs several times what he does among others: the core is taken from the run and given back for
-// one request, and runs cold. So they are let collect for a moment. It is short beside the queue that they were refused for, so that no
-// executor runs out of work, and beside the time of those who were let in; and it ends where some hundred have come. Where callers of
-// another version have come of late, they are not to pay for it. Answers do not wait.
+// one request, and runs cold: to begin a turn costs what another fifty requests in it do. So they are let collect for a moment. It is
+// short beside the queue that they were refused for, so that no executor runs out of work, and beside the time of those who were let in;
+// and it ends where some hundred have come. Where callers of another version have come of late, they are not to pay for it. Answers do
+// not wait.
 // (Of networks: interrupt moderation; Mogul and Ramakrishnan, Eliminating receive livelock, 1997.)
 struct Collecting {
-    static constexpr int64_t kMostNs = 5'000'000, kMostBesideOthersNs = 500'000, kOthersNs = 100'000'000;
-    static constexpr int64_t kShare = 16, kRequests = 128;
+    static constexpr int64_t kMostNs = 15'000'000, kMostBesideOthersNs = 500'000, kOthersNs = 100'000'000;
+    static constexpr int64_t kShare = 6, kRequests = 256;
 
     const void* full = nullptr;   // version of the last who was turned away; only compared
     int64_t others_ns = 0;        // when somebody was let in for another one

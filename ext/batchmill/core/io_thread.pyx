@@ -1,7 +1,8 @@
 """The epoll loop of one I/O thread: accept, read, run, deliver, write, time out.
 
-One turn: all ready sockets are read and what they ask is queued; then what may run here runs; then the answers of this
-turn, of the executors and of Python are given to the front ends; then every socket with something to say is written once.
+One turn: all ready sockets are read and what they ask is queued, or refused at once; then what may run here runs; then the
+answers of this turn, of the executors and of Python are given to the front ends; then every socket with something to say is
+written once.
 """
 
 from libc.errno cimport ECONNABORTED, EINTR, EMFILE, ENFILE, errno
@@ -142,6 +143,20 @@ cdef void deliver(IoThread* thread, InferRequest* request) noexcept nogil:
         request = following
 
 
+cdef void answer_refused(IoThread* thread, Socket* socket) noexcept nogil:
+    """Before the next socket is read: the memory of those who were turned away is in the cache still, and serves for its requests."""
+    cdef InferRequest* refused = thread.answered
+    cdef int64_t read_ns = thread.sink.now_ns
+    if refused == NULL or socket.gone:
+        return
+    thread.answered = NULL
+    thread.sink.now_ns = now_ns()
+    deliver(thread, refused)
+    thread.sink.now_ns = read_ns
+    if not socket.waits_to_write:
+        write_socket(thread, socket)
+
+
 cdef void deliver_cold(IoThread* thread) noexcept nogil:
     cdef size_t index
     cdef ColdReply* part
@@ -268,6 +283,7 @@ cdef void handle(IoThread* thread, epoll_event* event) noexcept nogil:
             close_socket(thread, socket)
             return
         on_readable(thread, socket)
+        answer_refused(thread, socket)
     if event.events & EPOLLOUT and not socket.gone:
         socket.waits_to_write = False
         mark_dirty(thread, socket)
