@@ -21,7 +21,7 @@ MANY = {"ready s": 10.0, "MiB": 1000.0, "threads": 100.0, "idle %": 2.0, "/metri
 MANY_COST_RATIO = 1.1
 LONE_RATIO, MIXED_RATIO = 1.05, 1.5
 OVERLOAD = {"refusals, p99 ms": 50.0, "late answers, %": 0.5, "rows run in vain, %": 1.0, "back to normal, s": 1.0}
-OVERLOAD_SHARE, OVERLOAD_MIB = 0.9, 20.0
+OVERLOAD_SHARE, OF_WHAT_READING_LEAVES, OVERLOAD_MIB = 0.9, 0.95, 20.0
 POISON_SHARE = 0.7
 
 
@@ -151,9 +151,16 @@ def mixed_lengths(case: str, what: str, ours: float, timer: float) -> Promise:
     return Promise(case, f"{MIXED_RATIO:g}x {what}", ours, MIXED_RATIO * timer, at_least=True)
 
 
-def overload(case: str, goodput: float, best: float, figures: Mapping[str, float]) -> list[Promise]:
-    """figures: of OVERLOAD, those that were measured."""
-    return [Promise(case, f"{OVERLOAD_SHARE:.0%} of the best goodput", goodput, OVERLOAD_SHARE * best, at_least=True),
+def left_by_reading(factor: float, reading: float) -> float:
+    """The share of its best goodput that a server has left at so many times its capacity, if to refuse a request costs what floor_h2 takes
+    for one. reading: share of the core that floor_h2 takes for as many requests as the capacity; what is left is spent on serving.
+    """
+    return max(0.0, 1 - factor * reading) / (1 - reading) if reading < 1 else 0.0
+
+
+def overload(case: str, goodput: float, figures: Mapping[str, float], left: float = 1.0) -> list[Promise]:
+    """goodput: share of the best; figures: of OVERLOAD, those that were measured; left: by reading."""
+    return [Promise(case, "goodput, share of the best", goodput, min(OVERLOAD_SHARE, OF_WHAT_READING_LEAVES * left), at_least=True),
             *(Promise(case, name, figures[name], most) for name, most in OVERLOAD.items() if name in figures)]
 
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import bounds
 import cells
@@ -40,13 +38,10 @@ NEIGHBOUR_MS = 5.0  # objective of the quiet model: what a slow generator is mea
 CALLERS, GOOD_REQUESTS, POISON_TOKENS = 16, 600, 16
 POISON_LADDER = (0.7, 0.9, 1.1, 1.3)
 ECHO_RATE = 100_000.0
-EDGES = 1.0, 1.3  # of capacity: where callers without a deadline get most
-READING_MOST = 0.25  # of the core, for requests at the price of floor_h2: where more goes into reading what is refused, no server has 90% left
-
-PACE_SECS = 0.1  # each of the two looks at how fast the machine is
-
+START_SHARE = 0.4  # of what one row at a time allows: where a search begins
+FULL = 1.5  # of capacity: where all of the core serves callers without a deadline, and nobody is refused yet
+READING_MOST = 0.5  # of the core, for requests at the price of floor_h2: where more goes into reading, nothing is promised
 Figures = dict[str, list[Any]]
-T = TypeVar("T")
 
 
 def run(part: str, options: argparse.Namespace, folder: Path, figures: Figures) -> list[Promise]:
@@ -69,15 +64,6 @@ def batch_runs(server: Server, model: str) -> tuple[float, float]:
     text = get(server, "/metrics")
     sum_, count = (metric(text, f"batchmill_compute_duration_seconds_{what}", f'model="{model}"') for what in ("sum", "count"))
     return sum_, count
-
-
-def paced(work: Workload, core: str, measure: Callable[[], T]) -> tuple[T, float]:
-    """What is measured, and seconds of a row in this process right before and after it, on the server's core: a virtual machine's core is a
-    quarter faster at one time than at another, for seconds.
-    """
-    before = work.row_secs(core, PACE_SECS)
-    found = measure()
-    return found, (before + work.row_secs(core, PACE_SECS)) / 2
 
 
 def overloaded(server: Server, work: Workload, bench: Bench, capacity: float, factor: float, seed: int) -> tuple[Outcome, dict[str, float], str]:
@@ -118,61 +104,80 @@ def echo_secs(work: Workload, generator: Generator, core: str, folder: Path) -> 
         return (cpu_secs(server.pid) - before) / len(due)
 
 
-def at_one_pace(goodput_and_pace: tuple[float, float]) -> float:
-    return goodput_and_pace[0] * goodput_and_pace[1]
+@dataclass
+class Overload:
+    """Runs of one case. bests: the best goodput beside each; figures: of each, what bounds.OVERLOAD limits; marks: of disturbed runs."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    bests: list[float] = field(default_factory=list)
+    figures: list[dict[str, float]] = field(default_factory=list)
+    marks: set[str] = field(default_factory=set)
+    mib: float = 0.0
+
+    def ratio(self) -> float:
+        return float(np.median([outcome.goodput / best for outcome, best in zip(self.outcomes, self.bests, strict=True)]))
+
+    def figure(self, name: str) -> float:
+        return float(np.median([some[name] for some in self.figures]))
+
+    def row(self, case: str) -> list[str]:
+        medians = [float(np.median([getattr(outcome, name) for outcome in self.outcomes])) for name in ("offered", "goodput", "refused", "expired")]
+        return [case, f"{medians[0]:,.0f}", f"{medians[1]:,.0f}", f"{self.ratio():.2f}", f"{medians[2]:.1%}", f"{medians[3]:.1%}",
+                *(f"{self.figure(name):.2f}" for name in bounds.OVERLOAD), f"{self.mib:,.0f}", "".join(sorted(self.marks))]
 
 
 def overload(model: str, options: argparse.Namespace, folder: Path, figures: Figures) -> list[Promise]:
-    """Callers with a deadline, then without one; the capacity is that with the deadline as objective.
+    """Callers with a deadline, then without one; the capacity is that with the deadline as objective. Between any two overloads the best is
+    measured anew, and counts for both: a virtual machine's core is a quarter faster at one time than at another.
 
-    The best is that of such callers: at some rate of the search for the capacity, or, without a deadline, about the capacity.
+    The best is that at the rate where callers with a deadline get most, or of callers without one at a rate that nobody is refused at yet.
     """
     folder.mkdir()
     work = contenders.workload(folder, model, contenders.LENGTHS if model == "encoder2" else ())
     generator = Generator(folder, options.client_core)
     bench = Bench(generator, "poisson", DEADLINE_MS, options.seconds, options.attempts, deadline_ms=DEADLINE_MS)
-    promises: list[Promise] = []
-    rows: list[list[str]] = []
+    patient = Bench(generator, "poisson", 1000 * PATIENCE_SECS, options.seconds, options.attempts)
+    made: dict[tuple[int, float], Overload] = {}  # by deadline and factor
     with contenders.server(Contender(DEFAULT, DEFAULT), {model: work.file}, options.server_core, folder) as server:
         work.check(server)
-        paces: dict[int, float] = {}  # by cell
-
-        def cell_at(rate: float) -> cells.Cell:
-            cell, pace = paced(work, options.server_core, lambda: bench.twice(server, work, rate, options.seed))
-            paces[id(cell)] = pace
-            return cell
-
-        found = cells.search(cell_at, 0.4 / (work.row_secs() + 8e-6), options.steps)
-        best, best_pace = max(((cell.outcome.goodput, paces[id(cell)]) for cell in found), key=at_one_pace)
-        capacity = cells.carried(found) or best
-        factors = list(dict.fromkeys(min(factor, cells.RATE_MOST / capacity) for factor in options.factors))
+        found = cells.search(lambda rate: bench.twice(server, work, rate, options.seed), START_SHARE / (work.row_secs() + 8e-6), options.steps)
+        peak = max(found, key=lambda cell: cell.outcome.goodput)
+        capacity = cells.carried(found) or peak.outcome.goodput
         figures[f"overload, {model}, capacity"] = found
+        factors = list(dict.fromkeys(min(factor, cells.RATE_MOST / capacity) for factor in options.factors))
         reading = capacity * echo_secs(work, generator, options.server_core, folder)
+
+        def best(asked: Bench, seed: int) -> float:
+            if asked.deadline_ms:
+                return asked.cell(server, work, peak.rate, seed).outcome.goodput
+            return overloaded(server, work, asked, capacity, FULL, seed)[0].goodput
+
         resident = [memory_mib(server.pid)]
-        for deadline_ms in (DEADLINE_MS, 0):
-            asked = Bench(generator, "poisson", deadline_ms or 1000 * PATIENCE_SECS, options.seconds, options.attempts, deadline_ms=deadline_ms)
-
-            def at(factor: float, asked: Bench = asked) -> tuple[tuple[Outcome, dict[str, float], str], float]:
-                return paced(work, options.server_core, lambda: overloaded(server, work, asked, capacity, factor, options.seed))
-
-            if not deadline_ms:  # nobody is refused for being long: another mix of lengths, whose best is another
-                best, best_pace = max(((run[0].goodput, pace) for run, pace in map(at, EDGES)), key=at_one_pace)
-            for factor in [*factors, factors[-1]]:  # the last one again: what memory it needs, and no more, the server has by then
-                case = f"{model}, {factor:.3g}x, {f'deadline {deadline_ms} ms' if deadline_ms else 'no deadline'}"
-                (outcome, measured, mark), pace = at(factor)
-                time.sleep(1)
-                at_this_pace = best * best_pace / pace
-                resident.append(memory_mib(server.pid))
-                figures.setdefault(f"overload, {case}", []).append(outcome)
-                if reading * factor <= READING_MOST:
-                    promises += bounds.overload(case, outcome.goodput, at_this_pace, measured)
-                else:
-                    mark += f"  READING ALONE TAKES {reading * factor:.0%}"
-                rows.append([case, f"{outcome.offered:,.0f}", f"{outcome.goodput:,.0f}", f"{outcome.goodput / at_this_pace:.2f}",
-                             f"{pace / best_pace:.2f}", f"{outcome.refused:.1%}",
-                             f"{outcome.expired:.1%}", *(f"{value:.2f}" for value in measured.values()), f"{resident[-1]:,.0f}", mark])
+        for turn in range(max(2, options.rounds)):  # the second shows what memory an overload needs again
+            for asked in (bench, patient):
+                bests = [best(asked, options.seed + turn)]
+                for factor in factors:
+                    outcome, measured, mark = overloaded(server, work, asked, capacity, factor, options.seed + turn)
+                    bests.append(best(asked, options.seed + turn))
+                    case = made.setdefault((asked.deadline_ms, factor), Overload())
+                    case.outcomes.append(outcome)
+                    case.bests.append((bests[-2] + bests[-1]) / 2)
+                    case.figures.append(measured)
+                    case.marks |= {mark} - {""}
+                    case.mib = memory_mib(server.pid)
+            resident.append(memory_mib(server.pid))
+    promises, rows = [], []
+    for (deadline_ms, factor), case in made.items():
+        name = f"{model}, {factor:.3g}x, {f'deadline {deadline_ms} ms' if deadline_ms else 'no deadline'}"
+        figures[f"overload, {name}"] = case.outcomes
+        if reading * factor <= READING_MOST:
+            measured = {key: case.figure(key) for key in bounds.OVERLOAD}
+            promises += bounds.overload(name, case.ratio(), measured, bounds.left_by_reading(factor, reading))
+        else:
+            case.marks.add(f"  READING ALONE TAKES {reading * factor:.0%}")
+        rows.append(case.row(name))
     promises.append(bounds.overload_memory(f"{model}, overload", resident[-1] - resident[-2]))
-    head = ["load", "offered/s", "good/s", "of the best at this pace", "pace", "refused", "expired", *bounds.OVERLOAD, "MiB", ""]
+    head = ["load", "offered/s", "good/s", "of the best beside it", "refused", "expired", *bounds.OVERLOAD, "MiB", ""]
     print(f"{model}: carries {capacity:,.0f}/s, to read and answer them takes {reading:.1%}, {resident[0]:,.0f} MiB before\n")
     print(report.table(head, rows, options.markdown) + "\n", flush=True)
     return promises

@@ -98,9 +98,17 @@ def test_mixed_lengths_bring_half_as_much_again_as_the_timer():
 
 def test_an_overload_may_cost_what_is_written_and_no_more():
     fine = dict(bounds.OVERLOAD)
-    assert all(promise.kept for promise in bounds.overload("mlp", 90.0, 100.0, fine))
-    assert not any(promise.kept for promise in bounds.overload("mlp", 89.9, 100.0, {name: most * 1.01 for name, most in fine.items()}))
+    assert all(promise.kept for promise in bounds.overload("mlp", 0.9, fine))
+    assert not any(promise.kept for promise in bounds.overload("mlp", 0.899, {name: most * 1.01 for name, most in fine.items()}))
     assert [bounds.overload_memory("mlp", mib).kept for mib in (20.0, 20.1)] == [True, False]
+
+
+def test_where_a_server_of_the_lowest_price_has_less_left_nearly_that_is_promised():
+    assert bounds.left_by_reading(10, 0.01) == pytest.approx(0.9 / 0.99)
+    assert [bounds.left_by_reading(*case) for case in [(1, 0.5), (10, 0.1), (20, 0.1), (2, 1.0)]] == [1.0, 0.0, 0.0, 0.0]
+    kept = [[promise.kept for promise in bounds.overload("mlp", goodput, {}, left)]
+            for goodput, left in [(0.9, 0.95), (0.899, 0.95), (0.761, 0.8), (0.759, 0.8)]]
+    assert kept == [[True], [False], [True], [False]]
 
 
 def test_a_neighbour_may_cost_twice_the_own_p99_and_a_batch():

@@ -105,6 +105,11 @@ def test_lag_is_by_how_much_the_tool_came_late():
     assert not load.too_slow(objective_ms=51)
 
 
+def test_a_tool_that_is_busy_all_the_time_reads_answers_late():
+    made = results((1000, 1001, 0), (2000, 2001, 0))
+    assert [open_loop.Load(made, 0, secs, 0, 0, 0.0, 0.0).too_slow(objective_ms=50) for secs in (1.8, 1.95)] == [False, True]
+
+
 def test_a_series_has_a_bin_for_each_time_even_when_nothing_is_due_in_it():
     bins = series(results((10, 11, 0), (20, 21, 0), (250, 290, 0)), 10, 0.3)
     assert [outcome.offered for outcome in bins] == pytest.approx([20, 0, 10])
