@@ -64,7 +64,7 @@ def test_callers_who_leave_before_a_load_has_ended_end_nothing(registry, tmp_pat
     """Over REST and gRPC: the registry is followed on, and the next call is answered."""
     called = "/inference.GRPCInferenceService/RepositoryModel"
     with ServerProcess(registry, "--poll-secs", "0.2") as server, Hammer(server) as hammer, grpc.insecure_channel(server.address) as channel:
-        os.rename(models.slow(tmp_path / "made", 1000).parents[1], registry / "slow")  # takes a while to load
+        os.rename(models.slow(tmp_path / "made", 400).parents[1], registry / "slow")  # takes a while to load
         left = []  # whether the caller did before it was answered: an unload may be quicker
         for what in ("Load", "Unload", "Load"):
             sent = proto.message(f"RepositoryModel{what}Request")(model_name="slow").SerializeToString()
