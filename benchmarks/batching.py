@@ -31,8 +31,6 @@ LADDER = (0.7, 0.9, 1.0, 1.1, 1.2, 1.3, 2.0)  # of the capacity of the best grid
 BURSTY_LADDER = (0.7, 1.0, 1.3, 1.6, 2.0, 3.0, 4.0)  # what is carried without a loss is bounded by the bursts: goodput goes on to rise
 OWN_LADDER = (OFF, "timer", TIMER_OFF)  # kinds that climb by their own capacity: at the others' rates they only drown
 TIMER_MOST = 1.6  # step of the ladder; it refuses nothing, and what it has not answered delays the next step
-START_SHARE = 0.4  # of what one row at a time allows: where a search begins
-REQUEST_SECS = {"batchmill": 8e-6, "timer": 4e-4}  # of a request besides its run, about
 
 
 @dataclass
@@ -70,7 +68,7 @@ def search_all(made: Comparison, wanted: list[Contender], bench: Bench, work: Wo
     starts: dict[str, float] = {}
     for contender in wanted:
         side = "timer" if contender.timer else "batchmill"
-        start = starts.get(contender.kind, START_SHARE / (work.row_secs() + REQUEST_SECS[side]))
+        start = starts.get(contender.kind, cells.START_SHARE / (work.row_secs() + cells.REQUEST_SECS[side]))
         with contenders.server(contender, {work.model: work.file}, options.server_core, folder) as server:
             work.check(server)
             found = cells.search(lambda rate, server=server: bench.twice(server, work, rate, options.seed), start, options.steps)  # type: ignore[misc]

@@ -16,6 +16,8 @@ from processes import Server
 RATE_MOST = 250_000.0  # what the generator is good for, and some reserve
 NEARLY = 0.9  # a share of good requests from which on a second try may carry the rate
 DOUBLINGS = 8
+START_SHARE = 0.4  # of what one row at a time allows: where a search begins
+REQUEST_SECS = {"batchmill": 8e-6, "timer": 4e-4}  # of a request besides its run, about
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,5 +120,8 @@ def carried(cells: Sequence[Cell]) -> float:
 
 def median(cells: Sequence[Cell]) -> Outcome:
     """Figure by figure, over the quiet cells; over all when none was."""
-    chosen = [cell.outcome for cell in cells if cell.quiet] or [cell.outcome for cell in cells]
+    return median_of([cell.outcome for cell in cells if cell.quiet] or [cell.outcome for cell in cells])
+
+
+def median_of(chosen: Sequence[Outcome]) -> Outcome:
     return Outcome(*(statistics.median(getattr(outcome, f.name) for outcome in chosen) for f in fields(Outcome)))

@@ -38,7 +38,6 @@ NEIGHBOUR_MS = 5.0  # objective of the quiet model: what a slow generator is mea
 CALLERS, GOOD_REQUESTS, POISON_TOKENS = 16, 600, 16
 POISON_LADDER = (0.7, 0.9, 1.1, 1.3)
 ECHO_RATE = 100_000.0
-START_SHARE = 0.4  # of what one row at a time allows: where a search begins
 FULL = 1.5  # of capacity: where all of the core serves callers without a deadline, and nobody is refused yet
 READING_MOST = 0.5  # of the core, for requests at the price of floor_h2: where more goes into reading, nothing is promised
 Figures = dict[str, list[Any]]
@@ -121,8 +120,8 @@ class Overload:
         return float(np.median([some[name] for some in self.figures]))
 
     def row(self, case: str) -> list[str]:
-        medians = [float(np.median([getattr(outcome, name) for outcome in self.outcomes])) for name in ("offered", "goodput", "refused", "expired")]
-        return [case, f"{medians[0]:,.0f}", f"{medians[1]:,.0f}", f"{self.ratio():.2f}", f"{medians[2]:.1%}", f"{medians[3]:.1%}",
+        o = cells.median_of(self.outcomes)
+        return [case, f"{o.offered:,.0f}", f"{o.goodput:,.0f}", f"{self.ratio():.2f}", f"{o.refused:.1%}", f"{o.expired:.1%}",
                 *(f"{self.figure(name):.2f}" for name in bounds.OVERLOAD), f"{self.mib:,.0f}", "".join(sorted(self.marks))]
 
 
@@ -140,7 +139,8 @@ def overload(model: str, options: argparse.Namespace, folder: Path, figures: Fig
     made: dict[tuple[int, float], Overload] = {}  # by deadline and factor
     with contenders.server(Contender(DEFAULT, DEFAULT), {model: work.file}, options.server_core, folder) as server:
         work.check(server)
-        found = cells.search(lambda rate: bench.twice(server, work, rate, options.seed), START_SHARE / (work.row_secs() + 8e-6), options.steps)
+        start = cells.START_SHARE / (work.row_secs() + cells.REQUEST_SECS["batchmill"])
+        found = cells.search(lambda rate: bench.twice(server, work, rate, options.seed), start, options.steps)
         peak = max(found, key=lambda cell: cell.outcome.goodput)
         capacity = cells.carried(found) or peak.outcome.goodput
         figures[f"overload, {model}, capacity"] = found
