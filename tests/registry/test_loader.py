@@ -82,6 +82,12 @@ def test_models_are_warmed_up_where_their_shape_is_known(given, warmed):
     assert [fed["x"][1] for fed in model.fed] == [[1 if size < 0 else size for size in shape]] * (2 if warmed else 0)
 
 
+@pytest.mark.parametrize(("took", "alone"), [([], 0), ([70], 70), ([9, 40], 40), ([90, 50, 80], 50), ([90, 80, 50], 50)])
+def test_a_run_takes_what_the_least_disturbed_one_took_after_the_first(took, alone):
+    times = iter([at for one in took for at in (1000, 1000 + one)])
+    assert warm_up(model_of([-1, 3]), len(took), True, lambda: next(times)) == alone
+
+
 @pytest.mark.parametrize("given", ["[NoSuchExecutionProvider]", "[NoSuchExecutionProvider, CPUExecutionProvider]", "[cpu]"])
 def test_a_provider_that_this_runtime_lacks_is_told_with_those_it_has(tmp_path, given):
     (version,) = loaded(tmp_path, f"execution_providers: {given}", ("1",)).versions.values()

@@ -59,14 +59,14 @@ class Loads:
 
 
 def settled(narrow_ms=40.0, wide_ms=30.0, *, wide_threads=2, busy=False, memory=None, settings=DEFAULTS, batched=True, loads=None, sweep=None,
-            clock=None):
+            clock=None, warm_up_ms=None):
     """(what was settled, loads, memory) of a model whose rows take so long in a run with one thread and in a wide one."""
     clock, memory = clock or Clock(), Memory() if memory is None else memory
     loads = loads or Loads(clock, wide_ms and wide_ms / 1000)
     sweep = sweep or Sweep(2, wide_threads, memory, lambda: busy, clock)
     narrow = Session(clock, narrow_ms / 1000)
     with sweep.quiet.loading():
-        model, threads, alone_ns = sweep.settle(Case("m/1 abc", narrow, settings, batched, narrow_ms * MS), loads)
+        model, threads, alone_ns = sweep.settle(Case("m/1 abc", narrow, settings, batched, (warm_up_ms or narrow_ms) * MS), loads)
     assert (model is narrow) != threads.wide
     return threads, alone_ns, loads, memory
 
@@ -108,6 +108,12 @@ def test_more_rows_are_measured_where_rows_share_batches_and_fit_into_the_time()
 def test_nothing_is_loaded_or_measured_where_nothing_is_to_be_gained_or_disturbed(options, why):
     threads, _, loads, memory = settled(**options)
     assert (threads.wide, threads.count, threads.why, loads.asked, memory) == (False, 1, why, [], {})
+
+
+def test_a_small_model_stays_narrow_though_its_warm_up_was_disturbed_and_wide_seemed_as_fast():
+    threads, alone_ns, *_ = settled(0.5, 0.1, warm_up_ms=3)
+    assert (threads.wide, threads.why) == (False, "a run takes 0.5 ms")
+    assert alone_ns == pytest.approx(0.5 * MS)
 
 
 def test_threads_that_are_asked_for_are_what_is_told():

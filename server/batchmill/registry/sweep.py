@@ -105,7 +105,7 @@ class Sweep:
         if settings.intra_op_threads or self._wide_threads == 1 or {*settings.execution_providers} - {"CPUExecutionProvider"}:
             return case.model, Threads(settings.intra_op_threads or 1), case.alone_ns
         if not SMALL_NS <= case.alone_ns <= LARGE_NS:
-            why = f"a run takes {figure(case.alone_ns / 1e6)} ms" if case.alone_ns else "not measured: it was not warmed up"
+            why = taking(case.alone_ns) if case.alone_ns else "not measured: it was not warmed up"
             return case.model, Threads(1, False, why), case.alone_ns
         at_once = min(self._executors, settings.tuning.instances or self._executors)
         key = f"{case.version} {at_once}"
@@ -116,10 +116,13 @@ class Sweep:
                 self._memory.keep_measured(key, measured)
         if measured is None:
             return case.model, Threads(1, False, f"not measured: {why}"), case.alone_ns
+        alone_ns = min(case.alone_ns, measured[0].narrow_ns)
+        if alone_ns < SMALL_NS:  # its warm-up was disturbed
+            return case.model, Threads(1, False, taking(alone_ns)), alone_ns
         threads = choose(measured, self._wide_threads, settings.tuning.latency_ms)
         if threads.wide:
             return wide or load(0), threads, measured[0].wide_ns
-        return case.model, threads, case.alone_ns
+        return case.model, threads, alone_ns
 
     def _measured(self, case: Case, at_once: int, load: Load) -> tuple[list[Measured] | None, LoadedModel | None, str]:
         """What was measured, and the wide session; or why nothing was."""
@@ -139,6 +142,10 @@ class Sweep:
         finally:
             self._spent_secs += self._clock() - began
         return measured, wide, ""
+
+
+def taking(run_ns: float) -> str:
+    return f"a run takes {figure(run_ns / 1e6)} ms"
 
 
 def feeds_of(case: Case) -> list[tuple[int, Row]]:
