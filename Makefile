@@ -62,8 +62,8 @@ demo: build  ## start the server on the example models, ask it over gRPC and HTT
 serve: build  ## serve REGISTRY (examples/registry) on PORT (8000) and GRPC_PORT (8001) until Ctrl-C; SERVE_ARGS: more flags
 	@exec $(bin)/batchmill serve $(REGISTRY) --port $(PORT) --grpc-port $(GRPC_PORT) $(SERVE_ARGS)
 
-test: build  ## the whole test suite
-	@$(bin)/python -m pytest $(PYTEST_ARGS)
+test: build  ## the whole test suite, on all cores; with PYTEST_ARGS those tests, one after the other
+	@$(if $(PYTEST_ARGS),$(bin)/python -m pytest $(PYTEST_ARGS),PATH="$(CURDIR)/$(bin):$$PATH" .ci/test)
 
 check: build .venv/.checkers  ## linters, types, and the stubs against the compiled modules
 	@PATH="$(CURDIR)/$(bin):$$PATH" .ci/check

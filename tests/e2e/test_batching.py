@@ -53,6 +53,7 @@ def test_max_queue_delay_lets_rows_wait_for_company(server):
     assert counter(server, "batches", "patient") - runs < 3
 
 
+@pytest.mark.alone
 def test_a_full_batch_does_not_wait(server):
     before = time.monotonic()
     assert post(server, "patient", [tensor("x", "FP32", [4, 8], [1] * 32)])[0] == 200

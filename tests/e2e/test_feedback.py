@@ -19,13 +19,24 @@ BOTH = "versions: {policy: all}\n"
 INFER, TELL, ADMIN = "/v2/models/linear/infer", "/v2/models/linear/feedback", "/admin/models/linear"
 
 
+def contrary(registry):
+    """Of a row of ones version 1 says class 3, and version 2 class 0."""
+    models.linear(registry, "linear", "1", 1.0)
+    models.linear(registry, "linear", "2", -1.0)
+    (registry / "linear" / "model.yaml").write_text(f"{BOTH}feedback: true\n")
+    return registry
+
+
 @pytest.fixture
 def registry(tmp_path):
-    """Of a row of ones version 1 says class 3, and version 2 class 0."""
-    models.linear(tmp_path / "registry", "linear", "1", 1.0)
-    models.linear(tmp_path / "registry", "linear", "2", -1.0)
-    (tmp_path / "registry" / "linear" / "model.yaml").write_text(f"{BOTH}feedback: true\n")
-    return tmp_path / "registry"
+    return contrary(tmp_path / "registry")
+
+
+@pytest.fixture(scope="module")
+def unchanged(tmp_path_factory):
+    """For calls that are refused: one server for all of them."""
+    with ServerProcess(contrary(tmp_path_factory.mktemp("unchanged") / "registry")) as running:
+        yield running
 
 
 @pytest.fixture
@@ -165,10 +176,10 @@ def test_tokens_that_are_too_old_are_refused(registry):
     ({}, "feedback"),
     ({"feedback": [{"token": "x", "label": 1}] * 10_001}, "at most 10000"),
 ])
-def test_what_is_no_feedback_is_told_and_counts_nothing(server, body, text):
-    status, answer = server.call(TELL, "POST", body)
+def test_what_is_no_feedback_is_told_and_counts_nothing(unchanged, body, text):
+    status, answer = unchanged.call(TELL, "POST", body)
     assert (status, text in answer["error"]) == (400, True), answer
-    assert quality(server)["rejected"] == {}
+    assert quality(unchanged)["rejected"] == {}
 
 
 def test_a_model_that_is_not_there_is_not_found(server):

@@ -58,6 +58,15 @@ def admin(server):
         yield admin_pb2_grpc.AdminStub(channel)
 
 
+@pytest.fixture(scope="module")
+def unchanged(tmp_path_factory):
+    """For calls that are refused: one server for all of them, and its admin service."""
+    with ServerProcess(models.candidates(tmp_path_factory.mktemp("unchanged") / "registry")) as running:
+        serve_first(running)
+        with grpc.insecure_channel(running.address) as channel:
+            yield running, admin_pb2_grpc.AdminStub(channel)
+
+
 def refused(ask, request, metadata=()):
     """(code, reason, text) of a call that is refused; one that streams is read."""
     def read():
@@ -117,7 +126,8 @@ def test_a_rollout_without_a_plan_has_the_default_one_and_is_aborted(server, adm
     ({"version": "2", "plan": pb.Plan(gates=pb.Gates(agreement=pb.AgreementGate(at_least=2)))}, {"version": "2", "plan": {"gates": {"agreement": {"at_least": 2.0}}}}),
     ({"version": ""}, {"version": ""}), ({"version": "9"}, {"version": "9"}), ({"version": "1"}, {"version": "1"}),
 ])  # fmt: skip
-def test_a_rollout_that_is_refused_is_refused_with_the_text_of_rest(server, admin, request_, body):
+def test_a_rollout_that_is_refused_is_refused_with_the_text_of_rest(unchanged, request_, body):
+    server, admin = unchanged
     status, answer = server.call(f"{BASE}/rollout", "POST", body)
     code, reason, text = refused(admin.StartRollout, pb.StartRolloutRequest(model="linear", **request_))
     assert (status, code, reason) in ((400, "INVALID_ARGUMENT", "INVALID_REQUEST"), (404, "NOT_FOUND", "NOT_FOUND"))
@@ -180,7 +190,8 @@ def test_disagreements_come_one_by_one_so_that_all_of_them_may_be_larger_than_a_
     ({"version": "9"}, {"version": "9"}), ({"version": "1"}, {"version": "1"}), ({"version": "2", "share": 0}, {"version": "2", "share": 0.0}),
     ({"version": "2", "keep": 65}, {"version": "2", "keep": 65}), ({}, {}),
 ])  # fmt: skip
-def test_a_shadow_that_is_refused_is_refused_with_the_text_of_rest(server, admin, request_, body):
+def test_a_shadow_that_is_refused_is_refused_with_the_text_of_rest(unchanged, request_, body):
+    server, admin = unchanged
     status, answer = server.call(f"{BASE}/shadow", "PUT", body)
     told = refused(admin.SetShadow, pb.SetShadowRequest(model="linear", **request_))
     assert (status, *told) == (400, "INVALID_ARGUMENT", "INVALID_REQUEST", answer["error"])
@@ -214,7 +225,8 @@ def test_the_trail_is_listed_verified_and_exported_as_over_rest(server, admin):
     ("ListAudit", pb.ListAuditRequest(since="yesterday"), "?since=yesterday"), ("ListAudit", pb.ListAuditRequest(before=-1), None),
     ("VerifyAudit", pb.VerifyAuditRequest(head=pb.AuditHead(seq=1, hash="x")), "/verify?head=1:x"),
 ])  # fmt: skip
-def test_a_wrong_question_to_the_trail_is_refused_with_the_text_of_rest(server, admin, method, request_, query):
+def test_a_wrong_question_to_the_trail_is_refused_with_the_text_of_rest(unchanged, method, request_, query):
+    server, admin = unchanged
     code, reason, text = refused(getattr(admin, method), request_)
     assert (code, reason) == ("INVALID_ARGUMENT", "INVALID_REQUEST")
     assert text == (server.call(f"/admin/audit{query}")[1]["error"] if query else "before: -1 given, a whole number wanted")

@@ -19,10 +19,12 @@ from .test_behaviour import post, slow_request, tensor
 
 ROW = [tensor("x", "FP32", [1, 8], [1.0] * 8)]
 FIRST = float(np.arange(0, 32, 4).sum() / 10)  # of the row above, times the version's factor
+PAUSE_SECS = 0.003
 
 
 class Hammer:
-    """Asks all the time; every answer must be well and be that of the version it names: the factor is the version's number."""
+    """Asks all the time, with pauses that leave others some of the core; every answer must be well and be that of the version it names: the factor
+    is the version's number."""
 
     def __init__(self, server):
         self.server, self.failures, self.versions, self.stopped = server, [], [], threading.Event()
@@ -35,6 +37,7 @@ class Hammer:
                 self.failures.append((status, answer))
             else:
                 self.versions.append(answer["model_version"])
+            self.stopped.wait(PAUSE_SECS)
 
     def __enter__(self):
         self.thread.start()
@@ -117,6 +120,7 @@ def preallocated(content, folder):
         file.write(content)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("publish", [by_rename, in_place, in_slow_pieces, stalled, preallocated])
 def test_a_new_version_serves_soon_after_it_is_complete_and_never_half(server, registry, tmp_path, publish):
     content = made(tmp_path, "2")
@@ -129,6 +133,7 @@ def test_a_new_version_serves_soon_after_it_is_complete_and_never_half(server, r
     assert "version_failed" not in server.log_path.read_text()
 
 
+@pytest.mark.alone
 def test_a_new_version_by_rename_serves_within_a_second(server, registry, tmp_path):
     content = made(tmp_path, "2")
     by_rename(content, registry / "linear" / "2")

@@ -20,12 +20,23 @@ from .test_hot import ROW, Hammer, index, made, wait_for
 BASE = "/admin/models/linear"
 
 
+def two_versions(registry):
+    for version in ("1", "2"):
+        models.linear(registry, "linear", version, float(version))
+    (registry / "linear" / "model.yaml").write_text("labels: {stable: 1}\n")
+    return registry
+
+
 @pytest.fixture
 def registry(tmp_path):
-    for version in ("1", "2"):
-        models.linear(tmp_path / "registry", "linear", version, float(version))
-    (tmp_path / "registry" / "linear" / "model.yaml").write_text("labels: {stable: 1}\n")
-    return tmp_path / "registry"
+    return two_versions(tmp_path / "registry")
+
+
+@pytest.fixture(scope="module")
+def unchanged(tmp_path_factory):
+    """For calls that are refused: one server for all of them."""
+    with ServerProcess(two_versions(tmp_path_factory.mktemp("unchanged") / "registry")) as running:
+        yield running
 
 
 @pytest.fixture
@@ -179,11 +190,11 @@ def test_a_routed_version_whose_folder_vanishes_serves_on_and_says_so(server, re
     ("/labels/-x", "PUT", {"version": "1"}, 400, "a label has"),
     ("/labels/x", "PUT", {"version": "9"}, 400, "no version 9"),
 ])
-def test_what_is_wrong_is_told_and_changes_nothing(server, path, method, body, status, text):
-    before = server.call(f"{BASE}/route")[1]
-    found, told = server.call(BASE + path, method, body)
+def test_what_is_wrong_is_told_and_changes_nothing(unchanged, path, method, body, status, text):
+    before = unchanged.call(f"{BASE}/route")[1]
+    found, told = unchanged.call(BASE + path, method, body)
     assert (found, text in told["error"]) == (status, True), told
-    assert server.call(f"{BASE}/route")[1] == before
+    assert unchanged.call(f"{BASE}/route")[1] == before
 
 
 def test_a_model_that_is_not_there_is_not_found(server):

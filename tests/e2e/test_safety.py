@@ -41,11 +41,11 @@ def test_a_version_that_crashes_is_refused_while_not_one_request_fails(tmp_path,
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_probe_that_is_killed_or_stopped_costs_its_version_alone(tmp_path, registry, number):
     slow = models.slow(tmp_path / "made", 8000)
-    with ServerProcess(registry, "--probe-timeout-secs", "3") as server, Hammer(server) as hammer:
+    with ServerProcess(registry, "--probe-timeout-secs", "8") as server, Hammer(server) as hammer:
         publish(tmp_path, slow)
         child = busy_child_of(server.process.pid)
         os.kill(child, number)
-        wait_for(lambda: reason_of(server).startswith("probe: ended by SIGKILL" if number == signal.SIGKILL else "probe: not done after 3 s"), 10)
+        wait_for(lambda: reason_of(server).startswith("probe: ended by SIGKILL" if number == signal.SIGKILL else "probe: not done after 8 s"))
         assert not children_of(server.process.pid)
         assert server.get("/v2/health/ready")[0] == 200
     assert not hammer.failures

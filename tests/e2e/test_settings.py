@@ -74,6 +74,7 @@ def test_a_full_queue_refuses_by_the_bound_that_was_set_last(server, registry):
     assert loads(server) == 1
 
 
+@pytest.mark.alone
 def test_times_that_change_count_for_the_next_request_and_run(server, registry):
     models.endless(registry)
 

@@ -48,6 +48,14 @@ def server(registry):
         yield running
 
 
+@pytest.fixture(scope="module")
+def unchanged(tmp_path_factory):
+    """For calls that are refused: one server for all of them."""
+    with ServerProcess(models.candidates(tmp_path_factory.mktemp("unchanged") / "registry")) as running:
+        serve_first(running)
+        yield running
+
+
 def serve_first(server):
     assert server.call(f"{BASE}/promote", "POST", {"version": "1"})[0] == 200
     wait_for(lambda: version_of(server) == "1")
@@ -231,6 +239,7 @@ def test_memory_stays_flat_over_20000_mirrored_requests(server):
     wait_for(lambda: b"batchmill_pending_bytes 0.0" in server.get("/metrics")[1], 5)
 
 
+@pytest.mark.alone
 def test_under_overload_callers_are_served_as_without_it_and_the_shadow_sheds(registry):
     weights = np.eye(512, dtype=np.float32)
     for version in ("1", "2"):
@@ -283,10 +292,10 @@ def test_under_overload_callers_are_served_as_without_it_and_the_shadow_sheds(re
     ("PUT", {"version": "2", "agree_by": "luck"}, "agree_by"),
     ("DELETE", None, "this model has no shadow"),
 ])
-def test_what_is_wrong_is_told_and_changes_nothing(server, method, body, text):
-    status, answer = server.call(f"{BASE}/shadow", method, body)
+def test_what_is_wrong_is_told_and_changes_nothing(unchanged, method, body, text):
+    status, answer = unchanged.call(f"{BASE}/shadow", method, body)
     assert (status, text in answer["error"]) == (400, True), answer
-    assert server.call(f"{BASE}/shadow")[1]["shadows"] == []
+    assert unchanged.call(f"{BASE}/shadow")[1]["shadows"] == []
 
 
 def test_the_command_starts_shows_saves_and_stops(server, tmp_path):

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from . import models
 from .server import ServerProcess
 from .test_behaviour import post, tensor
 from .test_hot import ROW, Hammer, wait_for
@@ -18,6 +19,15 @@ PATH = "/admin/models/linear/tuning"
 
 @pytest.fixture
 def server(registry):
+    with ServerProcess(registry) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def unchanged(tmp_path_factory):
+    """For calls that are refused: one server for all of them."""
+    registry = tmp_path_factory.mktemp("unchanged") / "registry"
+    models.linear(registry, factor=1.0)
     with ServerProcess(registry) as running:
         yield running
 
@@ -133,8 +143,8 @@ def test_the_command_shows_sets_and_clears(server):
     (["linear", "run_timeout_ms=1", "--clear"], 2, "no KEY=VALUE beside it"),
     (["linear", "run_timeout_ms=1", "--admin-key-file", "/nowhere"], 2, "--admin-key-file: /nowhere: No such file"),
 ])
-def test_the_command_says_what_is_wrong(server, arguments, code, text):
-    found, _, told = run(server, *arguments)
+def test_the_command_says_what_is_wrong(unchanged, arguments, code, text):
+    found, _, told = run(unchanged, *arguments)
     assert found == code
     assert text in told
     assert told.count("\n") == 1

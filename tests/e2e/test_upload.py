@@ -25,6 +25,15 @@ def server(registry):
         yield running
 
 
+@pytest.fixture(scope="module")
+def unchanged(tmp_path_factory):
+    """For calls that are refused: one server for all of them, and the folder around its registry."""
+    folder = tmp_path_factory.mktemp("unchanged")
+    models.linear(folder / "registry", factor=1.0)
+    with ServerProcess(folder / "registry", "--allow-upload") as running:
+        yield running, folder
+
+
 def made(tmp_path, factor):
     return models.linear(tmp_path / "made", factor=factor).read_bytes()
 
@@ -100,15 +109,16 @@ def test_an_upload_that_fails_disturbs_no_request_and_leaves_nothing(server, reg
     ("nobody", {"config": '{"max_batch_size": 3}'}), ("linear", {"unknown": "x"}), ("linear", {"config": "{}", "file:2/model.onnx": {"a": 1}}),
     ("linear", b"[" * 250_000), ("linear", b'{"parameters": ' * 250_000), ("linear", b"\xff\xfe"), ("linear", b'{"parameters": []}'), ("linear", b'{"parameters"'),
 ])
-def test_a_load_call_that_means_harm_is_refused_and_writes_nothing(server, registry, tmp_path, name, parameters):
-    before = files(tmp_path / "registry")
+def test_a_load_call_that_means_harm_is_refused_and_writes_nothing(unchanged, name, parameters):
+    server, folder = unchanged
+    before = files(folder / "registry")
     status, text = load(server, name, parameters)
     assert 400 <= status < 500, text
     assert list(json.loads(text)) == ["error"]
     assert len(text) < 700
     assert text.isprintable()
-    assert files(registry) == before
-    assert not [*tmp_path.rglob("*escaped*")]
+    assert files(folder / "registry") == before
+    assert not [*folder.rglob("*escaped*")]
     assert server.get("/v2/models/linear/ready")[0] == 200
 
 
