@@ -16,8 +16,8 @@ from onnx import helper, numpy_helper
 from . import models, wire
 from .server import ServerProcess
 
-RATE, SECONDS, DEADLINE_MS = 120_000, 1.5, 100
-CALM_MS = 60
+RATE, SECONDS, DEADLINE_MS = 120_000, 1.5, 400
+CALM_MS = 200            # a third of it is more than a round of all sockets takes, and less than the flood waits: a third of its time
 PIPELINED = 100         # more than are taken in at once: the later ones are parsed when the earlier are answered
 
 

@@ -131,6 +131,7 @@ def test_one_of_very_many_rows_runs_in_no_more_parts_than_are_worth_while(server
     assert counter(server, "batches", "lookup") - before == 4096
 
 
+@pytest.mark.alone
 def test_others_are_served_between_its_parts_and_what_is_left_of_a_cancelled_one_is_not_run(server):
     parts, image = 200, np.zeros((1, 256, 256), np.float32)
     one = message("ModelInferRequest")(model_name="slow", inputs=[{"name": "x", "datatype": "FP32", "shape": [1, 256, 256]}], raw_input_contents=[image.tobytes()])

@@ -9,7 +9,7 @@ from batchmill.core.router cimport ModelVersion
 cdef void set_deadline(ModelVersion* version, InferRequest* request) noexcept nogil
 
 # Whether it has waited in its socket so long that it is refused: request.status says so. now: the monotonic time, ns.
-cdef bint is_behind(ModelVersion* version, InferRequest* request, int32_t busy_status, int64_t now) noexcept nogil
+cdef bint is_behind(ModelVersion* version, InferRequest* request, bint keeps_up, int32_t busy_status, int64_t now) noexcept nogil
 
 # False: request.status says why not. busy_status: over HTTP, of those for whom there is no room; 0: the code's usual one.
 cdef bint enters(ExecutorPool* pool, ModelVersion* version, InferRequest* request, int32_t busy_status, int64_t now) noexcept nogil

@@ -109,15 +109,16 @@ cdef void refuse_entry(InferRequest* request, ModelVersion* version, const Entry
     request.status.retry_ms = 1 + <int64_t> (over / 1000000) if over > 0 else 1000
 
 
-cdef bint is_behind(ModelVersion* version, InferRequest* request, int32_t busy_status, int64_t now) noexcept nogil:
+cdef bint is_behind(ModelVersion* version, InferRequest* request, bint keeps_up, int32_t busy_status, int64_t now) noexcept nogil:
     """More comes than can be read. Who has used up a third of the time he has is refused then: all who come would be served, and late, if
-    that were put off until the time is nearly over.
+    that were put off until the time is nearly over. Two thirds, where his socket was read empty: he has waited for a round of all sockets,
+    which does not grow by itself.
     """
-    cdef int64_t due, most
+    cdef int64_t due, most, wanted = request.behind_ns // 2 if keeps_up else 2 * request.behind_ns
     if request.behind_ns == 0:
         return False
     due, most = earlier(earlier(request.deadline_ns, request.answer_by_ns), request.objective_ns), version.max_wait_ns.load()
-    if not ((due and due - now < 2 * request.behind_ns) or (most and request.behind_ns > most)):
+    if not ((due and due - now < wanted) or (most and request.behind_ns > most)):
         return False
     # All are told the same, which costs least to write.
     request.status.set(kResourceExhausted, b"DEADLINE_UNMEETABLE" if due else b"QUEUE_FULL",

@@ -22,9 +22,15 @@ cdef extern from "io_thread.hpp" namespace "batchmill" nogil:
     enum class Transport(uint8_t):
         kUnknown, kHttp1, kHttp2
 
+    cdef cppclass ReadingRound:
+        pass
+
+    cdef cppclass Ages "batchmill::Backlog::Ages":
+        int64_t first_ns, last_ns
+
     cdef cppclass Backlog:
         int64_t drained_ns
-        int64_t age_ns(int64_t read, int64_t waiting, int64_t now_ns)
+        Ages ages(int64_t read, int64_t waiting, int64_t now_ns, ReadingRound& round)
 
     cdef cppclass Collecting:
         int64_t until_ns, rested_ns
@@ -87,7 +93,8 @@ cdef extern from "io_thread.hpp" namespace "batchmill" nogil:
         InferRequest* answered_last
         int taken_in
         Collecting collecting
-        cpp_bool flooded
+        cpp_bool flooded, keeps_up
+        ReadingRound round
         Scratch* scratch
         Socket* current
         Socket* sockets

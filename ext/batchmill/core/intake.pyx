@@ -182,7 +182,7 @@ cdef bint enters_version(IoThread* thread, InferRequest* request) noexcept nogil
         return False
     if keeps_away(version, request, thread.sink.now_ns):
         return False
-    if thread.flooded and is_behind(version, request, thread.shared.limits.busy_status, thread.sink.now_ns):
+    if thread.flooded and is_behind(version, request, thread.keeps_up, thread.shared.limits.busy_status, thread.sink.now_ns):
         return False
     now = now_ns()
     request.times.queued = now

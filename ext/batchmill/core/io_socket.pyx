@@ -6,9 +6,10 @@ from libc.string cimport memcmp, memcpy
 from libcpp.string_view cimport string_view
 
 from batchmill.core cimport http1, http2
+from batchmill.core.clock cimport now_ns
 from batchmill.core.http1 cimport Http1Connection
 from batchmill.core.http2_stream cimport Http2Connection
-from batchmill.core.intake cimport Transport
+from batchmill.core.intake cimport Ages, Transport
 from batchmill.core.tensor cimport Buffer
 
 cdef extern from * nogil:
@@ -26,7 +27,8 @@ cdef extern from * nogil:
 
 cdef enum:
     READ_BYTES = 256 << 10          # size of the thread's buffer
-    FLOOD_BYTES = 32 << 10          # some hundred small requests
+    FLOOD_BYTES = 16 << 10          # some dozens of small requests
+    SLICE_BYTES = 4 << 10           # of them have about the same age
     WRITE_BYTES = 256 << 10         # to one socket before the others have their turn
 
 cdef int64_t LINGER_NS = 10 * 1000000000        # as long as a head may take by default
@@ -130,11 +132,31 @@ cdef bint take_bytes(IoThread* thread, Socket* socket, const uint8_t* data, size
     return feed_front(thread, socket, data, size)
 
 
-cdef int64_t look_behind(IoThread* thread, Socket* socket, int64_t got) noexcept nogil:
+cdef bint take_by_age(IoThread* thread, Socket* socket, int64_t got) noexcept nogil:
+    """What was read late, in slices: the last of it has come later than the first. False: nothing more is to be read."""
     cdef int waiting = 0
+    cdef int64_t at = 0, part, size = SLICE_BYTES if socket.transport == Transport.kHttp2 else got
+    cdef Ages ages
     if got == FLOOD_BYTES and ioctl(socket.fd, FIONREAD, &waiting):
         waiting = 0
-    return socket.backlog.age_ns(got, waiting, thread.sink.now_ns)
+    thread.keeps_up = waiting == 0
+    thread.sink.now_ns = now_ns()
+    ages = socket.backlog.ages(got, waiting, thread.sink.now_ns, thread.round)
+    while at < got and not socket.gone:
+        part = min(size, got - at)
+        thread.sink.behind_ns = ages.first_ns - <int64_t> (<double> (ages.first_ns - ages.last_ns) * <double> (at + part // 2) / <double> got)
+        if not take_bytes(thread, socket, thread.buffer + at, part):
+            return False
+        at += part
+    return True
+
+
+cdef bint take(IoThread* thread, Socket* socket, int64_t got) noexcept nogil:
+    """False: nothing more is to be read."""
+    if thread.flooded:
+        return take_by_age(thread, socket, got)
+    thread.sink.behind_ns = thread.collecting.rested_ns
+    return take_bytes(thread, socket, thread.buffer, got)
 
 
 cdef void on_readable(IoThread* thread, Socket* socket) noexcept nogil:
@@ -156,8 +178,7 @@ cdef void on_readable(IoThread* thread, Socket* socket) noexcept nogil:
     if got == 0:
         on_end(thread, socket)
         return
-    thread.sink.behind_ns = look_behind(thread, socket, got) if thread.flooded else thread.collecting.rested_ns
-    if not take_bytes(thread, socket, thread.buffer, got):
+    if not take(thread, socket, got):
         socket.reading = False
         arm(thread, socket)
     elif socket.transport == Transport.kHttp1 and http1.paused(<Http1Connection*> socket.front):

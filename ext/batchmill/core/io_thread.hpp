@@ -24,19 +24,38 @@ constexpr int kMaxIoThreads = 64;
 
 enum class Transport : uint8_t { kUnknown, kHttp1, kHttp2 };
 
+// The time between two reads of a socket that always has something: the median of all, which those that have been quiet hardly move.
+struct ReadingRound {
+    int64_t ns = 0;
+
+    void note(int64_t since_ns) {
+        int64_t step = std::max<int64_t>(ns / 16, 20'000);
+        ns = since_ns > ns ? std::min(since_ns, ns + step) : std::max(since_ns, ns - step);
+    }
+};
+
 // How far the reader of one socket is behind what has come. Times: monotonic, ns.
 struct Backlog {
-    int64_t drained_ns = 0;       // when nothing was left to read
+    int64_t drained_ns = 0;       // what is read next came later: when nothing was left, or a round before it was read
     int64_t read_ns = 0;          // when it was read last
     int64_t left = 0;             // bytes that were there and not read then
     double arriving = 0;          // bytes/ns, of late; 0: not known
 
-    // How long the first of the bytes has waited that are read now: first in, first out, as many have come since as now wait behind it
-    // (Little, 1961). read: bytes that are; waiting: that still are there.
-    int64_t age_ns(int64_t read, int64_t waiting, int64_t now_ns) {
+    struct Ages {
+        int64_t first_ns = 0, last_ns = 0;
+    };
+
+    // How long the first and the last of the bytes have waited that are read now: first in, first out, as many have come since as now wait
+    // behind it (Little, 1961), and where nothing had been left it came after the last read, and was due within a round.
+    // read: bytes that are; waiting: that still are there.
+    Ages ages(int64_t read, int64_t waiting, int64_t now_ns, ReadingRound& round) {
+        int64_t before_ns = std::max(read_ns, drained_ns);
+        if (before_ns) round.note(now_ns - before_ns);
+        if (!left) drained_ns = std::max(before_ns, now_ns - round.ns);
         if (!waiting) {
+            Ages found{now_ns - drained_ns, 0};
             *this = {now_ns, now_ns, 0, arriving};
-            return 0;
+            return found;
         }
         if (read_ns && now_ns > read_ns) {
             double came = static_cast<double>(std::max<int64_t>(0, read + waiting - left)) / static_cast<double>(now_ns - read_ns);
@@ -44,9 +63,10 @@ struct Backlog {
         }
         read_ns = now_ns;
         left = waiting;
-        int64_t longest = drained_ns ? now_ns - drained_ns : 0;
-        if (arriving <= 0) return longest;
-        return static_cast<int64_t>(std::min(static_cast<double>(longest), static_cast<double>(read + waiting) / arriving));
+        if (arriving <= 0) return {now_ns - drained_ns, now_ns - drained_ns};
+        double most = static_cast<double>(now_ns - drained_ns);
+        return {static_cast<int64_t>(std::min(most, static_cast<double>(read + waiting) / arriving)),
+                static_cast<int64_t>(std::min(most, static_cast<double>(waiting) / arriving))};
     }
 };
 
@@ -117,6 +137,8 @@ struct IoThread {
     int taken_in = 0;                      // requests of this turn
     Collecting collecting;
     bool flooded = false;                  // more come than are served: turns are kept short
+    bool keeps_up = true;                  // with the socket that is read: nothing was left to read
+    ReadingRound round;                    // of then
     Scratch* scratch = nullptr;
     Socket* current = nullptr;             // whose front end is being called
     Socket* sockets = nullptr;

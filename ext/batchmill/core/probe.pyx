@@ -14,7 +14,7 @@ from batchmill.core.culprits cimport note_failed_run, note_rows
 from batchmill.core.exposition cimport text_of
 from batchmill.core.entrance cimport is_behind
 from batchmill.core.front cimport PiecePool
-from batchmill.core.intake cimport Backlog, Collecting, IoThread, Shared, count
+from batchmill.core.intake cimport Ages, Backlog, Collecting, ReadingRound, IoThread, Shared, count
 from batchmill.core.histogram cimport CloseReason, VersionStats, add
 from batchmill.core.inline_runs cimport is_watched, may_run, note_run
 from batchmill.core.message cimport InferRequest, NativeVersion
@@ -32,18 +32,25 @@ cdef extern from "trap.hpp" namespace "batchmill" nogil:
 
 
 def ages(reads) -> list:
-    """For how long the first byte of each read has waited, ns. reads: (bytes read, bytes that were still there, now_ns) of one socket."""
-    cdef Backlog backlog
-    return [backlog.age_ns(read, waiting, now) for read, waiting, now in reads]
+    """For how long the first and the last byte of each read have waited, ns. reads: (socket, bytes read, bytes that were still there, now_ns)."""
+    cdef vector[Backlog] backlogs
+    cdef ReadingRound round
+    cdef Ages found
+    told = []
+    backlogs.resize(1 + max([socket for socket, *_ in reads], default=0))
+    for socket, read, waiting, now in reads:
+        found = backlogs[<size_t> socket].ages(read, waiting, now, round)
+        told.append((found.first_ns, found.last_ns))
+    return told
 
 
-def behind(int64_t behind_ns, int64_t now_ns, int64_t deadline_ns, int64_t max_wait_ns) -> str:
-    """Why a request is refused that was read so long after it had come; "": it is not."""
+def behind(int64_t behind_ns, int64_t now_ns, int64_t deadline_ns, int64_t max_wait_ns, bint keeps_up=False) -> str:
+    """Why a request is refused that was read so long after it had come; "": it is not. keeps_up: its socket was read empty."""
     cdef ModelVersion version
     cdef InferRequest request
     request.behind_ns, request.deadline_ns = behind_ns, deadline_ns
     version.max_wait_ns.store(max_wait_ns)
-    return (<bytes> request.status.reason).decode() if is_behind(&version, &request, 0, now_ns) else ""
+    return (<bytes> request.status.reason).decode() if is_behind(&version, &request, keeps_up, 0, now_ns) else ""
 
 
 def rests(turns) -> list:
