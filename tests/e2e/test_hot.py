@@ -228,7 +228,7 @@ def test_a_model_comes_and_goes(server, registry):
     wait_for(lambda: post(server, "lookup", [tensor("i", "INT64", [1], [3])])[0] == 200)
     shutil.rmtree(registry / "lookup")
     wait_for(lambda: post(server, "lookup", [tensor("i", "INT64", [1], [3])])[0] == 404)
-    assert server.get("/v2/models/lookup")[0] == 404
+    wait_for(lambda: server.get("/v2/models/lookup")[0] == 404, 2)  # the data plane knows first
 
 
 def test_a_registry_that_vanishes_unloads_nothing(registry, tmp_path):
