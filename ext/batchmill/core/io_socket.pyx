@@ -136,15 +136,17 @@ cdef bint take_by_age(IoThread* thread, Socket* socket, int64_t got) noexcept no
     """What was read late, in slices: the last of it has come later than the first. False: nothing more is to be read."""
     cdef int waiting = 0
     cdef int64_t at = 0, part, size = SLICE_BYTES if socket.transport == Transport.kHttp2 else got
+    cdef double between         # two bytes
     cdef Ages ages
     if got == FLOOD_BYTES and ioctl(socket.fd, FIONREAD, &waiting):
         waiting = 0
     thread.keeps_up = waiting == 0
     thread.sink.now_ns = now_ns()
     ages = socket.backlog.ages(got, waiting, thread.sink.now_ns, thread.round)
+    between = <double> (ages.first_ns - ages.last_ns) / <double> got
     while at < got and not socket.gone:
         part = min(size, got - at)
-        thread.sink.behind_ns = ages.first_ns - <int64_t> (<double> (ages.first_ns - ages.last_ns) * <double> (at + part // 2) / <double> got)
+        thread.sink.behind_ns = ages.first_ns - <int64_t> (between * <double> (at + part // 2))
         if not take_bytes(thread, socket, thread.buffer + at, part):
             return False
         at += part

@@ -32,7 +32,10 @@ cdef extern from "trap.hpp" namespace "batchmill" nogil:
 
 
 def ages(reads) -> list:
-    """For how long the first and the last byte of each read have waited, ns. reads: (socket, bytes read, bytes that were still there, now_ns)."""
+    """For how long the first and the last byte of each read have waited, ns.
+
+    reads: (socket, bytes read, bytes that were still there, now_ns).
+    """
     cdef vector[Backlog] backlogs
     cdef ReadingRound round
     cdef Ages found
