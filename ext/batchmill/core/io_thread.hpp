@@ -52,10 +52,10 @@ struct Backlog {
         int64_t before_ns = std::max(read_ns, drained_ns);
         if (before_ns) round.note(now_ns - before_ns);
         if (!left) drained_ns = std::max(before_ns, now_ns - round.ns);
+        int64_t longest = now_ns - drained_ns;
         if (!waiting) {
-            Ages found{now_ns - drained_ns, 0};
             *this = {now_ns, now_ns, 0, arriving};
-            return found;
+            return {longest, 0};
         }
         if (read_ns && now_ns > read_ns) {
             double came = static_cast<double>(std::max<int64_t>(0, read + waiting - left)) / static_cast<double>(now_ns - read_ns);
@@ -63,10 +63,11 @@ struct Backlog {
         }
         read_ns = now_ns;
         left = waiting;
-        if (arriving <= 0) return {now_ns - drained_ns, now_ns - drained_ns};
-        double most = static_cast<double>(now_ns - drained_ns);
-        return {static_cast<int64_t>(std::min(most, static_cast<double>(read + waiting) / arriving)),
-                static_cast<int64_t>(std::min(most, static_cast<double>(waiting) / arriving))};
+        if (arriving <= 0) return {longest, longest};
+        auto since = [&](int64_t bytes) {
+            return static_cast<int64_t>(std::min(static_cast<double>(longest), static_cast<double>(bytes) / arriving));
+        };
+        return {since(read + waiting), since(waiting)};
     }
 };
 

@@ -14,7 +14,7 @@ from batchmill.core.culprits cimport note_failed_run, note_rows
 from batchmill.core.exposition cimport text_of
 from batchmill.core.entrance cimport is_behind
 from batchmill.core.front cimport PiecePool
-from batchmill.core.intake cimport Ages, Backlog, Collecting, ReadingRound, IoThread, Shared, count
+from batchmill.core.intake cimport Ages, Backlog, Collecting, IoThread, ReadingRound, Shared, count
 from batchmill.core.histogram cimport CloseReason, VersionStats, add
 from batchmill.core.inline_runs cimport is_watched, may_run, note_run
 from batchmill.core.message cimport InferRequest, NativeVersion
