@@ -36,7 +36,7 @@ def label(model: str, settings: list[str], removed: list[str], url: str, key_fil
     if as_json:
         print(json.dumps(answer["labels"]))
     else:
-        print(table(["LABEL", "VERSION"], [[name, version] for name, version in sorted(answer["labels"].items())]))
+        print("\n".join([table(["LABEL", "VERSION"], [[name, version] for name, version in sorted(answer["labels"].items())]), *stand_ins(answer)]))
     return 0
 
 
@@ -92,6 +92,11 @@ def show(answer: dict[str, Any], as_json: bool) -> int:
     return 0
 
 
+def stand_ins(answer: dict[str, Any]) -> list[str]:
+    return [f"label {name}: version {version} answers until version {answer['labels'][name]} is ready"
+            for name, version in sorted(answer["stand_ins"].items())]  # fmt: skip
+
+
 def shown(answer: dict[str, Any]) -> str:
     labels: dict[str, list[str]] = {}
     for name, version in sorted(answer["labels"].items()):
@@ -108,6 +113,7 @@ def shown(answer: dict[str, Any]) -> str:
     lines = [table(["VERSION", "SHARE", "OBSERVED", "REQUESTS", "STATE", "LABELS"], rows)]
     lines += [f"rule: {kind} {rule[kind]} = {rule['equals']} -> version {rule['version']}"
               for rule in answer["rules"] for kind in ("header", "parameter") if kind in rule]  # fmt: skip
+    lines += stand_ins(answer)
     if not weights:
         lines.append("no weights are set: the newest version that is ready has the traffic")
     if answer["before"]:

@@ -124,6 +124,21 @@ def test_labels_move_at_once_and_what_is_set_goes_before_the_file(server):
     assert server.call(by_label, "POST", {"inputs": ROW})[0] == 404
 
 
+def test_a_label_stays_where_it_was_until_the_version_that_it_names_is_ready(server, registry):
+    by_label, path = "/v2/models/linear/labels/stable/infer", registry / "linear" / "3" / "model.onnx"
+    path.parent.mkdir()
+    path.write_bytes(b"no model")
+    wait_for(lambda: index(server).get(("linear", "3"), {}).get("state") == "UNAVAILABLE")
+    status, told = server.call(f"{BASE}/labels/stable", "PUT", {"version": "3"})
+    assert (status, told["labels"], told["stand_ins"]) == (200, {"stable": "3"}, {"stable": "1"})
+    listed = subprocess.run([sys.executable, "-m", "batchmill", "label", "linear", "--url", server.url], capture_output=True, text=True)
+    assert "label stable: version 1 answers until version 3 is ready" in listed.stdout
+    models.linear(registry, "linear", "3", 3.0)
+    wait_for(lambda: version_of(server, path=by_label) == "3")      # until then by version 1, and never with an error
+    assert server.call(f"{BASE}/route")[1]["stand_ins"] == {}
+    wait_for(lambda: index(server).get(("linear", "1"), {}).get("state") != "READY")
+
+
 def test_a_new_version_gets_no_traffic_of_a_model_with_a_route_until_it_is_promoted_and_a_rollback_takes_it_back(server, registry, tmp_path):
     set_route(server, {"1": 100})
     with Hammer(server) as hammer:

@@ -57,6 +57,7 @@ class Watched(RuleBasedStateMachine):
         self.routes = Routes()
         self.steady: set[str] = set()                   # versions that have been named ever since the last table
         self.answering: set[str] = set()                # that have had a share or a rule ever since
+        self.led: dict[str, str] = {}                   # where labels led by the last table
         self.op: Move | None = None                     # what the call in hand asks for
         self.moves: list[Move] = []
         self.stage: Stage | None = None                 # of the last rollout
@@ -130,8 +131,10 @@ class Watched(RuleBasedStateMachine):
             standard = model.pick()
             loading = {one.number for one in model.versions.values() if one.state == "LOADING"}
             self.look_at_keys(table, loading, standard.number if standard else "")
-            for name, wanted in self.routes.labels_over(self.file).items():
-                self.leads_to(table.get(wanted), label=name.encode())
+            self.led = {name: wanted if wanted in table or self.led.get(name) not in table else self.led[name]
+                        for name, wanted in self.routes.labels_over(self.file).items()}
+            for name, answering in self.led.items():
+                self.leads_to(table.get(answering), label=name.encode())
             for kind, name, value, _ in self.routes.rules:
                 wanted = next(rule[3] for rule in self.routes.rules if rule[:3] == (kind, name, value))
                 if all(rule[0] == kind for rule in self.routes.rules):  # else another one may come first

@@ -147,6 +147,7 @@ _HEAD = record({"seq": WHOLE, "hash": TEXT})
 _AUDIT_STATE = record({"kept": {"enum": ["file", "memory"]}, "waiting": WHOLE, "lost": WHOLE, "problem": TEXT,
                        "verified": {"type": ["object", "null"]}})
 _SHARES = {"type": "object", "description": "by version", "additionalProperties": {"type": "number", "minimum": 0}}
+_LABELS = {"type": "object", "additionalProperties": TEXT}
 _RULE = record({"equals": TEXT, "version": TEXT}, {"header": TEXT, "parameter": TEXT})
 _DURATION = record({"count": WHOLE, "ns": WHOLE})
 _STAGES = ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output", "cache_hit", "cache_miss")
@@ -199,7 +200,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         "type": "object", "additionalProperties": False, "description": "keys and values of model.yaml, nested as there, or dotted",
         "properties": {key: {} for key in (*dict.fromkeys(key.partition(".")[0] for key in TUNABLE if "." in key), *TUNABLE)}},
     "Route": record({"model": TEXT, "weights": _SHARES, "generation": WHOLE, "rules": listed(_RULE), "default": {"type": ["string", "null"]},
-                     "shares": ANY, "labels": {"type": "object", "additionalProperties": TEXT}, "before": {"type": ["object", "null"]}}),
+                     "shares": ANY, "labels": _LABELS, "stand_ins": _LABELS, "before": {"type": ["object", "null"]}}),
     "RouteRequest": record({}, {"weights": _SHARES, "rules": {"type": "array", "maxItems": 32, "items": _RULE}}),
     "VersionRequest": record({"version": TEXT}),
     "Rollout": record({"model": TEXT, "status": TEXT, "incumbent": TEXT, "candidate": TEXT, "step": TEXT, "steps": listed(TEXT),

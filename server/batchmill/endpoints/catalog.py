@@ -148,7 +148,7 @@ def version_row(model: ModelStatus, version: VersionStatus, default: bool) -> di
         "state": version.told_state().lower(),
         "reason": reason_of(model, version),
         "default": default,
-        "labels": sorted(label for label, number in model.naming.labels.items() if number == version.number),
+        "labels": sorted(label for label, number in model.leads().items() if number == version.number),
         "max_batch_size": version.max_batch_size,
         "batching": version.batching,
         "instances": version.instances,

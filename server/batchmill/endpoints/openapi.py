@@ -96,7 +96,7 @@ class OpenApi:
         """Values for the parameters of paths, so that each can be tried: in general, and with a label."""
         models = self._models().values()
         served = ({"model": model.name, "version": standard.number} for model in models if (standard := model.pick()))
-        labels = ((model, label, number) for model in models for label, number in model.naming.labels.items())
+        labels = ((model, label, number) for model in models for label, number in model.leads().items())
         labelled = ({"model": model.name, "label": label} for model, label, number in labels if model.pick(number))
         general = {"version": "1", "label": "stable", "repository": "models", "which": "ready", **next(served, {"model": "digits"})}
         return general, {**general, **next(labelled, {})}

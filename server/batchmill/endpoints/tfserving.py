@@ -189,9 +189,9 @@ def rows_of(tensors: dict[str, Any]) -> list[Any]:
 
 # --- status and metadata ---
 def number_of(model: ModelStatus, label: str) -> str:
-    """The version that a label names."""
+    """The version that answers to a label."""
     try:
-        return model.naming.labels[label]
+        return model.leads()[label]
     except KeyError:
         raise NotFound(f"model {model.name!r} has no label {label[:200]!r}") from None
 

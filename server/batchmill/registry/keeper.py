@@ -239,7 +239,7 @@ class Keeper:
         kept = {int(number): Kept(entry.stamps.get(int(number), ()), version.state == "READY", interface(version))
                 for number, version in status.versions.items()}  # fmt: skip
         status.naming = self._naming(folder.name, status.settings)
-        pinned, routed = ({int(number) for number in some} for some in (status.naming.pinned, status.naming.wanted))
+        pinned, routed = ({int(number) for number in some} for some in ({*status.naming.pinned, *status.leads().values()}, status.naming.wanted))
         hold, trial = status.settings.signature_change == "hold", status.settings.rollout is not None
         entry.recall(self._store)
         plan = decide(folder.stamps, kept, entry.loading, status.settings.versions, pinned, entry.in_service, hold, routed, trial)

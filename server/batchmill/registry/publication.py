@@ -50,6 +50,8 @@ class Publication:
         self.changed, self._published_at = False, now
         self._publish({name: replace(entry.status, versions=dict(entry.status.versions)) for name, entry in sorted(entries.items())}, complete)
         self.first.set()
+        for entry in entries.values():
+            entry.status.led = entry.status.leads()
         retired, self._retired = self._retired, []
         for version in retired:
             self._retire(version)

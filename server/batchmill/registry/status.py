@@ -89,6 +89,7 @@ class ModelStatus:
     versions: dict[str, VersionStatus] = field(default_factory=dict)  # by number, oldest first: add() keeps it so
     reason: str = ""  # why no version could even be tried
     naming: Naming = field(default_factory=Naming)
+    led: Mapping[str, str] = field(default_factory=dict)  # where labels led by the last table
     held: bool = False  # out of service by will, not by fault: until a load call or, where folders are followed, a change in its own
 
     def add(self, version: VersionStatus) -> None:
@@ -118,11 +119,17 @@ class ModelStatus:
             return None
         return next((version for version in reversed(self.ready()) if not version.pinned), None)
 
+    def leads(self) -> dict[str, str]:
+        """By label the version that answers: while the one that it names is not ready, that which has answered, as long as it still is."""
+        ready = {version.number for version in self.ready()}
+        return {label: before if version not in ready and (before := self.led.get(label, "")) in ready else version
+                for label, version in self.naming.labels.items()}  # fmt: skip
+
     def route(self) -> tuple[str, list[Version], Version | None, dict[str, str]]:
         """The model's entry of the route table."""
         served = [version.served for version in self.ready() if version.served]
         standard = self.pick()
-        return self.name, served, standard.served if standard else None, dict(self.naming.labels)
+        return self.name, served, standard.served if standard else None, self.leads()
 
 
 def served(models: Mapping[str, ModelStatus]) -> list[Version]:

@@ -81,6 +81,7 @@ class Book:
             "model": model.name, "weights": dict(routing.traffic.weights), "generation": routing.generation,
             "rules": [{rule.kind: rule.name, "equals": rule.equals, "version": rule.version} for rule in routing.rules],
             "default": standard.number if standard else None, "shares": shares, "labels": dict(model.naming.labels),
+            "stand_ins": {label: version for label, version in model.leads().items() if version != model.naming.labels[label]},
             "before": dict(routing.before.weights) if routing.before else None,
         }  # fmt: skip
 
