@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 CORE = (
     "clock threads status histogram tensor notes message compression closeness feedback_token comparison ort_api ort_library ort_run_options ort_session ort pb_wire pb_request pb_response json_scanner json_tensor json_request json_codec "
-    "padding predictor batcher admission queue breaker router mirror signature exposition batch rehearsal parts turns culprits runner inline_runs executor shadow_figures shadow_run shadow route_table front bridge grpc rest http1_parser http1_reply http1_exchange http1 nghttp2 http2_stream http2_headers http2_reply http2_exchange http2 loopback pacer access_log entrance fallback intake io_socket io_thread reactor policy_probe route_probe probe"
+    "padding predictor batcher admission sub_queues queue breaker router mirror signature exposition batch rehearsal parts turns culprits runner inline_runs executor shadow_figures shadow_run shadow route_table front bridge grpc rest http1_parser http1_reply http1_exchange http1 nghttp2 http2_stream http2_headers http2_reply http2_exchange http2 loopback pacer access_log entrance fallback intake io_socket io_thread reactor policy_probe route_probe probe"
 ).split()
 SERVER = "core errors logs periodic complaints document config flags state store chain ledger audit proto backends observe rollout.plan rollout.plan_schema registry rollout recorder recording endpoints remote client listing top retune assessment traffic stepwise shadowing trail reload drain app check commands cli __main__".split()
 IMPORT = re.compile(r"^\s*(?:from\s+(batchmill[\w.]*)\s+c?import\s+\(?\s*([\w ,*]+)|c?import\s+(batchmill[\w.]*))", re.M)

@@ -9,29 +9,9 @@ from batchmill.core.batcher cimport BatchLimits
 from batchmill.core.histogram cimport CloseReason
 from batchmill.core.message cimport InferRequest
 from batchmill.core.predictor cimport RunTimes
+from batchmill.core.sub_queues cimport SubQueue
 
 cdef extern from "queue.hpp" namespace "batchmill" nogil:
-    uint64_t shape_hash(const InferRequest* request)
-    bint same_shape(const InferRequest* a, const InferRequest* b)
-
-    cdef cppclass Waiting:
-        int64_t urgency_ns
-        uint64_t number
-        int64_t cost_ns
-        InferRequest* request
-        bint operator<(const Waiting& other)
-
-    cdef cppclass SubQueue:
-        uint64_t shape
-        cbool alone
-        int64_t rows
-        vector[Waiting] waiting
-        size_t size()
-        Waiting& at(size_t index)
-        const Waiting& top()
-        void push(const Waiting& one)
-        void pop()
-
     cdef cppclass RequestQueue:
         vector[SubQueue] shapes
         uint64_t arrivals

@@ -13,21 +13,19 @@ from batchmill.core.batcher cimport Size, fitting, size_of
 from batchmill.core.histogram cimport CloseReason
 from batchmill.core.predictor cimport Estimate, expected_ns, find, guarded_ns, is_fresh, width_of
 from batchmill.core.status cimport kCancelled, kDeadlineExceeded
+from batchmill.core.sub_queues cimport Waiting, add_sub_queue, find_sub_queue, forget_empty, most_urgent, oldest, shape_hash
 
 cdef extern from * nogil:
     """
     #include "queue.hpp"
     static inline void batchmill_lock(batchmill::RequestQueue* q) { q->mutex.lock(); }
     static inline void batchmill_unlock(batchmill::RequestQueue* q) { q->mutex.unlock(); }
-    static inline void batchmill_swap_shapes(batchmill::SubQueue& a, batchmill::SubQueue& b) { if (&a != &b) std::swap(a, b); }
     """
     void lock "batchmill_lock"(RequestQueue*)
     void unlock "batchmill_unlock"(RequestQueue*)
-    void swap_shapes "batchmill_swap_shapes"(SubQueue&, SubQueue&)
 
 cdef int64_t HORIZON_NS = 2000000000        # when those are due who name no deadline
 cdef int64_t PRIORITY_STEP_NS = 100000000
-cdef size_t SHAPES_KEPT = 8                 # sub-queues that stay when they are empty
 cdef size_t SKIPS = 8                       # requests too large for the rest of a batch that are passed over
 cdef int64_t SAMPLES = 256                  # requests that are looked at to tell how many are more urgent than one
 cdef int64_t SWEEP_NS = 1000000             # a full queue is not searched more often
@@ -50,69 +48,13 @@ cdef int64_t urgency_of(RequestQueue* queue, const InferRequest* request) noexce
     return due + <int64_t> level * PRIORITY_STEP_NS
 
 
-# Shapes.
-cdef SubQueue* new_sub_queue(RequestQueue* queue, uint64_t shape, bint alone) noexcept nogil:
-    cdef SubQueue fresh
-    fresh.shape, fresh.alone = shape, alone
-    queue.shapes.push_back(fresh)
-    return &queue.shapes.back()
-
-
-cdef SubQueue* find_sub_queue(RequestQueue* queue, const InferRequest* request, uint64_t shape) noexcept nogil:
-    """Equal hashes are not enough: callers choose their shapes. Those who wait are compared. NULL: there is none."""
-    cdef bint alone = request.rows == 0
-    cdef SubQueue* one
-    cdef size_t index
-    for index in range(queue.shapes.size()):
-        one = &queue.shapes[index]
-        if one.shape == shape and one.alone == alone and (alone or one.size() == 0 or same_shape(one.top().request, request)):
-            return one
-    return NULL
-
-
-cdef void forget_empty(RequestQueue* queue) noexcept nogil:
-    cdef size_t index = 0
-    while queue.shapes.size() > SHAPES_KEPT and index < queue.shapes.size():
-        if queue.shapes[index].size():
-            index += 1
-        else:
-            swap_shapes(queue.shapes[index], queue.shapes.back())
-            queue.shapes.pop_back()
-
-
-cdef SubQueue* most_urgent(RequestQueue* queue) noexcept nogil:
-    """The sub-queue whose top is; NULL: all are empty."""
-    cdef SubQueue* found = NULL
-    cdef SubQueue* one
-    cdef size_t index
-    for index in range(queue.shapes.size()):
-        one = &queue.shapes[index]
-        if one.size() and (found == NULL or found.top() < one.top()):
-            found = one
-    return found
-
-
-cdef int64_t oldest(RequestQueue* queue) noexcept nogil:
-    cdef int64_t found = 0, queued
-    cdef size_t index, at, most
-    for index in range(queue.shapes.size()):
-        most = queue.shapes[index].size()
-        if most and not queue.mixed:
-            most = 1        # the order of urgency is that of arrival
-        for at in range(most):
-            queued = queue.shapes[index].at(at).request.times.queued
-            if found == 0 or queued < found:
-                found = queued
-    return found
-
-
 cdef void look_again(RequestQueue* queue) noexcept nogil:
     """After something was taken."""
-    cdef SubQueue* top = most_urgent(queue)
+    cdef SubQueue* top = most_urgent(queue.shapes)
     queue.mixed = queue.mixed and top != NULL
-    queue.oldest_ns.store(oldest(queue))
+    queue.oldest_ns.store(oldest(queue.shapes, queue.mixed))
     queue.urgent_ns.store(top.top().urgency_ns if top != NULL else 0)
-    forget_empty(queue)
+    forget_empty(queue.shapes)
 
 
 # In.
@@ -203,7 +145,7 @@ cdef double slack_of(const InferRequest* first, const Estimate& known, double sh
 
 cdef void narrow(RequestQueue* queue, Ahead* ahead, Terms* terms, int64_t rows, int64_t now_ns) noexcept nogil:
     """What waits does not run together when the most urgent has no time for so many: then batches are smaller, and rows cost more."""
-    cdef SubQueue* sub = most_urgent(queue)
+    cdef SubQueue* sub = most_urgent(queue.shapes)
     cdef int64_t most = min(ahead.rows + rows, terms.most_rows)
     cdef double slack_ns = -1 if sub == NULL else slack_of(sub.top().request, terms.known, terms.slack_share, now_ns)
     cdef double row_ns
@@ -233,7 +175,7 @@ cdef Entry put(RequestQueue* queue, InferRequest* request, const Terms& given, i
     if queue.has_unpriced and given.row_ns > 0:
         price(queue, given.row_ns)
     shape = shape_hash(request)
-    sub = find_sub_queue(queue, request, shape)
+    sub = find_sub_queue(queue.shapes, request, shape)
     ahead = ahead_of(queue, sub, one.urgency_ns)
     terms = given
     if terms.row_ns > 0:
@@ -249,7 +191,7 @@ cdef Entry put(RequestQueue* queue, InferRequest* request, const Terms& given, i
     if entry.verdict == kTaken:     # from here on an executor may have it
         request.predicted_wait_ns = <int64_t> (entry.wait_ns / terms.drift + 0.5)
         if sub == NULL:
-            sub = new_sub_queue(queue, shape, request.rows == 0)
+            sub = add_sub_queue(queue.shapes, request, shape)
         if request.parts == NULL:
             queue.arrivals += 1
             enter(queue, sub, one)
@@ -352,18 +294,18 @@ cdef Taken take(RequestQueue* queue, const Rules& rules, int64_t now_ns) noexcep
     taken.expected_ns = 0
     taken.reason = CloseReason.kIdle
     lock(queue)
-    sub = most_urgent(queue)
+    sub = most_urgent(queue.shapes)
     while sub != NULL and taken.batch == NULL:
         taken.width = width_of(sub.top().request.inputs, rules.first_axis)
         if rules.times != NULL:
             known = find(rules.times, taken.width)
         if is_dead(sub.top().request, now_ns) or is_too_late(sub.top().request, known, queue.requests.load() > 1, now_ns):
             drop_top(queue, sub, now_ns)
-            sub = most_urgent(queue)
+            sub = most_urgent(queue.shapes)
         else:
             fill_from(queue, sub, known, rules, now_ns, &taken)
             if taken.batch == NULL:     # all that was there has been cancelled between two looks
-                sub = most_urgent(queue)
+                sub = most_urgent(queue.shapes)
     taken.dropped = queue.swept.exchange(NULL)
     look_again(queue)
     unlock(queue)

@@ -5,10 +5,10 @@ from libcpp.vector cimport vector
 
 from batchmill.core.batch cimport Scratch, gather, scatter
 from batchmill.core.message cimport Encoding, InferRequest, RequestedOutput
-from batchmill.core.queue cimport same_shape
 from batchmill.core.router cimport ModelVersion, new_padding
 from batchmill.core.signature cimport check as check_request
 from batchmill.core.status cimport Status
+from batchmill.core.sub_queues cimport same_shape
 from batchmill.core.tensor cimport TensorSpec, TensorView, datatype_name, datatype_of, kMaxRank
 
 

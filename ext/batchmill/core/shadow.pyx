@@ -16,12 +16,12 @@ from batchmill.core.message cimport InferRequest, Mirror
 from batchmill.core.mirror cimport enter
 from batchmill.core.ort cimport delete_run_options, new_run_options, set_terminate
 from batchmill.core.predictor cimport Estimate, find, width_of
-from batchmill.core.queue cimport same_shape
 from batchmill.core.router cimport ModelVersion, Shadow
 from batchmill.core.shadow_figures cimport count_error
 from batchmill.core.shadow_run cimport run_batch, settle_back
 from batchmill.core.signature cimport check
 from batchmill.core.status cimport Status
+from batchmill.core.sub_queues cimport same_shape
 from batchmill.core.threads cimport pthread_join, start_thread
 
 cdef extern from * nogil:
