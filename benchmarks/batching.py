@@ -30,6 +30,7 @@ MIXED_KINDS = (OFF, "timer", TIMER_OFF, DEFAULT, ONE_KNOB, PADDED)
 LADDER = (0.7, 0.9, 1.0, 1.1, 1.2, 1.3, 2.0)  # of the capacity of the best grid setting
 BURSTY_LADDER = (0.7, 1.0, 1.3, 1.6, 2.0, 3.0, 4.0)  # what is carried without a loss is bounded by the bursts: goodput goes on to rise
 OWN_LADDER = (OFF, "timer", TIMER_OFF)  # kinds that climb by their own capacity: at the others' rates they only drown
+LONE_TURNS = 5  # of a round: short runs beside each other
 TIMER_MOST = 1.6  # step of the ladder; it refuses nothing, and what it has not answered delays the next step
 
 
@@ -55,8 +56,9 @@ class Comparison:
         rungs = [cells.median(some).goodput for contender, rates in self.ladder.items() if contender.kind == kind for some in rates.values()]
         return max(rungs, default=0.0)
 
-    def lone_us(self, kind: str) -> float:
-        return next((load.median(runs).p50_us for contender, runs in self.lone.items() if contender.kind == kind), 0.0)
+    def lone_ratio(self, kind: str, to: str) -> float:
+        """p50 of a lone request, of that of the other kind; 0: there is none."""
+        return load.ratio_beside(*(next((runs for contender, runs in self.lone.items() if contender.kind == one), []) for one in (kind, to)))
 
 
 def ladder_of(shape: str) -> tuple[float, ...]:
@@ -82,7 +84,7 @@ def climb(made: Comparison, bench: Bench, work: Workload, options: argparse.Name
     finalists = made.finalists()
     carried = {contender.kind: cells.carried(made.searched[contender]) for contender in finalists}
     base = carried.get("grid") or max(carried.values())
-    client = load.Client(folder, options.seconds, options.client_core, options.attempts)
+    client = load.Client(folder, options.seconds / LONE_TURNS, options.client_core, options.attempts)
     point = load.Point("lone", "h2load", work.paths[0].name, load.METHOD + "ModelInfer", connections=1)
     with ExitStack() as stack:
         servers = {contender: stack.enter_context(contenders.server(contender, {work.model: work.file}, options.server_core, folder / "finals"))
@@ -98,7 +100,7 @@ def climb(made: Comparison, bench: Bench, work: Workload, options: argparse.Name
                     rate = min(step * (own or base), cells.RATE_MOST)
                     cell = bench.cell(server, work, rate, options.seed + turn)
                     made.ladder.setdefault(contender, {}).setdefault(step, []).append(cell)
-            for contender, server in servers.items():
+            for contender, server in [*servers.items()] * LONE_TURNS:
                 run = client.run(server, point)
                 made.lone.setdefault(contender, []).append(run)
                 report.progress(turn, contender.name, "lone", run, f"{run.p50_us:.1f} µs")
@@ -137,7 +139,7 @@ def ladder_table(made: Comparison, markdown: bool) -> str:
 
 
 def judge(made: Comparison, part: str) -> list[bounds.Promise]:
-    knob, lone = made.goodput(ONE_KNOB), made.lone_us(OFF)
+    knob = made.goodput(ONE_KNOB)
     promises = []
     if part == "mixed" and knob and made.goodput("timer"):
         promises.append(bounds.mixed_lengths(made.case, "goodput of the timer", knob, made.goodput("timer")))
@@ -146,8 +148,9 @@ def judge(made: Comparison, part: str) -> list[bounds.Promise]:
                 made.case, "the timer's gain over its own without", knob / made.goodput(OFF), made.goodput("timer") / made.goodput(TIMER_OFF)))
     if part == "compare" and knob and made.goodput("grid"):
         promises.append(bounds.one_knob(made.case, knob, made.goodput("grid")))
-    if part == "compare" and lone:
-        promises += [bounds.lone(made.case, kind, made.lone_us(kind), lone) for kind in (DEFAULT, ONE_KNOB) if made.lone_us(kind)]
+    if part == "compare":
+        lone = {kind: made.lone_ratio(kind, OFF) for kind in (DEFAULT, ONE_KNOB)}
+        promises += [bounds.lone(made.case, kind, ratio) for kind, ratio in lone.items() if ratio]
     return promises
 
 

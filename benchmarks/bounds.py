@@ -58,7 +58,7 @@ def row(batch: int) -> Key:
 
 
 BOUNDS = (
-    Bound("grpc1", "1.5 H(1) + R(1)", {**floor_h2("grpc1", 1.5), row(1): 1}),
+    Bound("grpc1", "1.3 H(1) + R(1)", {**floor_h2("grpc1", 1.3), row(1): 1}),
     *(Bound(f"grpc{n}", f"1.75 H({n}) + R(8)", {**floor_h2(f"grpc{n}", 1.75), row(8): 1}) for n in (8, 32, 128)),
     Bound("grpc-each32", "1.5 H(each 32) + R(8)", {**floor_h2("grpc-each32", 1.5), row(8): 1}),
     Bound("grpc32", "U(32) / 25", {("grpcio_echo", "grpc32"): 1 / 25}),
@@ -142,9 +142,9 @@ def one_knob(case: str, goodput: float, best_grid: float) -> Promise:
     return Promise(case, "one knob: goodput of the best grid setting", goodput, best_grid, at_least=True)
 
 
-def lone(case: str, server: str, us: float, without_us: float) -> Promise:
-    """p50 of one request in flight, beside that of a server without batching."""
-    return Promise(case, f"lone request, {server}, of no batching", us / without_us, LONE_RATIO)
+def lone(case: str, server: str, ratio: float) -> Promise:
+    """ratio: p50 of one request in flight, of that of a server without batching."""
+    return Promise(case, f"lone request, {server}, of no batching", ratio, LONE_RATIO)
 
 
 def mixed_lengths(case: str, what: str, ours: float, timer: float) -> Promise:

@@ -59,6 +59,11 @@ def median(runs: Sequence[Run]) -> Run:
     return Run(*(statistics.median(getattr(run, f.name) for run in chosen) for f in fields(Run)))
 
 
+def ratio_beside(runs: Sequence[Run], beside: Sequence[Run]) -> float:
+    """The median of the p50 of each run over that of the one beside it: from second to second a machine differs more than servers do. 0: none."""
+    return statistics.median(run.p50_us / other.p50_us for run, other in zip(runs, beside, strict=True)) if runs and beside else 0.0
+
+
 def quietest(attempts: int, run: Callable[[], Run]) -> Run:
     """The first quiet run; after so many attempts without one, that which was disturbed least."""
     runs: list[Run] = []

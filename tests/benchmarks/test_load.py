@@ -57,6 +57,12 @@ def test_medians_are_taken_figure_by_figure():
     assert load.median([Run(3, 10, 0), Run(1, 30, 0.02), Run(2, 20, 0.01)]) == Run(2, 20, 0.01)
 
 
+def test_a_run_is_held_against_the_one_beside_it_and_not_against_that_of_other_seconds():
+    ours, theirs = ([Run(1, 1, 0, p50_us=one) for one in some] for some in ((102, 102, 204, 204, 100), (100, 100, 200, 200, 200)))
+    assert load.ratio_beside(ours, theirs) == pytest.approx(1.02)
+    assert load.ratio_beside([], theirs) == 0
+
+
 def test_a_disturbed_run_does_not_count_beside_quiet_ones():
     assert load.median([run(0.5, 9.0), run(0.0, 1.0), run(0.0, 3.0)]).cpu_us == 2.0
     assert load.median([run(0.5, 9.0), run(0.4, 1.0), run(0.6, 3.0)]).cpu_us == 3.0
