@@ -126,7 +126,9 @@ class Watched(RuleBasedStateMachine):
         self.steady &= self.named()
         table = {one.version: one for one in self.served.table if one.name == "m"}
         assert not {*self.served.retired} & self.served.table
-        if model is not None:
+        if model is None:
+            self.led = {}
+        else:
             assert {*table} == {one.number for one in model.ready()}
             standard = model.pick()
             loading = {one.number for one in model.versions.values() if one.state == "LOADING"}

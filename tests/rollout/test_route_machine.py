@@ -301,7 +301,7 @@ class Machine(Watched):
         self.note_answers()
         self.served.end(kill)
         self.moves.clear()
-        self.steady, self.answering, self.is_held = set(), set(), False
+        self.steady, self.answering, self.led, self.is_held = set(), set(), {}, False
         self.served.begin()
         self.equals_book()
         self.stage = self.told()
