@@ -368,6 +368,18 @@ def test_requests_go_where_the_routes_say_whatever_happens(machine):
     run(machine, 30, 30)
 
 
+def test_a_version_whose_folder_has_come_back_serves_on_when_a_call_comes_before_a_look(machine):
+    state = machine()
+    try:
+        state.start(routed=True)
+        state.remove_version(number=1)
+        state.settle()
+        state.write(broken=False, number=1, seen=False)
+        state.set_route(rules=(), seen=True, weights={})
+    finally:
+        state.teardown()
+
+
 @pytest.mark.long
 def test_requests_go_where_the_routes_say_whatever_happens_for_long(machine):
     run(machine, int(os.environ.get("BATCHMILL_MACHINE_EXAMPLES", "1000")), 60)

@@ -368,6 +368,9 @@ class Keeper:
 
     def _change_called(self, name: str, done: Future[None], act: Callable[[ModelStatus, Collection[int]], None]) -> None:
         entry = self._known(name)
+        if not {*map(int, entry.status.versions)} <= {*entry.folder.versions}:
+            self._look()  # what serves without its folder ends when nobody reaches it: unless that is back
+            entry = self._known(name)
         act(entry.status, {*entry.folder.versions, *map(int, entry.status.versions)})
         if entry.status.held:
             entry.status.naming = self._naming(name, entry.status.settings)
