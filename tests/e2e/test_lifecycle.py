@@ -9,9 +9,10 @@ import signal
 import socket
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
+
+from reference.processes import threads_of
 
 from . import models, wire
 from .server import ServerProcess, free_port
@@ -105,9 +106,8 @@ def test_python_gives_way_to_the_threads_that_serve(tmp_path):
     (folder.parents[1] / "model.yaml").write_text("instances: {intra_op_threads: 2}\n")
     with ServerProcess(tmp_path / "registry") as server:
         nice: dict[str, set[int]] = {}
-        for task in Path(f"/proc/{server.process.pid}/task").iterdir():
-            number, name = int(task.name), (task / "comm").read_text().strip().split("-")[0]
-            name = "main" if number == server.process.pid else name
+        for number, name in threads_of(server.process.pid).items():
+            name = "main" if number == server.process.pid else name.split("-")[0]
             nice.setdefault(name, set()).add(os.getpriority(os.PRIO_PROCESS, number))
     own = os.getpriority(os.PRIO_PROCESS, 0)
     assert nice["io"] == nice["executor"] == nice["session"] == {own}

@@ -27,15 +27,16 @@ class Held:
     def by(cls, pid: int) -> Held:
         status = Path(f"/proc/{pid}/status").read_text()
         found = dict(re.findall(r"^(\w+):\s+(\d+)", status, re.M))
-        pacing = names_of_threads(pid).count("pacer")
+        pacing = [*threads_of(pid).values()].count("pacer")
         return cls(int(found["VmRSS"]), len(os.listdir(f"/proc/{pid}/fd")) - pacing, int(found["Threads"]) - pacing, int(found["VmHWM"]))
 
 
-def names_of_threads(pid: int) -> list[str]:
-    found = []
+def threads_of(pid: int) -> dict[int, str]:
+    """Their names, by number."""
+    found = {}
     for task in Path(f"/proc/{pid}/task").iterdir():
         with contextlib.suppress(OSError):      # it has ended meanwhile
-            found.append((task / "comm").read_text().strip())
+            found[int(task.name)] = (task / "comm").read_text().strip()
     return found
 
 
